@@ -1,0 +1,56 @@
+# How far does a reward model trained in one language carry to another, why, and what does that buy a policy?
+#
+#   snakemake --cores all                                  the embedded default study, config.yaml
+#   snakemake --cores all --configfile studies/yours.yaml  another study
+#   snakemake -n                                           what would run, and why
+#   snakemake --report results/sample/report.html          the report, after a run
+
+from snakemake.utils import min_version
+
+min_version("9.20")
+
+
+# A study is one file: --configfile replaces the default study instead of mixing with it.
+if not workflow.overwrite_configfiles:
+
+    configfile: "config.yaml"
+
+
+include: "workflow/rules/common.smk"
+
+
+report: "workflow/report/workflow.rst"
+
+
+# The study, in run order.
+include: "workflow/rules/corpus.smk"
+include: "workflow/rules/translate.smk"
+include: "workflow/rules/base_model.smk"
+include: "workflow/rules/select.smk"
+include: "workflow/rules/train.smk"
+include: "workflow/rules/score.smk"
+include: "workflow/rules/transfer.smk"
+include: "workflow/rules/represent.smk"
+include: "workflow/rules/align.smk"
+include: "workflow/rules/report.smk"
+
+
+rule all:
+    default_target: True
+    input:
+        f"{STUDY}/tables/transfer.csv",
+        f"{STUDY}/tables/length_baseline.csv",
+        f"{STUDY}/tables/representation.csv",
+        f"{STUDY}/tables/alignment.csv",
+        FIGURES,
+
+
+onsuccess:
+    print_answer()
+
+
+onerror:
+    print(
+        f"\nThe study stopped. The message above names the job; its log is under {STUDY}/logs/.\n"
+        "Mend the cause and run the same command again: finished jobs are kept."
+    )

@@ -1,0 +1,119 @@
+"""Every fault in a config is named by key, value and remedy, before anything runs."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+from conftest import ROOT
+from rmtransfer.config import load_config
+from rmtransfer.errors import StudyError
+
+
+@pytest.fixture
+def config() -> dict:
+    return yaml.safe_load((ROOT / "config.yaml").read_text(encoding="utf-8"))
+
+
+def change(config, path, value):
+    *parents, last = path.split(".")
+    for key in parents:
+        config = config[key]
+    if value is None:
+        del config[last]
+    else:
+        config[last] = value
+
+
+def test_the_default_study_is_valid(config):
+    assert load_config(config, ROOT)["languages"]["targets"] == ["es", "it", "ko", "zh"]
+
+
+def test_defaults_are_filled_in_and_the_input_is_left_alone(config):
+    for section in ("training", "alignment", "figures", "resources", "seeds"):
+        del config[section]
+    full = load_config(config, ROOT)
+    assert full["training"]["learning_rate"] == 1e-5
+    assert full["training"]["pairs_per_step"] == 128
+    assert full["seeds"] == [0]
+    assert full["preferences"]["invalid_rows"] == "stop"
+    assert "training" not in config
+
+
+FAULTS = {
+    "typo at the top": ("languagse", {}, ["unknown key 'languagse'", "did you mean 'languages'?"]),
+    "typo below": (
+        "training.learning_rat",
+        1,
+        ["training: unknown key 'learning_rat'", "did you mean 'learning_rate'?"],
+    ),
+    "wrong type": ("training.epochs", "two", ["training.epochs: 'two' is not of type 'integer'"]),
+    "out of range": ("training.learning_rate", 0, ["training.learning_rate: 0 is less than or equal to"]),
+    "missing": ("languages.source", None, ["languages: missing 'source'"]),
+    "engine": (
+        "translation.engine",
+        "memry",
+        ["translation.engine: 'memry' is none of memory", "did you mean 'memory'?"],
+    ),
+    "source in targets": ("languages.targets", ["es", "en"], ["languages.targets: 'en' is also languages.source"]),
+    "no targets": ("languages.targets", [], ["languages.targets: []"]),
+    "language twice": ("languages.targets", ["es", "es"], ["languages.targets", "non-unique"]),
+    "unknown language": ("languages.targets", ["es", "fr"], ["languages: 'fr' is not in", "holds en, es, it, ko, zh"]),
+    "no file": ("benchmark.path", "nowhere.jsonl", ["benchmark.path: 'nowhere.jsonl' does not exist"]),
+    "format": ("benchmark.path", "README.md", ["benchmark.path: 'README.md' is neither .jsonl nor .parquet"]),
+    "path and hub": ("preferences.hub", "org/name", ["preferences: give either path or hub"]),
+    "no memory": ("translation.memory", None, ["translation.memory: missing"]),
+    "memory lost": ("translation.memory", "nowhere.tmx", ["translation.memory: 'nowhere.tmx' does not exist"]),
+    "template lost": (
+        "base_models",
+        {"m": {"path": "org/name", "chat_template": "nowhere.jinja"}},
+        ["base_models.m.chat_template: 'nowhere.jinja' does not exist"],
+    ),
+    "folder lost": ("base_models", {"m": {"path": "./nowhere"}}, ["base_models.m.path: './nowhere' is not a folder"]),
+    "slug": ("base_models", {"org/name": {"path": "org/name"}}, ["base_models", "org/name"]),
+    "n too large": ("alignment.best_of", [1, 8], ["alignment.best_of: 8 is more than alignment.samples, 4"]),
+}
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_a_fault_is_explained(config, name):
+    path, value, words = FAULTS[name]
+    change(config, path, value)
+    with pytest.raises(StudyError) as error:
+        load_config(config, ROOT)
+    for word in words:
+        assert word in str(error.value)
+
+
+def test_all_faults_are_reported_at_once(config):
+    change(config, "training.epochs", 0)
+    change(config, "study", "a/b")
+    with pytest.raises(StudyError, match="2 problems"):
+        load_config(config, ROOT)
+
+
+def test_a_hub_data_set_needs_a_revision(config):
+    config["preferences"] = {"hub": "org/name"}
+    with pytest.raises(StudyError, match=r"preferences\.hub: 'org/name' has no revision"):
+        load_config(config, ROOT)
+
+
+def test_given_languages_need_every_file_and_no_memory(config, tmp_path):
+    for role in ("preferences", "benchmark", "instructions"):
+        config[role] = {"path": role + ".{language}.jsonl"}
+        for language in ("en", "es"):
+            (tmp_path / f"{role}.{language}.jsonl").touch()
+    config["languages"]["targets"] = ["es"]
+    config["base_models"] = {"m": {"path": "org/name"}}
+    del config["translation"]["memory"]
+    load_config(config, tmp_path)
+    Path(tmp_path / "benchmark.es.jsonl").unlink()
+    with pytest.raises(StudyError, match=r"benchmark\.es\.jsonl"):
+        load_config(config, tmp_path)
+
+
+def test_a_broken_memory_is_reported_before_anything_runs(config, tmp_path):
+    broken = tmp_path / "broken.tmx"
+    broken.write_text("<tmx><body>")
+    config["translation"]["memory"] = str(broken)
+    with pytest.raises(StudyError, match="not a well-formed TMX"):
+        load_config(config, ROOT)

@@ -1,0 +1,129 @@
+"""Check a study's configuration and fill in its defaults, before anything runs."""
+
+import difflib
+from collections.abc import Iterator, Mapping
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
+import yaml
+from jsonschema import Draft202012Validator, ValidationError, validators
+
+from rmtransfer.errors import StudyError
+
+SCHEMA_PATH = Path(__file__).parent.parent / "schemas" / "config.schema.yaml"
+ROLES = ("preferences", "benchmark", "instructions")
+
+
+def load_config(given: Mapping[str, Any], root: Path) -> dict[str, Any]:
+    """A copy of ``given`` with defaults filled in.
+
+    Args:
+        given: what the user's YAML file holds.
+        root: folder that relative paths in it start from.
+
+    Raises:
+        StudyError: naming every offending key, its value and a remedy.
+    """
+    config = deepcopy(dict(given))
+    schema = yaml.safe_load(SCHEMA_PATH.read_text(encoding="utf-8"))
+    validator = _filling_defaults(Draft202012Validator)(schema)
+    problems = [
+        _explain(e) for e in sorted(validator.iter_errors(config), key=lambda e: list(map(str, e.absolute_path)))
+    ]
+    if not problems:
+        problems = list(_cross_check(config, root))
+    if problems:
+        raise StudyError(
+            "the configuration has {} problem{}:\n{}".format(
+                len(problems), "s" if len(problems) > 1 else "", "\n".join(f"  - {p}" for p in problems)
+            )
+        )
+    return config
+
+
+def _filling_defaults(base: Any) -> Any:
+    """A validator class that writes the schema's defaults into what it validates, parents before children."""
+    check_properties = base.VALIDATORS["properties"]
+
+    def properties(validator, schema_properties, instance, schema):
+        if isinstance(instance, dict):
+            for name, subschema in schema_properties.items():
+                if "default" in subschema:
+                    instance.setdefault(name, deepcopy(subschema["default"]))
+        yield from check_properties(validator, schema_properties, instance, schema)
+
+    return validators.extend(base, {"properties": properties})
+
+
+def _explain(error: ValidationError) -> str:
+    key = ".".join(map(str, error.absolute_path)) or "the top level"
+    if error.validator == "additionalProperties" and isinstance(error.instance, dict):
+        known = list(error.schema.get("properties", {}))
+        unknown = [k for k in error.instance if k not in known]
+        hints = []
+        for name in unknown:
+            close = difflib.get_close_matches(str(name), known, n=1)
+            hints.append(f"{name!r}" + (f" (did you mean {close[0]!r}?)" if close else ""))
+        return f"{key}: unknown key {', '.join(hints)}; known here: {', '.join(known)}"
+    if error.validator == "required":
+        missing = [k for k in error.validator_value if k not in error.instance]
+        return f"{key}: missing {', '.join(map(repr, missing))}; add it"
+    if error.validator == "enum":
+        close = difflib.get_close_matches(str(error.instance), list(map(str, error.validator_value)), n=1)
+        hint = f"; did you mean {close[0]!r}?" if close else ""
+        return f"{key}: {error.instance!r} is none of {', '.join(map(str, error.validator_value))}{hint}"
+    about = error.schema.get("description") if isinstance(error.schema, dict) else None
+    return f"{key}: {error.message}" + (f" ({about})" if about else "")
+
+
+def _cross_check(config: Mapping[str, Any], root: Path) -> Iterator[str]:
+    """What a schema cannot say: how keys fit each other and the files on disk."""
+    source, targets = config["languages"]["source"], config["languages"]["targets"]
+    if source in targets:
+        yield f"languages.targets: {source!r} is also languages.source; remove it from the targets"
+
+    for role in ROLES:
+        rows = config[role]
+        if ("path" in rows) == ("hub" in rows):
+            yield f"{role}: give either path or hub, not both and not neither"
+        elif "hub" in rows and "revision" not in rows:
+            yield f"{role}.hub: {rows['hub']!r} has no revision; add the data set's commit, a branch can move"
+        elif "path" in rows:
+            for language in [source, *targets] if "{language}" in rows["path"] else [source]:
+                path = rows["path"].replace("{language}", language)
+                if not (root / path).is_file():
+                    yield f"{role}.path: {path!r} does not exist; correct the path (relative to {root})"
+                elif not path.endswith((".jsonl", ".parquet")):
+                    yield f"{role}.path: {path!r} is neither .jsonl nor .parquet; convert it"
+
+    for name, base in config["base_models"].items():
+        where = f"base_models.{name}"
+        if base["path"].startswith(("./", "../", "/", "~")) and not (root / Path(base["path"]).expanduser()).is_dir():
+            yield f"{where}.path: {base['path']!r} is not a folder; correct the path"
+        if "chat_template" in base and not (root / base["chat_template"]).is_file():
+            yield f"{where}.chat_template: {base['chat_template']!r} does not exist; correct the path"
+
+    translation = config["translation"]
+    if any("{language}" not in config[role].get("path", "") for role in ROLES):
+        if "memory" not in translation:
+            yield "translation.memory: missing; engine 'memory' needs the path of a TMX file"
+        elif not (root / translation["memory"]).is_file():
+            yield f"translation.memory: {translation['memory']!r} does not exist; correct the path"
+        else:
+            from rmtransfer.translation.memory import tmx_languages  # needs lxml, which only this check does
+
+            known = tmx_languages(root / translation["memory"])
+            for language in [source, *targets]:
+                if language not in known:
+                    yield (
+                        f"languages: {language!r} is not in {translation['memory']}, which holds "
+                        f"{', '.join(sorted(known))}; add its translations to the file or remove the language"
+                    )
+
+    alignment = config["alignment"]
+    if max(alignment["best_of"]) > alignment["samples"]:
+        yield (
+            f"alignment.best_of: {max(alignment['best_of'])} is more than alignment.samples, "
+            f"{alignment['samples']}; raise samples or lower best_of"
+        )

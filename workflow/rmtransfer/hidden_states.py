@@ -1,0 +1,20 @@
+"""Hidden states at rest: one .npz per model and language, ``id`` [n], ``chosen`` and ``rejected`` [n, hidden] in fp32."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+SIDES = ("chosen", "rejected")
+
+
+def save_states(path: Path, ids: Sequence[str], chosen: np.ndarray, rejected: np.ndarray) -> None:
+    """Write one model's states on one language's pairs."""
+    with path.open("wb") as file:
+        np.savez(file, id=np.array(ids), chosen=chosen, rejected=rejected)
+
+
+def load_states(path: Path) -> dict[str, np.ndarray]:
+    """Read what :func:`save_states` wrote."""
+    with np.load(path) as file:
+        return dict(file)

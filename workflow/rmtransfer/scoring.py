@@ -1,0 +1,147 @@
+"""Rewards and last-token hidden states of one model on texts in many languages, in one process and one model load.
+
+Each language's result also rests in a store outside the declared outputs, keyed by everything that decides it. Adding
+a language therefore costs one language, and a killed job goes on where it was.
+"""
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+
+from rmtransfer import chat, reward, versions
+from rmtransfer.corpus import Row
+from rmtransfer.device import inference_dtype, pick_device
+from rmtransfer.errors import StudyError
+from rmtransfer.hidden_states import SIDES, save_states
+from rmtransfer.manifest import digest_folder, digest_of
+from rmtransfer.progress import Progress
+
+
+def score_pairs(
+    model: Path,
+    rows: Mapping[str, Sequence[Row]],
+    scores: Mapping[str, Path] | None,
+    states: Mapping[str, Path],
+    store: Path,
+    *,
+    tokens_per_batch: int,
+    device: str = "auto",
+) -> None:
+    """Score preference pairs, language by language.
+
+    Args:
+        model: folder of a reward model; of a base model where ``scores`` is None.
+        rows: language to pairs.
+        scores: language to the Parquet file to write: ``id, subset, language, reward_chosen, reward_rejected,
+            tokens_chosen, tokens_rejected``.
+        states: language to the .npz file to write: ``id`` [n], ``chosen`` and ``rejected`` [n, hidden] in fp32.
+        store: folder of finished languages, shared by all models.
+
+    Raises:
+        StudyError: a reward is not a finite number.
+    """
+    scorer = _Scorer(model, scores is not None, tokens_per_batch, device)
+    for language, pairs in rows.items():
+        key = scorer.key("pairs", language, pairs)
+        kept_states, kept_scores = store / f"{key}.npz", store / f"{key}.parquet"
+        if not kept_states.is_file() or (scores is not None and not kept_scores.is_file()):
+            rewards, hidden, tokens = scorer.run(
+                language, [chat.encode_answer(scorer.tokenizer, row["prompt"], row[s]) for s in SIDES for row in pairs]
+            )
+            n, ids = len(pairs), [row["id"] for row in pairs]
+            if rewards is not None:
+                columns = {
+                    "id": ids,
+                    "subset": [row["subset"] for row in pairs],
+                    "language": [language] * n,
+                    "reward_chosen": rewards[:n],
+                    "reward_rejected": rewards[n:],
+                    "tokens_chosen": tokens[:n],
+                    "tokens_rejected": tokens[n:],
+                }
+                _atomically(kept_scores, partial(pq.write_table, pa.table(columns)))
+            _atomically(kept_states, partial(save_states, ids=ids, chosen=hidden[:n], rejected=hidden[n:]))
+        _publish(kept_states, states[language])
+        if scores is not None:
+            _publish(kept_scores, scores[language])
+
+
+def score_answers(
+    model: Path,
+    answers: Mapping[str, Sequence[Row]],
+    outputs: Mapping[str, Path],
+    store: Path,
+    *,
+    tokens_per_batch: int,
+    device: str = "auto",
+) -> None:
+    """Score sampled answers: ``id, sample, reward`` in one Parquet file per language.
+
+    Args:
+        answers: language to rows of ``id, sample, prompt, answer``.
+    """
+    scorer = _Scorer(model, True, tokens_per_batch, device)
+    for language, rows in answers.items():
+        kept = store / f"{scorer.key('answers', language, rows)}.parquet"
+        if not kept.is_file():
+            rewards, _, _ = scorer.run(
+                language, [chat.encode_answer(scorer.tokenizer, row["prompt"], row["answer"]) for row in rows]
+            )
+            columns = {"id": [r["id"] for r in rows], "sample": [r["sample"] for r in rows], "reward": rewards}
+            _atomically(kept, partial(pq.write_table, pa.table(columns)))
+        _publish(kept, outputs[language])
+
+
+class _Scorer:
+    """A model that is loaded when the first language turns out not to be in the store."""
+
+    def __init__(self, folder: Path, has_head: bool, tokens_per_batch: int, device: str) -> None:
+        self.folder, self.has_head, self.tokens_per_batch = folder, has_head, tokens_per_batch
+        self.device = pick_device(device)
+        self.tokenizer = chat.load_tokenizer(folder)
+        self._digest = digest_folder(folder)
+        self._model: Any = None
+
+    def key(self, kind: str, language: str, rows: Sequence[Row]) -> str:
+        precision = str(inference_dtype(self.device))
+        return digest_of([kind, versions.SCORING, self._digest, precision, self.has_head, language, list(rows)])
+
+    def run(self, language: str, sequences: list[list[int]]) -> tuple[np.ndarray | None, np.ndarray, list[int]]:
+        """Rewards [n] (None without a head), states [n, hidden] and token counts of sequences."""
+        if self._model is None:
+            load: Callable[..., Any] = reward.load_reward_model if self.has_head else reward.load_backbone
+            self._model = load(self.folder, self.device)
+        tokens = [len(s) for s in sequences]
+        progress = Progress(f"scoring {language}", sum(tokens), "tokens")
+        if not self.has_head:
+            hidden = reward.embed(self._model, self.tokenizer, sequences, self.tokens_per_batch, progress.advance)
+            return None, hidden.numpy(), tokens
+        rewards, hidden = reward.score(self._model, self.tokenizer, sequences, self.tokens_per_batch, progress.advance)
+        if not torch.isfinite(rewards).all():
+            raise StudyError(
+                f"{self.folder}: {int((~torch.isfinite(rewards)).sum())} of {len(rewards)} rewards on {language} are "
+                "not finite numbers; the model is damaged or diverged, train it again with a lower learning rate"
+            )
+        return rewards.numpy(), hidden.numpy(), tokens
+
+
+def _atomically(path: Path, write: Callable[[Path], None]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.with_name(f".{os.getpid()}.{path.name}")
+    write(draft)
+    os.replace(draft, path)
+
+
+def _publish(kept: Path, output: Path) -> None:
+    """The declared output is a hard link to the stored file: no second copy, and deleting one keeps the other."""
+    output.parent.mkdir(parents=True, exist_ok=True)
+    output.unlink(missing_ok=True)
+    os.link(kept, output)
+    os.utime(output)

@@ -1,0 +1,120 @@
+"""What every stage shares: the validated config, the study's paths, and how much of the machine one job gets."""
+
+import os
+import sys
+from pathlib import Path
+
+ROOT = Path.cwd()  # paths in the config start from where snakemake runs
+LIBRARY = Path(workflow.basedir) / "workflow"
+
+if str(LIBRARY) not in sys.path:
+    sys.path.insert(0, str(LIBRARY))
+
+from rmtransfer import versions
+from rmtransfer.config import ROLES, load_config
+from rmtransfer.errors import StudyError
+from rmtransfer.manifest import digest_file
+
+try:
+    # Replaced in place: rules and Snakemake itself hold on to this dict.
+    config.update(load_config(config, ROOT))
+except StudyError as problem:
+    raise WorkflowError(str(problem)) from None
+
+# Jobs inherit these. The library is imported from the repository, not installed. glibc returns freed memory to the
+# system by default and faults it in again for every activation, which costs a CPU run 10 to 25 % of its time.
+os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(LIBRARY), os.environ.get("PYTHONPATH")]))
+os.environ.setdefault(
+    "GLIBC_TUNABLES",
+    "glibc.malloc.hugetlb=1:glibc.malloc.mmap_threshold=4294967296:glibc.malloc.trim_threshold=8589934592",
+)
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+os.environ.setdefault("PYTHONWARNINGS", "ignore")
+
+STUDY = f"results/{config['study']}"
+SOURCE = config["languages"]["source"]
+TARGETS = config["languages"]["targets"]
+LANGUAGES = [SOURCE, *TARGETS]
+BASES = list(config["base_models"])
+SEEDS = config["seeds"]
+# Roles whose texts arrive in every language, and those that are translated.
+GIVEN = [role for role in ROLES if "{language}" in config[role].get("path", "")]
+TRANSLATED = [role for role in ROLES if role not in GIVEN]
+
+# Two heavy jobs at a time: imports and loads of one overlap the arithmetic of the other, and memory stays bounded
+# however many cores there are. With a GPU, one at a time.
+HEAVY = workflow.cores or 1
+if not Path("/dev/nvidia0").exists():
+    HEAVY = max(1, HEAVY // 2)
+
+
+wildcard_constraints:
+    base="[^/]+",
+    language="[^/]+",
+    train_language="[^/]+",
+    seed=r"\d+",
+    role="|".join(ROLES),
+
+
+def any_of(names):
+    """A wildcard constraint; of nothing, one that never matches."""
+    return "|".join(names) or "(?!)"
+
+
+def rows_of(role, language):
+    """The rows of one role in one language, before selection."""
+    if language == SOURCE:
+        return f"{STUDY}/corpus/{role}.parquet"
+    return f"{STUDY}/translations/{language}/{role}.parquet"
+
+
+def all_rows_of(role):
+    return [rows_of(role, language) for language in LANGUAGES]
+
+
+def source_files(role, language):
+    """The user's file behind a role, if it is a file."""
+    rows = config[role]
+    return [rows["path"].replace("{language}", language)] if "path" in rows else []
+
+
+def selected_ids(role):
+    """The one id list of a role.
+
+    Its content counts, not its age: rules take it as ancient() input and pass its digest as a param. After a change
+    upstream, Snakemake asks again once select_rows has run, and goes on only where the list really changed.
+    """
+    return lambda wildcards: checkpoints.select_rows.get(role=role).output.ids
+
+
+def every_text_is_valid(wildcards):
+    """Input of whatever is expensive: it waits until every text of the study is there in every language."""
+    return [checkpoints.select_rows.get(role=role).output.ids for role in ROLES]
+
+
+def ids_digest(wildcards, input):
+    return digest_file(Path(input.ids))
+
+
+def per_language(folder, suffix):
+    return expand(
+        f"{STUDY}/{folder}/{{language}}{suffix}",
+        language=LANGUAGES,
+        allow_missing=True,
+    )
+
+
+def models():
+    """(base model, training language, seed) of every reward model, as strings."""
+    return [(b, t, str(s)) for b in BASES for t in LANGUAGES for s in SEEDS]
+
+
+def resource(name):
+    """A setting that decides how fast, never what: resources do not trigger reruns."""
+    return config["resources"][name]
+
+
+def print_answer():
+    answer = Path(f"{STUDY}/tables/answer.txt")
+    if answer.is_file():
+        print(f"\n{answer.read_text(encoding='utf-8').strip()}\nResults: {STUDY}/")

@@ -1,0 +1,48 @@
+"""Rows in, validated, one schema.
+
+In:  the files or hub data sets that the config names.
+Out: corpus/<role>.parquet, and corpus/<role>.rejected.csv with every rejected row and the reason.
+"""
+
+
+rule read_rows:
+    input:
+        lambda wildcards: source_files(wildcards.role, SOURCE),
+    output:
+        rows=f"{STUDY}/corpus/{{role}}.parquet",
+    log:
+        f"{STUDY}/logs/read_rows/{{role}}.log",
+    benchmark:
+        f"{STUDY}/benchmarks/read_rows/{{role}}.tsv"
+    conda:
+        "../../envs/translate.yaml"
+    params:
+        source=lambda wildcards: config[wildcards.role],
+        language=SOURCE,
+        # Kept when the job fails, unlike outputs: it says why.
+        ledger=lambda wildcards: f"{STUDY}/corpus/{wildcards.role}.rejected.csv",
+        version=versions.CORPUS,
+    script:
+        "../scripts/read_rows.py"
+
+
+rule read_given_rows:
+    input:
+        lambda wildcards: source_files(wildcards.role, wildcards.language),
+    output:
+        rows=f"{STUDY}/translations/{{language}}/{{role}}.parquet",
+    log:
+        f"{STUDY}/logs/read_given_rows/{{language}}.{{role}}.log",
+    benchmark:
+        f"{STUDY}/benchmarks/read_given_rows/{{language}}.{{role}}.tsv"
+    wildcard_constraints:
+        role=any_of(GIVEN),
+    conda:
+        "../../envs/translate.yaml"
+    params:
+        source=lambda wildcards: config[wildcards.role],
+        language=lambda wildcards: wildcards.language,
+        ledger=lambda wildcards: f"{STUDY}/translations/{wildcards.language}/{wildcards.role}.rejected.csv",
+        version=versions.CORPUS,
+    script:
+        "../scripts/read_rows.py"

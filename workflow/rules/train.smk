@@ -1,0 +1,33 @@
+"""One Bradley-Terry reward model per base model, training language and seed.
+
+In:  base_models/<base>/, the selected preference rows of one language.
+Out: models/<base>/<train_language>/seed<k>/, reloaded from disk and rescored, manifest last.
+"""
+
+
+rule train_reward_model:
+    input:
+        base=f"{STUDY}/base_models/{{base}}",
+        rows=lambda wildcards: rows_of("preferences", wildcards.train_language),
+        ids=ancient(selected_ids("preferences")),
+        gate=ancient(every_text_is_valid),
+    output:
+        folder=directory(f"{STUDY}/models/{{base}}/{{train_language}}/seed{{seed}}"),
+    log:
+        f"{STUDY}/logs/train_reward_model/{{base}}.{{train_language}}.seed{{seed}}.log",
+    benchmark:
+        f"{STUDY}/benchmarks/train_reward_model/{{base}}.{{train_language}}.seed{{seed}}.tsv"
+    conda:
+        "../../envs/train.yaml"
+    threads: HEAVY
+    resources:
+        gpu=1,
+        tokens_per_batch=resource("tokens_per_batch"),
+        checkpoint_minutes=resource("checkpoint_minutes"),
+        device=resource("device"),
+    params:
+        recipe=config["training"],
+        ids=ids_digest,
+        version=versions.TRAINING,
+    script:
+        "../scripts/train_reward_model.py"

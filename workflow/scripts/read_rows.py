@@ -1,0 +1,19 @@
+"""Read, validate and store the rows of one role in one language."""
+
+from rmtransfer.progress import report, start_job
+
+start_job(f"read_rows {snakemake.wildcards.role} {snakemake.params.language}", snakemake.log[0])
+
+from pathlib import Path
+
+from rmtransfer.corpus import import_rows
+
+rows = import_rows(
+    snakemake.params.source,
+    snakemake.wildcards.role,
+    snakemake.params.language,
+    Path.cwd(),
+    Path(snakemake.output.rows),
+    Path(snakemake.params.ledger),
+)
+report(f"{len(rows):,} rows")

@@ -1,0 +1,25 @@
+"""Train one reward model."""
+
+from rmtransfer.progress import report, start_job
+
+start_job(f"train_reward_model {snakemake.wildcards.base} {snakemake.wildcards.train_language}", snakemake.log[0])
+
+from pathlib import Path
+
+from rmtransfer.corpus import load_ids, load_rows
+from rmtransfer.training import train_reward_model
+
+output = Path(snakemake.output.folder)
+train_reward_model(
+    Path(snakemake.input.base),
+    load_rows(Path(snakemake.input.rows), load_ids(Path(snakemake.input.ids))),
+    snakemake.params.recipe,
+    int(snakemake.wildcards.seed),
+    output,
+    output.parents[3] / ".work" / "training",
+    card={"base_model": snakemake.wildcards.base, "train_language": snakemake.wildcards.train_language},
+    tokens_per_batch=snakemake.resources.tokens_per_batch,
+    checkpoint_minutes=snakemake.resources.checkpoint_minutes,
+    device=snakemake.resources.device,
+)
+report("ready")
