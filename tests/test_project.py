@@ -5,7 +5,6 @@ import tomllib
 
 import yaml
 from conftest import ROOT
-
 from rmtransfer.config import SCHEMA_PATH
 
 
@@ -65,10 +64,28 @@ def test_every_config_key_is_in_the_default_config():
 
 
 def test_the_library_never_imports_snakemake_and_imports_one_way():
-    order = (
-        "errors versions progress corpus translation manifest hidden_states device chat base_model selection reward "
-        "training scoring transfer representation sampling best_of_n figures config"
-    ).split()
+    order = [
+        "errors",
+        "versions",
+        "progress",
+        "corpus",
+        "translation",
+        "manifest",
+        "hidden_states",
+        "device",
+        "chat",
+        "base_model",
+        "selection",
+        "reward",
+        "training",
+        "scoring",
+        "transfer",
+        "representation",
+        "sampling",
+        "best_of_n",
+        "figures",
+        "config",
+    ]
     modules = [p for p in (ROOT / "workflow/rmtransfer").iterdir() if p.stem not in ("__init__", "__pycache__")]
     assert {p.stem for p in modules} == set(order)
     for path in modules:

@@ -1,5 +1,7 @@
 """Where the arithmetic happens: a GPU in bf16 where there is one, else the CPU in fp32."""
 
+from typing import Any
+
 import torch
 from torch.utils.mkldnn import MkldnnLinear
 
@@ -16,17 +18,56 @@ def inference_dtype(device: torch.device) -> torch.dtype:
     return torch.bfloat16 if device.type == "cuda" else torch.float32
 
 
-def pack_for_cpu(module: torch.nn.Module, device: torch.device) -> None:
-    """Have oneDNN compute the linear layers below ``module``, in place, in fp32 as before.
+# PyTorch gives fp32 products to MKL, which leaves the AVX-512 units of AMD processors idle. oneDNN uses them: on a Zen 5
+# the 270M model's forward pass is 1.8 times faster, its training step 1.9 times (benchmarks/scoring_speed.py).
 
-    PyTorch gives fp32 products to MKL, which leaves the AVX-512 units of AMD processors idle: on a Zen 5 the forward pass
-    of a 270M model is 1.8 times faster with oneDNN (``benchmarks/scoring_speed.py``). For inference on a CPU only; does
-    nothing elsewhere.
-    """
+
+def pack_for_cpu(module: torch.nn.Module, device: torch.device) -> None:
+    """Have oneDNN compute the linear layers below ``module``, in place and in fp32 as before, for inference on a CPU."""
+    for parent, name, child in _linear_layers(module, device):
+        setattr(parent, name, MkldnnLinear(child, torch.float))
+
+
+def train_with_onednn(module: torch.nn.Module, device: torch.device) -> None:
+    """The same for training: the layers keep their parameters, names and gradients."""
+    for _, _, child in _linear_layers(module, device):
+        if child.bias is None:
+            child.__class__ = _OneDnnLinear
+
+
+def _linear_layers(module: torch.nn.Module, device: torch.device) -> list[tuple[torch.nn.Module, str, torch.nn.Linear]]:
     if device.type != "cpu" or not torch.backends.mkldnn.is_available():
-        return
-    for name, child in module.named_children():
-        if type(child) is torch.nn.Linear:
-            setattr(module, name, MkldnnLinear(child, torch.float))
-        else:
-            pack_for_cpu(child, device)
+        return []
+    return [
+        (parent, name, child)
+        for parent in module.modules()
+        for name, child in parent.named_children()
+        if type(child) is torch.nn.Linear
+    ]
+
+
+class _OneDnnLinear(torch.nn.Linear):
+    def forward(self, input: torch.Tensor) -> torch.Tensor:
+        return _OneDnnProduct.apply(input, self.weight)
+
+
+class _OneDnnProduct(torch.autograd.Function):
+    """input @ weight.T, with both gradients as the products that they are."""
+
+    @staticmethod
+    def forward(ctx: Any, x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+        ctx.save_for_backward(x, weight)
+        return _product(x, weight)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor | None, torch.Tensor | None]:
+        (gradient,) = gradients
+        x, weight = ctx.saved_tensors
+        to_x = _product(gradient, weight.t()) if ctx.needs_input_grad[0] else None
+        to_weight = _product(gradient.flatten(0, -2).t(), x.flatten(0, -2).t()) if ctx.needs_input_grad[1] else None
+        return to_x, to_weight
+
+
+def _product(x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+    """x [..., in] @ weight [out, in].T by oneDNN."""
+    return torch._C._nn.mkldnn_linear(x.contiguous().to_mkldnn(), weight.contiguous().to_mkldnn(), None).to_dense()

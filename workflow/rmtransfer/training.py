@@ -15,7 +15,7 @@ from trl import RewardConfig, RewardTrainer
 
 from rmtransfer import chat, reward, versions
 from rmtransfer.corpus import Row
-from rmtransfer.device import pick_device
+from rmtransfer.device import pick_device, train_with_onednn
 from rmtransfer.errors import StudyError
 from rmtransfer.manifest import digest_folder, digest_of, write_manifest
 from rmtransfer.progress import Progress, report
@@ -58,6 +58,7 @@ def train_reward_model(
     state = work / digest_of([versions.TRAINING, digest_folder(base), pairs, dict(recipe), seed])
     model = reward.build_reward_model(base, seed)
     freeze(model, recipe["frozen_layers"], recipe["freeze_embeddings"])
+    train_with_onednn(model.base_model, where)
 
     longest = max(len(ids) for pair in pairs for ids in pair.values())
     per_pass = _divisor(recipe["pairs_per_step"], max(1, tokens_per_batch // (2 * longest)))
