@@ -64,6 +64,33 @@ def test_bradley_terry_loss_by_hand(bases, tmp_path):
     assert trainer.compute_loss(model, batch).item() == pytest.approx(by_hand, rel=1e-4)
 
 
+def test_mixed_precision_reaches_the_forward_pass(bases, tmp_path, monkeypatch):
+    """What a GPU does with bf16=True, shown with the CPU's autocast."""
+    seen = []
+    original = reward.last_token_states
+    monkeypatch.setattr(
+        reward, "last_token_states", lambda *a: (seen.append(torch.is_autocast_enabled("cpu")), original(*a))[1]
+    )
+    dataset = Dataset.from_list([{"chosen_ids": [5, 6, 7], "rejected_ids": [8, 9]}] * 2)
+    trainer = training._Trainer(
+        model=reward.build_reward_model(bases["qwen"], 0),
+        args=RewardConfig(
+            output_dir=str(tmp_path),
+            use_cpu=True,
+            bf16=True,
+            gradient_checkpointing=False,
+            report_to="none",
+            save_strategy="no",
+        ),
+        train_dataset=dataset,
+        processing_class=chat.load_tokenizer(bases["qwen"]),
+        tokens_per_batch=64,
+    )
+    trainer.train()
+    assert seen
+    assert all(seen)
+
+
 def test_equals_stock_trl(bases, pairs, tmp_path):
     """Same data order, same optimiser: our padding-free trainer takes the steps that TRL's takes."""
     base = bases["gemma"]

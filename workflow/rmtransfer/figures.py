@@ -37,7 +37,7 @@ def draw_transfer(table: Path, baseline: Path, heatmap: Sequence[Path], sections
         average = every[every["section"] == AVERAGE]
         accuracy = 100 * _matrix(average, "accuracy")
         difference = accuracy - np.diag(accuracy.reindex(index=accuracy.columns))[None, :]
-        _heat(row[0], accuracy, "viridis", 0, 100, "{:.0f}")
+        _heat(row[0], accuracy, "viridis", min(50.0, float(accuracy.to_numpy().min())), 100, "{:.0f}")
         row[0].set_title(f"{base}: accuracy, %")
         bound = max(1.0, float(np.nanmax(np.abs(difference.to_numpy()))))
         _heat(row[1], difference, "RdBu_r", -bound, bound, "{:+.0f}")
@@ -188,7 +188,7 @@ def _norms(axis: Axes, frame: pd.DataFrame) -> None:
         )
     axis.set_xticks(range(len(models)), models)
     axis.set_xlabel("trained in")
-    axis.legend(title="text in", frameon=False, ncols=2, fontsize="small", loc="best")
+    axis.legend(title="text in", frameon=False, loc="center left", bbox_to_anchor=(1, 0.5), handletextpad=0.1)
 
 
 def draw_alignment(table: Path, curves: Sequence[Path], **style: Any) -> None:
@@ -266,7 +266,7 @@ def _heat(axis: Axes, matrix: pd.DataFrame, colormap: str, low: float, high: flo
     for (i, j), value in np.ndenumerate(matrix.to_numpy(float)):
         red, green, blue, _ = image.cmap(image.norm(value))
         dark = 0.299 * red + 0.587 * green + 0.114 * blue < 0.5  # ITU-R BT.601 luma
-        axis.text(j, i, form.format(value), ha="center", va="center", color="white" if dark else "black")
+        axis.text(j, i, _number(form, value), ha="center", va="center", color="white" if dark else "black")
     axis.set_xticks(range(matrix.shape[1]), matrix.columns)
     axis.set_yticks(range(matrix.shape[0]), matrix.index)
     axis.set_xlabel("evaluated in")
@@ -274,6 +274,12 @@ def _heat(axis: Axes, matrix: pd.DataFrame, colormap: str, low: float, high: flo
     axis.tick_params(length=0)
     axis.spines[:].set_visible(False)
     axis.figure.colorbar(image, ax=axis, shrink=0.85)
+
+
+def _number(form: str, value: float) -> str:
+    """A formatted number with a true minus sign, and without a sign where it rounds to zero."""
+    text = form.format(value)
+    return text.lstrip("+-") if float(text) == 0 else text.replace("-", "\N{MINUS SIGN}")
 
 
 def _use_style(style: Mapping[str, Any]) -> None:

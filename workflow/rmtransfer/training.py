@@ -1,6 +1,7 @@
 """Train one Bradley-Terry reward model with TRL's RewardTrainer."""
 
 import contextlib
+import gc
 import shutil
 import time
 from collections.abc import Mapping, Sequence
@@ -97,7 +98,11 @@ def train_reward_model(
     trainer.train(resume_from_checkpoint=resume)
 
     save_reward_model(model, tokenizer, output, card, recipe, trainer.state.log_history)
-    rescored = rescore(model.eval(), tokenizer, pairs[:_RESCORED_PAIRS], output, tokens_per_batch)
+    probe = [ids for pair in pairs[:_RESCORED_PAIRS] for ids in pair.values()]
+    expected, _ = reward.score(model.eval(), tokenizer, probe, tokens_per_batch)
+    del model, trainer  # two models and an optimiser do not have to fit at once
+    gc.collect()
+    rescored = rescore(output, probe, expected, where)
     write_manifest(
         output,
         {
@@ -187,23 +192,15 @@ def save_reward_model(
     (output / "README.md").write_text("\n".join(lines), encoding="utf-8")
 
 
-def rescore(
-    model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
-    pairs: Sequence[Mapping[str, list[int]]],
-    folder: Path,
-    tokens_per_batch: int,
-) -> float:
-    """The largest difference between the rewards of ``model`` and of what ``folder`` holds, by a stock forward pass.
+def rescore(folder: Path, sequences: Sequence[list[int]], expected: torch.Tensor, device: torch.device) -> float:
+    """The largest difference between ``expected`` rewards [n] and those of what ``folder`` holds, by stock forward passes.
 
     Raises:
         RuntimeError: it is more than rounding explains.
     """
-    sequences = [ids for pair in pairs for ids in pair.values()]
-    expected, _ = reward.score(model, tokenizer, sequences, tokens_per_batch)
-    saved = AutoModelForSequenceClassification.from_pretrained(folder, dtype=torch.float32).to(model.device).eval()
+    saved = AutoModelForSequenceClassification.from_pretrained(folder, dtype=torch.float32).to(device).eval()
     with torch.inference_mode():
-        got = [saved(input_ids=torch.tensor([ids], device=saved.device)).logits.float().item() for ids in sequences]
+        got = [saved(input_ids=torch.tensor([ids], device=device)).logits.item() for ids in sequences]
     difference = (torch.tensor(got) - expected).abs().max().item()
     if not difference <= 1e-3:  # also true for NaN
         raise RuntimeError(f"{folder}: reloaded from disk it gives rewards that differ by {difference:.2g}")
@@ -225,7 +222,8 @@ class _Trainer(RewardTrainer):
 
     def compute_loss(self, model, inputs, *args, **kwargs):
         def forward(input_ids, attention_mask, use_cache):
-            return reward.bucketed_forward(model, input_ids, attention_mask, self.tokens_per_batch)
+            with self.accelerator.autocast():  # otherwise entered by the model's own forward, which this goes around
+                return reward.bucketed_forward(model, input_ids, attention_mask, self.tokens_per_batch)
 
         return super().compute_loss(forward, inputs, *args, **kwargs)
 
