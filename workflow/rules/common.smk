@@ -1,6 +1,5 @@
 """What every stage shares: the validated config, the study's paths, and how much of the machine one job gets."""
 
-import os
 import sys
 from pathlib import Path
 
@@ -13,6 +12,7 @@ if str(LIBRARY) not in sys.path:
 from rmtransfer import versions
 from rmtransfer.config import ROLES, load_config
 from rmtransfer.errors import StudyError
+from rmtransfer.machine import has_gpu, prepare_environment
 from rmtransfer.manifest import digest_file
 
 try:
@@ -21,15 +21,7 @@ try:
 except StudyError as problem:
     raise WorkflowError(str(problem)) from None
 
-# Jobs inherit these. The library is imported from the repository, not installed. glibc returns freed memory to the
-# system by default and faults it in again for every activation, which costs a CPU run 10 to 25 % of its time.
-os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(LIBRARY), os.environ.get("PYTHONPATH")]))
-os.environ.setdefault(
-    "GLIBC_TUNABLES",
-    "glibc.malloc.hugetlb=1:glibc.malloc.mmap_threshold=4294967296:glibc.malloc.trim_threshold=8589934592",
-)
-os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-os.environ.setdefault("PYTHONWARNINGS", "ignore")
+prepare_environment(LIBRARY)
 
 STUDY = f"results/{config['study']}"
 SOURCE = config["languages"]["source"]
@@ -44,7 +36,7 @@ TRANSLATED = [role for role in ROLES if role not in GIVEN]
 # Two heavy jobs at a time: imports and loads of one overlap the arithmetic of the other, and memory stays bounded
 # however many cores there are. With a GPU, one at a time.
 HEAVY = workflow.cores or 1
-if not Path("/dev/nvidia0").exists():
+if not has_gpu():
     HEAVY = max(1, HEAVY // 2)
 
 
@@ -107,6 +99,23 @@ def per_language(folder, suffix):
 def models():
     """(base model, training language, seed) of every reward model, as strings."""
     return [(b, t, str(s)) for b in BASES for t in LANGUAGES for s in SEEDS]
+
+
+def state_models():
+    """Folders below hidden_states/ with the labels of their model: the bases first, then the reward models."""
+    bases = [((b, "base", ""), f"{b}/base") for b in BASES]
+    return bases + [((b, t, s), f"{b}/{t}/seed{s}") for b, t, s in models()]
+
+
+def figure(name, category):
+    """PNG with its caption for the report, and PDF for a paper."""
+    png = report(
+        f"{STUDY}/figures/{name}.png",
+        caption=f"../report/{name}.rst",
+        category=category,
+        labels={"figure": name.replace("_", " ")},
+    )
+    return [png, f"{STUDY}/figures/{name}.pdf"]
 
 
 def resource(name):

@@ -4,18 +4,6 @@ In:  the tables.
 Out: figures/*.png and figures/*.pdf.
 """
 
-
-def figure(name, category):
-    """PNG with its caption for the report, and PDF for a paper."""
-    png = report(
-        f"{STUDY}/figures/{name}.png",
-        caption=f"../report/{name}.rst",
-        category=category,
-        labels={"figure": name.replace("_", " ")},
-    )
-    return [png, f"{STUDY}/figures/{name}.pdf"]
-
-
 FIGURES = [
     f"{STUDY}/figures/{name}.{suffix}"
     for name in ("transfer", "sections", "pca", "representation", "best_of_n")

@@ -5,12 +5,6 @@ Out: tables/representation.csv, tables/pca.csv.
 """
 
 
-def state_models():
-    """Folders below hidden_states/ with the labels of their model: the bases first, then the reward models."""
-    bases = [((b, "base", ""), f"{b}/base") for b in BASES]
-    return bases + [((b, t, s), f"{b}/{t}/seed{s}") for b, t, s in models()]
-
-
 rule analyse_representations:
     input:
         states=expand(
