@@ -70,6 +70,7 @@ FAULTS = {
     ),
     "folder lost": ("base_models", {"m": {"path": "./nowhere"}}, ["base_models.m.path: './nowhere' is not a folder"]),
     "slug": ("base_models", {"org/name": {"path": "org/name"}}, ["base_models", "org/name"]),
+    "off-the-shelf": ("reward_models", {"x": {"path": "y"}}, ["reward_models", "leave it {}"]),
     "n too large": ("alignment.best_of", [1, 8], ["alignment.best_of: 8 is more than alignment.samples, 4"]),
 }
 
