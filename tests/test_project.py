@@ -67,6 +67,7 @@ def test_the_library_never_imports_snakemake_and_imports_one_way():
     order = [
         "errors",
         "versions",
+        "machine",
         "progress",
         "corpus",
         "translation",
