@@ -14,8 +14,9 @@ import time
 from pathlib import Path
 
 import torch
-from rmtransfer import chat, reward
 from transformers import AutoModelForSequenceClassification
+
+from rmtransfer import chat, reward
 
 
 def file_order(model, tokenizer, sequences: list[list[int]], size: int = 8) -> torch.Tensor:

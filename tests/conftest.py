@@ -4,8 +4,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from rmtransfer.base_model import ensure_pad_token
-from rmtransfer.manifest import write_manifest
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import (
     Gemma3ForCausalLM,
@@ -16,6 +14,9 @@ from transformers import (
     Qwen2Config,
     Qwen2ForCausalLM,
 )
+
+from rmtransfer.base_model import ensure_pad_token
+from rmtransfer.manifest import write_manifest
 
 ROOT = Path(__file__).parent.parent
 QUESTION_ANSWER = (ROOT / "resources/chat_templates/question_answer.jinja").read_text(encoding="utf-8")

@@ -7,11 +7,12 @@ import types
 import numpy as np
 import pytest
 import torch
+from transformers import AutoModelForCausalLM, BertConfig, BertForMaskedLM
+
 from conftest import GEMMA, ROOT, build_model, build_tokenizer
 from rmtransfer import base_model, chat
 from rmtransfer.errors import StudyError
 from rmtransfer.manifest import digest_folder, read_manifest
-from transformers import AutoModelForCausalLM, BertConfig, BertForMaskedLM
 
 
 def save_plain(folder, family="llama"):

@@ -5,6 +5,7 @@ from itertools import combinations
 import numpy as np
 import pandas as pd
 import pytest
+
 from rmtransfer import best_of_n
 
 RANDOM = np.random.default_rng(0)

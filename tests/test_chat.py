@@ -1,6 +1,7 @@
 """The token contract: BOS, EOS and template, for Gemma-, Llama- and Qwen-style tokenizers."""
 
 import pytest
+
 from conftest import QUESTION_ANSWER, build_tokenizer
 from rmtransfer import chat
 from rmtransfer.errors import StudyError

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+
 from conftest import ROOT
 from rmtransfer.config import load_config
 from rmtransfer.errors import StudyError

@@ -1,6 +1,7 @@
 """oneDNN computes what PyTorch computes, gradients included."""
 
 import torch
+
 from rmtransfer import device
 
 CPU = torch.device("cpu")

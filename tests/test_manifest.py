@@ -1,6 +1,7 @@
 """A folder without a manifest was never finished."""
 
 import pytest
+
 from rmtransfer import manifest
 from rmtransfer.errors import StudyError
 

@@ -4,6 +4,7 @@ import re
 import tomllib
 
 import yaml
+
 from conftest import ROOT
 from rmtransfer.config import SCHEMA_PATH
 

@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
+
 from rmtransfer import representation
 from rmtransfer.hidden_states import save_states
 

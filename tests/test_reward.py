@@ -7,11 +7,12 @@ import sys
 
 import pytest
 import torch
+from transformers import AutoModelForSequenceClassification
+
 from conftest import ROOT
 from rmtransfer import chat, reward
 from rmtransfer.errors import StudyError
 from rmtransfer.manifest import write_manifest
-from transformers import AutoModelForSequenceClassification
 
 TOLERANCE = 1e-4
 

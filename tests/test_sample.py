@@ -5,6 +5,7 @@ import re
 from difflib import SequenceMatcher
 
 import pytest
+
 from conftest import ROOT
 from rmtransfer import corpus
 from rmtransfer.translation import translate_rows

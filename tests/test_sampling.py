@@ -1,6 +1,7 @@
 """Gumbel top-k is exact top-k sampling, and answers depend on nothing but their own key."""
 
 import torch
+
 from rmtransfer import sampling
 from rmtransfer.corpus import load_rows
 

@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+
 from rmtransfer import chat, reward, scoring
 from rmtransfer.errors import StudyError
 from rmtransfer.hidden_states import load_states

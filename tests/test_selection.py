@@ -1,6 +1,7 @@
 """A row counts only if it is valid in every language."""
 
 import pytest
+
 from conftest import pair
 from rmtransfer.errors import StudyError
 from rmtransfer.selection import select_rows

@@ -6,10 +6,11 @@ import math
 import pytest
 import torch
 from datasets import Dataset
-from rmtransfer import chat, reward, training
-from rmtransfer.errors import StudyError
 from transformers import AutoModelForSequenceClassification
 from trl import RewardConfig, RewardTrainer
+
+from rmtransfer import chat, reward, training
+from rmtransfer.errors import StudyError
 
 RECIPE = {
     "learning_rate": 1e-3,

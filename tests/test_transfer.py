@@ -5,9 +5,10 @@ import math
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import stats
+
 from rmtransfer import transfer
 from rmtransfer.errors import StudyError
-from scipy import stats
 
 
 def scores(correct, subsets, train="en", language="en", base="m", seed=0):

@@ -1,6 +1,7 @@
 """The memory replays what it holds, character for character, and names what it lacks."""
 
 import pytest
+
 from rmtransfer.errors import StudyError
 from rmtransfer.translation import translate_rows
 from rmtransfer.translation.memory import TranslationMemory, tmx_languages

@@ -17,9 +17,10 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import yaml
+from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
 from conftest import ROOT, build_model, build_tokenizer
 from rmtransfer.transfer import TRANSFER_COLUMNS
-from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 pytestmark = pytest.mark.slow
 
