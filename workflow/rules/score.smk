@@ -42,6 +42,7 @@ rule embed_benchmark:
         model=f"{STUDY}/base_models/{{base}}",
         rows=all_rows_of("benchmark"),
         ids=ancient(selected_ids("benchmark")),
+        gate=ancient(every_text_is_valid),
     output:
         states=per_language("hidden_states/{base}/base", ".npz"),
     log:
