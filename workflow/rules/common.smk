@@ -35,7 +35,7 @@ TRANSLATED = [role for role in ROLES if role not in GIVEN]
 
 # Two heavy jobs at a time: imports and loads of one overlap the arithmetic of the other, and memory stays bounded
 # however many cores there are. With a GPU, one at a time.
-HEAVY = workflow.cores or 1
+HEAVY = workflow.resource_settings.cores or 1  # none are given for a report
 if not has_gpu():
     HEAVY = max(1, HEAVY // 2)
 
