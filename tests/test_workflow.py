@@ -43,8 +43,9 @@ DRAWINGS = {"draw_transfer", "draw_representation", "draw_alignment"}
 
 def snakemake(folder: Path, config: dict, *arguments: str) -> subprocess.CompletedProcess:
     (folder / "study.yaml").write_text(yaml.safe_dump(config))
+    cores = [] if "--report" in arguments else ["--cores", "2"]  # the README's commands
     return subprocess.run(
-        [sys.executable, "-m", "snakemake", *arguments, "--cores", "2", "--configfile", "study.yaml"],
+        [sys.executable, "-m", "snakemake", *arguments, *cores, "--configfile", "study.yaml"],
         cwd=folder,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
