@@ -12,6 +12,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GgufCo
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING
 
 from rmtransfer import versions
+from rmtransfer.chat import save_tokenizer
 from rmtransfer.errors import StudyError
 from rmtransfer.manifest import write_manifest
 
@@ -49,7 +50,7 @@ def prepare_base_model(
         raise StudyError(f"{where}: {spec['path']} has no chat template; name a Jinja file in {where}.chat_template")
     ensure_pad_token(tokenizer, model)
     model.save_pretrained(output)
-    tokenizer.save_pretrained(output)
+    save_tokenizer(tokenizer, output)
     write_manifest(output, {"stage": "base_model", "version": versions.BASE_MODEL, "source": dict(spec)})
 
 

@@ -165,7 +165,7 @@ def save_reward_model(
     output.mkdir(parents=True, exist_ok=True)
     model.config.use_cache = True
     model.save_pretrained(output)
-    tokenizer.save_pretrained(output)
+    chat.save_tokenizer(tokenizer, output)
     steps = [h for h in history if "accuracy" in h]
     lines = [
         "---",
