@@ -3,6 +3,7 @@
 #   snakemake --cores all                                  the embedded default study, config.yaml
 #   snakemake --cores all --configfile studies/yours.yaml  another study
 #   snakemake -n                                           what would run, and why
+#   snakemake plan --cores 1                               what it would cost
 #   snakemake --report results/sample/report.html          the report, after a run
 
 from snakemake.utils import min_version
@@ -38,6 +39,7 @@ include: "workflow/rules/report.smk"
 rule all:
     default_target: True
     input:
+        [f"{STUDY}/tables/translation.csv"] if TRANSLATIONS else [],
         f"{STUDY}/tables/transfer.csv",
         f"{STUDY}/tables/length_baseline.csv",
         f"{STUDY}/tables/representation.csv",

@@ -17,6 +17,7 @@ import torch
 from transformers import AutoModelForSequenceClassification
 
 from rmtransfer import chat, reward
+from rmtransfer.batching import length_batches
 
 
 def file_order(model, tokenizer, sequences: list[list[int]], size: int = 8) -> torch.Tensor:
@@ -56,7 +57,7 @@ def main() -> None:
         ),
         "sorted": sum(
             len(b) * len(sequences[b[0]])
-            for b in reward.length_batches(list(map(len, sequences)), arguments.tokens_per_batch)
+            for b in length_batches(list(map(len, sequences)), arguments.tokens_per_batch)
         ),
     }
     padded["scoring"] = padded["sorted"]

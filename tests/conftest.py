@@ -1,8 +1,11 @@
 """Tiny real models and tokenizers, built once a session: nothing is downloaded, nothing is mocked."""
 
+import json
+import shutil
 from pathlib import Path
 
 import pytest
+import sentencepiece
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import (
@@ -10,10 +13,20 @@ from transformers import (
     Gemma3TextConfig,
     LlamaConfig,
     LlamaForCausalLM,
+    M2M100Config,
+    M2M100ForConditionalGeneration,
+    MarianConfig,
+    MarianMTModel,
+    MarianTokenizer,
+    NllbTokenizer,
     PreTrainedTokenizerFast,
     Qwen2Config,
     Qwen2ForCausalLM,
+    T5Config,
+    T5ForConditionalGeneration,
+    T5Tokenizer,
 )
+from transformers.models.m2m_100.tokenization_m2m_100 import M2M100Tokenizer
 
 from rmtransfer.base_model import ensure_pad_token
 from rmtransfer.manifest import write_manifest
@@ -138,6 +151,97 @@ def bases(tokenizers, tmp_path_factory) -> dict[str, Path]:
 @pytest.fixture(scope="session")
 def base(bases, family) -> Path:
     return bases[family]
+
+
+def build_seq2seq(family: str, folder: Path) -> None:
+    """A randomly initialised translation model of a family, with a SentencePiece tokenizer trained here."""
+
+    def train(prefix: str, **options) -> sentencepiece.SentencePieceProcessor:
+        sentencepiece.SentencePieceTrainer.train(
+            sentence_iterator=iter(TEXTS),
+            model_prefix=str(folder / prefix),
+            vocab_size=220,
+            character_coverage=1.0,
+            hard_vocab_limit=False,
+            minloglevel=2,
+            **options,
+        )
+        (folder / f"{prefix}.vocab").unlink()
+        return sentencepiece.SentencePieceProcessor(str(folder / f"{prefix}.model"))
+
+    def vocabulary(processor, *first: str) -> dict[str, int]:
+        pieces = [processor.id_to_piece(i) for i in range(processor.get_piece_size())]
+        return {piece: i for i, piece in enumerate(dict.fromkeys([*first, *pieces]))}
+
+    shape = {
+        "d_model": 32,
+        "encoder_layers": 2,
+        "decoder_layers": 2,
+        "encoder_attention_heads": 2,
+        "decoder_attention_heads": 2,
+        "encoder_ffn_dim": 64,
+        "decoder_ffn_dim": 64,
+        "init_std": 0.5,
+    }
+    folder.mkdir(parents=True)
+    torch.manual_seed(0)
+    if family == "m2m100":
+        known = vocabulary(train("sentencepiece.bpe"), "<s>", "<pad>", "</s>", "<unk>")
+        (folder / "vocab.json").write_text(json.dumps(known))
+        tokenizer = M2M100Tokenizer(str(folder / "vocab.json"), str(folder / "sentencepiece.bpe.model"))
+        # 100 language codes and 8 made-up words follow the pieces, as in facebook/m2m100_418M
+        model = M2M100ForConditionalGeneration(M2M100Config(vocab_size=len(known) + 108, **shape))
+    elif family == "nllb":
+        train("sentencepiece.bpe", model_type="bpe")
+        codes = ["eng_Latn", "spa_Latn", "ita_Latn", "kor_Hang", "zho_Hans"]
+        tokenizer = NllbTokenizer.from_pretrained(folder, additional_special_tokens=codes)
+        model = M2M100ForConditionalGeneration(M2M100Config(vocab_size=len(tokenizer), **shape))
+    elif family == "madlad":
+        train("spiece", user_defined_symbols=["<2es>", "<2ko>", "<2zh>"], pad_id=1, eos_id=2, unk_id=0, bos_id=-1)
+        tokenizer = T5Tokenizer.from_pretrained(folder, extra_ids=0)
+        model = T5ForConditionalGeneration(
+            T5Config(
+                vocab_size=len(tokenizer),
+                d_model=32,
+                d_kv=16,
+                d_ff=64,
+                num_layers=2,
+                num_heads=2,
+                initializer_factor=5.0,
+                decoder_start_token_id=tokenizer.pad_token_id,
+                pad_token_id=tokenizer.pad_token_id,
+                eos_token_id=tokenizer.eos_token_id,
+            )
+        )
+    else:
+        codes = [">>spa<<", ">>ita<<"] if family == "opus_many" else []
+        known = vocabulary(train("source"), "</s>", "<unk>", *codes, "<pad>")
+        (folder / "source.model").rename(folder / "source.spm")
+        shutil.copy(folder / "source.spm", folder / "target.spm")
+        (folder / "vocab.json").write_text(json.dumps(known))
+        tokenizer = MarianTokenizer(*(str(folder / n) for n in ("source.spm", "target.spm", "vocab.json")))
+        pad = tokenizer.pad_token_id
+        model = MarianMTModel(
+            MarianConfig(
+                vocab_size=len(known),
+                pad_token_id=pad,
+                decoder_start_token_id=pad,
+                eos_token_id=0,
+                forced_eos_token_id=0,
+                **shape,
+            )
+        )
+    tokenizer.save_pretrained(folder)
+    model.eval().save_pretrained(folder)
+
+
+@pytest.fixture(scope="session")
+def translators(tmp_path_factory) -> dict[str, Path]:
+    """A folder per family of translation models."""
+    folder = tmp_path_factory.mktemp("translators")
+    for family in ("m2m100", "nllb", "madlad", "opus", "opus_many"):
+        build_seq2seq(family, folder / family)
+    return {family: folder / family for family in ("m2m100", "nllb", "madlad", "opus", "opus_many")}
 
 
 def pair(identity: str, prompt: str, chosen: str, rejected: str, subset: str | None = None) -> dict:

@@ -136,14 +136,6 @@ def test_saved_and_loaded_in_a_fresh_process_gives_equal_rewards(model, sequence
         torch.testing.assert_close(stock(**batch).logits[:, 0], expected, atol=TOLERANCE, rtol=0)
 
 
-def test_length_batches_keep_the_budget_and_every_index():
-    lengths = [5, 1, 9, 3, 3, 7, 200]
-    batches = list(reward.length_batches(lengths, 14))
-    assert batches == [[6], [2], [5, 0], [3, 4, 1]]
-    assert sorted(i for b in batches for i in b) == list(range(len(lengths)))
-    assert all(len(b) * max(lengths[i] for i in b) <= 14 for b in batches if len(b) > 1)
-
-
 def test_a_base_model_is_no_reward_model(base):
     with pytest.raises(StudyError, match="score head"):
         reward.score_head(reward.load_backbone(base, torch.device("cpu")))

@@ -10,6 +10,8 @@ import yaml
 from jsonschema import Draft202012Validator, ValidationError, validators
 
 from rmtransfer.errors import StudyError
+from rmtransfer.languages import split_variant, variant_code
+from rmtransfer.translation.engines import engine_spec
 
 SCHEMA_PATH = Path(__file__).parent.parent / "schemas" / "config.schema.yaml"
 ROLES = ("preferences", "benchmark", "instructions")
@@ -104,22 +106,8 @@ def _cross_check(config: Mapping[str, Any], root: Path) -> Iterator[str]:
         if "chat_template" in base and not (root / base["chat_template"]).is_file():
             yield f"{where}.chat_template: {base['chat_template']!r} does not exist; correct the path"
 
-    translation = config["translation"]
     if any("{language}" not in config[role].get("path", "") for role in ROLES):
-        if "memory" not in translation:
-            yield "translation.memory: missing; engine 'memory' needs the path of a TMX file"
-        elif not (root / translation["memory"]).is_file():
-            yield f"translation.memory: {translation['memory']!r} does not exist; correct the path"
-        else:
-            from rmtransfer.translation.memory import tmx_languages  # needs lxml, which only this check does
-
-            known = tmx_languages(root / translation["memory"])
-            for language in [source, *targets]:
-                if language not in known:
-                    yield (
-                        f"languages: {language!r} is not in {translation['memory']}, which holds "
-                        f"{', '.join(sorted(known))}; add its translations to the file or remove the language"
-                    )
+        yield from _check_translation(config, root)
 
     alignment = config["alignment"]
     if max(alignment["best_of"]) > alignment["samples"]:
@@ -127,3 +115,61 @@ def _cross_check(config: Mapping[str, Any], root: Path) -> Iterator[str]:
             f"alignment.best_of: {max(alignment['best_of'])} is more than alignment.samples, "
             f"{alignment['samples']}; raise samples or lower best_of"
         )
+
+
+def study_languages(config: Mapping[str, Any]) -> list[str]:
+    """Codes of all languages of a study, source first, variants of the targets last."""
+    languages = config["languages"]
+    codes = [languages["source"], *languages["targets"]]
+    for name, variant in config["translation"]["variants"].items():
+        codes += [variant_code(target, name) for target in variant.get("targets", languages["targets"])]
+    return codes
+
+
+def _check_translation(config: Mapping[str, Any], root: Path) -> Iterator[str]:
+    translation, targets = config["translation"], config["languages"]["targets"]
+    for target in translation["languages"]:
+        if target not in targets:
+            yield f"translation.languages: {target!r} is no target; add it to languages.targets or remove it here"
+    for name, variant in translation["variants"].items():
+        for target in variant.get("targets", []):
+            if target not in targets:
+                yield f"translation.variants.{name}.targets: {target!r} is no target; add it to languages.targets"
+    if "references" in translation and not (root / translation["references"]).is_file():
+        yield f"translation.references: {translation['references']!r} does not exist; correct the path"
+    checked: set[str] = set()
+    for code in study_languages(config)[1:]:
+        spec = engine_spec(translation, code)
+        for problem in _check_engine(spec["engine"], spec["options"], split_variant(code)[0], config, root):
+            if problem not in checked:
+                checked.add(problem)
+                yield problem
+
+
+def _check_engine(engine: str, options: Any, target: str, config: Mapping[str, Any], root: Path) -> Iterator[str]:
+    where = f"translation.{engine}"
+    if options is None:
+        what = "the path of a TMX file" if engine == "memory" else "a section that names its model"
+        yield f"{where}: missing; engine {engine!r} needs {what}"
+    elif engine == "memory":
+        if not (root / options).is_file():
+            yield f"{where}: {options!r} does not exist; correct the path"
+            return
+        from rmtransfer.translation.memory import tmx_languages  # needs lxml, which only this check does
+
+        known = tmx_languages(root / options)
+        for language in (config["languages"]["source"], target):
+            if language not in known:
+                yield (
+                    f"languages: {language!r} is not in {options}, which holds {', '.join(sorted(known))}; add its "
+                    "translations to the file or remove the language"
+                )
+    elif engine in ("seq2seq", "llm"):
+        model = options["model"]
+        local = (root / Path(model).expanduser()).is_dir() or (engine == "llm" and model in config["base_models"])
+        if not local and model.startswith(("./", "../", "/", "~")):
+            yield f"{where}.model: {model!r} is not a folder; correct the path"
+        elif not local and "revision" not in options and "{" not in model:
+            yield f"{where}.model: {model!r} has no revision; add the model's commit, a branch can move"
+        if engine == "llm" and "{text}" not in options["prompt"]:
+            yield f"{where}.prompt: {options['prompt']!r} does not hold {{text}}; put it where the text goes"

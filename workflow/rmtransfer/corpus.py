@@ -199,10 +199,15 @@ def load_ids(path: Path) -> list[str]:
     return [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n") if line]
 
 
-def write_ledger(path: Path, entries: Iterable[Mapping[str, Any]]) -> None:
+def texts_of(row: Row, fields: Sequence[str]) -> list[str]:
+    """The contents of a row's messages, in order."""
+    return [message["content"] for field in fields for message in row[field]]
+
+
+def write_ledger(path: Path, entries: Iterable[Mapping[str, Any]], columns: Sequence[str] = LEDGER_COLUMNS) -> None:
     """Write dropped rows as CSV; always written, so that an empty ledger says that nothing was dropped."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.DictWriter(file, LEDGER_COLUMNS, restval="")
+        writer = csv.DictWriter(file, columns, restval="")
         writer.writeheader()
         writer.writerows(entries)

@@ -20,7 +20,50 @@ from rmtransfer.transfer import AVERAGE, REWARDBENCH_SECTIONS
 COLUMN, FULL = 3.4, 7.0  # inches: one column and the full width of a two-column page
 # Okabe and Ito's colour-blind safe palette (https://jfly.uni-koeln.de/color/), each with its own marker.
 _COLORS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#999999"]
+_HATCHES = ["", "//", "xx", "..", "--", "||", "++", "oo"]
 _MARKERS = ["o", "s", "^", "D", "v", "P", "X", "*"]
+
+
+def draw_translation(table: Path, outcomes: Sequence[Path], **style: Any) -> None:
+    """Bars of what became of every text: kept, kept after a retry, refused and why; one bar per language and engine."""
+    _use_style(style)
+    frame = pd.read_csv(table, keep_default_na=False)
+    outcome = frame["measure"].where(frame["measure"] != "refused", "refused: " + frame["reason"])
+    shown = {"passed": "kept", "passed_after_retry": "kept after a retry"}
+    known = outcome[outcome.isin(shown) | outcome.str.startswith("refused: ")]
+    counts = (
+        frame.loc[known.index]
+        .assign(outcome=known.replace(shown), bar=frame["language"] + " (" + frame["engine"] + ")")
+        .pivot_table(index="bar", columns="outcome", values="value", aggfunc="sum", fill_value=0, sort=False)
+    )
+    refused = [name for name in counts.columns if name not in shown.values()]
+    columns = [*(n for n in shown.values() if n in counts.columns), *refused]
+    share = 100 * counts[columns].div(counts.sum(axis=1), axis=0)
+    figure, axis = plt.subplots(figsize=(FULL, 0.8 + 0.28 * len(share)), layout="constrained")
+    palette = {"kept": "#BBD3E6", "kept after a retry": _COLORS[0]}
+    reds = [c for c in _COLORS if c != _COLORS[0]]
+    left = np.zeros(len(share))
+    for i, name in enumerate(columns):
+        axis.barh(
+            share.index,
+            share[name],
+            left=left,
+            height=0.7,
+            color=palette.get(name, reds[(i - len(columns) + len(refused)) % len(reds)]),
+            hatch="" if name == "kept" else _HATCHES[i % len(_HATCHES)],
+            edgecolor="white",
+            linewidth=0.4,
+            label=name,
+        )
+        left += share[name].to_numpy()
+    for place, (_, row) in enumerate(counts.iterrows()):
+        axis.text(101, place, f"{row[refused].sum():,.0f} of {row.sum():,.0f} refused", va="center")
+    axis.invert_yaxis()
+    axis.set_xlim(0, 100)
+    axis.set_xlabel("texts, %")
+    axis.tick_params(axis="y", length=0)
+    figure.legend(loc="outside lower center", ncols=3, frameon=False)
+    _save(figure, outcomes, style)
 
 
 def draw_transfer(table: Path, baseline: Path, heatmap: Sequence[Path], sections: Sequence[Path], **style: Any) -> None:

@@ -3,7 +3,7 @@
 The only place that decides which token is pooled: the last real one by the attention mask, whatever its id.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
@@ -11,6 +11,7 @@ from transformers import AutoModel, AutoModelForSequenceClassification, PreTrain
 from transformers.modeling_outputs import SequenceClassifierOutputWithPast
 from transformers.utils import logging as hf_logging
 
+from rmtransfer.batching import length_batches, right_padded
 from rmtransfer.device import inference_dtype, pack_for_cpu
 from rmtransfer.errors import StudyError
 from rmtransfer.manifest import read_manifest
@@ -97,21 +98,6 @@ def rewards_of(model: PreTrainedModel, states: torch.Tensor) -> torch.Tensor:
         return torch.nn.functional.linear(states.float(), score_head(model).weight.float()).squeeze(-1)
 
 
-def length_batches(lengths: Sequence[int], tokens_per_batch: int) -> Iterator[list[int]]:
-    """Indices grouped so that a padded group stays within a token budget, the longest first.
-
-    The longest first: what does not fit into memory fails at once. One sequence longer than the budget goes alone.
-    """
-    batch: list[int] = []
-    for index in sorted(range(len(lengths)), key=lambda i: -lengths[i]):
-        if batch and (len(batch) + 1) * lengths[batch[0]] > tokens_per_batch:
-            yield batch
-            batch = []
-        batch.append(index)
-    if batch:
-        yield batch
-
-
 def bucketed_forward(
     model: PreTrainedModel, input_ids: torch.Tensor, attention_mask: torch.Tensor, tokens_per_batch: int
 ) -> SequenceClassifierOutputWithPast:
@@ -146,11 +132,7 @@ def embed(
     states = torch.empty(len(sequences), model.config.get_text_config().hidden_size)
     lengths = [len(s) for s in sequences]
     for batch in length_batches(lengths, tokens_per_batch):
-        input_ids = torch.full((len(batch), lengths[batch[0]]), tokenizer.pad_token_id)
-        mask = torch.zeros_like(input_ids)
-        for row, index in enumerate(batch):
-            input_ids[row, : lengths[index]] = torch.tensor(sequences[index])
-            mask[row, : lengths[index]] = 1
+        input_ids, mask = right_padded([sequences[index] for index in batch], tokenizer.pad_token_id)
         states[batch] = last_token_states(model, input_ids.to(model.device), mask.to(model.device)).float().cpu()
         on_progress(sum(lengths[i] for i in batch))
     return states

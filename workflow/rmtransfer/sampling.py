@@ -6,13 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoModelForCausalLM, GenerationConfig, LogitsProcessor, PreTrainedTokenizerBase
+from transformers import AutoModelForCausalLM, GenerationConfig, LogitsProcessor
 
 from rmtransfer import chat
+from rmtransfer.batching import left_padded, length_batches
 from rmtransfer.corpus import Row, save_rows
 from rmtransfer.device import inference_dtype, pack_for_cpu, pick_device
 from rmtransfer.progress import Progress
-from rmtransfer.reward import length_batches
 
 # Decoding holds one new position per row at a time, so a batch of it takes less memory than one forward pass.
 _DECODING_FACTOR = 4
@@ -84,7 +84,7 @@ def sample_answers(
     answers: dict[tuple[int, int], str] = {}
     progress = Progress(f"sampling {language}", len(jobs), "answers")
     for batch in length_batches(lengths, tokens_per_batch * _DECODING_FACTOR):
-        ids, mask = _left_padded([prompts[jobs[j][0]] for j in batch], tokenizer)
+        ids, mask = left_padded([prompts[jobs[j][0]] for j in batch], tokenizer.pad_token_id)
         noise = torch.stack(
             [
                 gumbel_noise(
@@ -117,15 +117,3 @@ def sample_answers(
         ],
         output,
     )
-
-
-def _left_padded(
-    sequences: Sequence[Sequence[int]], tokenizer: PreTrainedTokenizerBase
-) -> tuple[torch.Tensor, torch.Tensor]:
-    longest = max(map(len, sequences))
-    ids = torch.full((len(sequences), longest), tokenizer.pad_token_id)
-    mask = torch.zeros_like(ids)
-    for row, sequence in enumerate(sequences):
-        ids[row, longest - len(sequence) :] = torch.tensor(sequence)
-        mask[row, longest - len(sequence) :] = 1
-    return ids, mask

@@ -48,7 +48,7 @@ def select_rows(
 
 def _fault(row: Row | None, tokens: Callable[[Row], int] | None, max_length: int | None) -> str | None:
     if row is None:
-        return "missing in this language"
+        return "not in this language: missing in its file, or dropped by translation (its ledger says why)"
     if "chosen" in row and [m["content"].strip() for m in row["chosen"]] == [
         m["content"].strip() for m in row["rejected"]
     ]:

@@ -10,10 +10,12 @@ if str(LIBRARY) not in sys.path:
     sys.path.insert(0, str(LIBRARY))
 
 from rmtransfer import versions
-from rmtransfer.config import ROLES, load_config
+from rmtransfer.config import ROLES, load_config, study_languages
 from rmtransfer.errors import StudyError
 from rmtransfer.machine import has_gpu, prepare_environment
 from rmtransfer.manifest import digest_file
+from rmtransfer.languages import split_variant
+from rmtransfer.translation.engines import engine_spec
 
 try:
     # Replaced in place: rules and Snakemake itself hold on to this dict.
@@ -25,13 +27,13 @@ prepare_environment(LIBRARY)
 
 STUDY = f"results/{config['study']}"
 SOURCE = config["languages"]["source"]
-TARGETS = config["languages"]["targets"]
-LANGUAGES = [SOURCE, *TARGETS]
+LANGUAGES = study_languages(config)
 BASES = list(config["base_models"])
 SEEDS = config["seeds"]
 # Roles whose texts arrive in every language, and those that are translated.
 GIVEN = [role for role in ROLES if "{language}" in config[role].get("path", "")]
 TRANSLATED = [role for role in ROLES if role not in GIVEN]
+TRANSLATIONS = LANGUAGES[1:] if TRANSLATED else []
 
 # Two heavy jobs at a time: imports and loads of one overlap the arithmetic of the other, and memory stays bounded
 # however many cores there are. With a GPU, one at a time.
@@ -67,7 +69,29 @@ def all_rows_of(role):
 def source_files(role, language):
     """The user's file behind a role, if it is a file."""
     rows = config[role]
-    return [rows["path"].replace("{language}", language)] if "path" in rows else []
+    return [rows["path"].replace("{language}", split_variant(language)[0])] if "path" in rows else []
+
+
+def engine_of(language):
+    """Who translates into a language, and how. A model that is one of the study's bases is taken from there."""
+    spec = engine_spec(config["translation"], language)
+    if spec["engine"] == "llm" and spec["options"]["model"] in BASES:
+        folder = f"{STUDY}/base_models/{spec['options']['model']}"
+        spec["options"] = {**spec["options"], "model": folder}
+    return spec
+
+
+def engine_files(language):
+    """What an engine reads that the workflow knows of."""
+    spec = engine_of(language)
+    if spec["engine"] == "memory":
+        return [spec["options"]]
+    model = spec["options"].get("model", "")
+    return [model] if model.startswith(f"{STUDY}/base_models/") else []
+
+
+def runs_a_model(language):
+    return engine_of(language)["engine"] in ("seq2seq", "llm")
 
 
 def selected_ids(role):

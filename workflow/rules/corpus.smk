@@ -41,7 +41,7 @@ rule read_given_rows:
         "../../envs/translate.yaml"
     params:
         source=lambda wildcards: config[wildcards.role],
-        language=lambda wildcards: wildcards.language,
+        language=lambda wildcards: split_variant(wildcards.language)[0],
         ledger=lambda wildcards: f"{STUDY}/translations/{wildcards.language}/{wildcards.role}.rejected.csv",
         version=versions.CORPUS,
     script:

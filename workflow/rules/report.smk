@@ -6,9 +6,34 @@ Out: figures/*.png and figures/*.pdf.
 
 FIGURES = [
     f"{STUDY}/figures/{name}.{suffix}"
-    for name in ("transfer", "sections", "pca", "representation", "best_of_n")
+    for name in [
+        *(["translation"] if TRANSLATIONS else []),
+        "transfer",
+        "sections",
+        "pca",
+        "representation",
+        "best_of_n",
+    ]
     for suffix in ("png", "pdf")
 ]
+
+
+rule draw_translation:
+    input:
+        table=f"{STUDY}/tables/translation.csv",
+    output:
+        outcomes=figure("translation", "0. Translation"),
+    log:
+        f"{STUDY}/logs/draw_translation.log",
+    benchmark:
+        f"{STUDY}/benchmarks/draw_translation.tsv"
+    conda:
+        "../../envs/analyse.yaml"
+    params:
+        style=config["figures"],
+        version=versions.FIGURES,
+    script:
+        "../scripts/draw_translation.py"
 
 
 rule draw_transfer:

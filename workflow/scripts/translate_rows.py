@@ -6,16 +6,35 @@ start_job(f"translate_rows {snakemake.wildcards.role} {snakemake.wildcards.langu
 
 from pathlib import Path
 
-from rmtransfer.corpus import fields_of, load_rows, save_rows
-from rmtransfer.translation import translate_rows
-from rmtransfer.translation.memory import TranslationMemory
+from rmtransfer.languages import split_variant
+from rmtransfer.translation.engines import build_engine
+from rmtransfer.translation.memory import read_tmx
+from rmtransfer.translation.rows import translate_rows
+from rmtransfer.translation.store import SegmentStore
 
-rows = translate_rows(
-    load_rows(Path(snakemake.input.rows)),
-    fields_of(snakemake.wildcards.role),
-    TranslationMemory(Path(snakemake.input.memory)),
+language = snakemake.wildcards.language
+engine = build_engine(
+    snakemake.params.spec,
     snakemake.params.source,
-    snakemake.wildcards.language,
+    language,
+    Path.cwd(),
+    tokens_per_batch=snakemake.resources.tokens_per_batch,
+    requests_at_once=snakemake.resources.requests_at_once,
+    device=snakemake.resources.device,
 )
-save_rows(rows, Path(snakemake.output.rows))
-report(f"{len(rows):,} rows")
+references = snakemake.input.get("references")
+kept = translate_rows(
+    Path(snakemake.input.rows),
+    snakemake.wildcards.role,
+    language,
+    engine,
+    SegmentStore(Path(snakemake.resources.store)) if engine.lock else None,
+    Path(snakemake.output.rows),
+    Path(snakemake.output.dropped),
+    Path(snakemake.output.measures),
+    budget=snakemake.resources.budget,
+    references=(
+        read_tmx(Path(references), snakemake.params.source, split_variant(language)[0]) if references else None
+    ),
+)
+report(f"{kept:,} rows")

@@ -1,29 +1,36 @@
-"""Translate rows text by text; engines live in the sibling modules, one file each."""
+"""Translation that can be trusted and afforded: engines behind one protocol, a store that never asks twice, gates."""
 
-from collections.abc import Sequence
-from typing import Any, Protocol
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Protocol
 
-from rmtransfer.corpus import Row
+from rmtransfer.translation.store import Scope, Translation
+from rmtransfer.translation.structure import Splitting
 
 
 class Engine(Protocol):
-    """Whatever turns texts of one language into texts of another."""
+    """Whatever turns prose of one language into prose of another. An engine is built for one language pair.
 
-    def translate(self, texts: Sequence[str], source: str, target: str) -> list[str]:
-        """Translations of ``texts``, one for one and in order.
+    Attributes:
+        scope: everything that decides its translations, the text apart.
+        splitting: how it wants texts taken apart.
+        lock: processes that share this name ask one at a time; None for an engine that costs nothing to ask.
+    """
+
+    @property
+    def scope(self) -> Scope: ...
+    @property
+    def splitting(self) -> Splitting: ...
+    @property
+    def lock(self) -> str | None: ...
+
+    def translate(self, prose: Sequence[str]) -> Iterator[Mapping[str, Translation]]:
+        """Translations by text, in finished batches. Nothing heavy is loaded before the first batch is asked for.
 
         Raises:
-            StudyError: listing the texts it cannot translate.
+            StudyError: the service or model cannot do it; the batches yielded before count.
         """
         ...
 
-
-def translate_rows(rows: Sequence[Row], fields: Sequence[str], engine: Engine, source: str, target: str) -> list[Row]:
-    """Rows with every message's content translated; ids, subsets and roles stay. Identical texts are asked for once."""
-    texts = list(dict.fromkeys(m["content"] for row in rows for field in fields for m in row[field]))
-    translated = dict(zip(texts, engine.translate(texts, source, target), strict=True))
-
-    def messages(value: list[dict[str, Any]]) -> list[dict[str, Any]]:
-        return [{**m, "content": translated[m["content"]]} for m in value]
-
-    return [{**row, **{field: messages(row[field]) for field in fields}} for row in rows]
+    def safer(self) -> "Engine | None":
+        """A variant that is slower or plainer, and less likely to go wrong; for what the gates refused."""
+        ...

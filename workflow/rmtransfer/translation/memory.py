@@ -1,16 +1,20 @@
-"""Engine ``memory``: replay a TMX translation memory, word for word.
+"""Engine ``memory``: replay a TMX translation memory, word for word; and write one.
 
 TMX 1.4b: https://www.gala-global.org/tmx-14b
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from lxml import etree
 
 from rmtransfer.errors import StudyError
+from rmtransfer.translation.store import Scope, Translation
+from rmtransfer.translation.structure import Splitting
 
 _XML_LANG = "{http://www.w3.org/XML/1998/namespace}lang"
+_FLAW = "x-flaw"
 _SHOWN = 10
 
 
@@ -27,39 +31,93 @@ def tmx_languages(path: Path) -> set[str]:
         raise StudyError(f"{path}: not a well-formed TMX file ({problem.msg}); export it again") from problem
 
 
+def read_tmx(path: Path, source: str, target: str) -> dict[str, Translation]:
+    """Source text to translation of every unit that has both; the flaws are those that :func:`write_tmx` noted.
+
+    Raises:
+        StudyError: the file is damaged, or gives one text two translations.
+    """
+    from translate.storage.tmx import tmxfile
+
+    tmx_languages(path)  # the toolkit swallows XML faults that this reports
+    with path.open("rb") as file:
+        store = tmxfile(file, sourcelanguage=source, targetlanguage=target)
+    known: dict[str, Translation] = {}
+    for unit in store.units:
+        text, translated = unit.source, unit.gettarget(target)
+        if not text or not translated or not translated.strip():
+            continue
+        noted = [
+            prop.text
+            for variant in unit.xmlelement.iterfind("{*}tuv")
+            if variant.get(_XML_LANG) == target
+            for prop in variant.iterfind("{*}prop")
+            if prop.get("type") == _FLAW
+        ]
+        if known.setdefault(text, Translation(translated, tuple(noted))).text != translated:
+            raise StudyError(
+                f"{path}: {text!r} has two different {target} translations; keep one, the study needs one answer"
+            )
+    return known
+
+
+def write_tmx(path: Path, source: str, units: Iterable[tuple[str, Mapping[str, Translation]]]) -> int:
+    """Write (source text, target language to translation) units as TMX 1.4b, one at a time; returns their number.
+
+    Flaws travel as properties, so that what a study dropped is dropped when it is replayed.
+    """
+    count = 0
+    header: dict[str, Any] = {
+        "creationtool": "rmtransfer",
+        "creationtoolversion": "1",
+        "segtype": "block",
+        "o-tmf": "rmtransfer",
+        "adminlang": "en",
+        "srclang": source,
+        "datatype": "plaintext",
+    }
+    with etree.xmlfile(str(path), encoding="utf-8") as xml:
+        xml.write_declaration()
+        with xml.element("tmx", version="1.4"):
+            xml.write(etree.Element("header", header), pretty_print=True)
+            with xml.element("body"):
+                for text, translations in units:
+                    unit = etree.Element("tu")
+                    for language, content in [(source, Translation(text)), *translations.items()]:
+                        variant = etree.SubElement(unit, "tuv", {_XML_LANG: language})
+                        for flaw in content.flaws:
+                            etree.SubElement(variant, "prop", {"type": _FLAW}).text = flaw
+                        etree.SubElement(variant, "seg").text = content.text
+                    xml.write(unit)
+                    xml.write("\n")
+                    count += 1
+    return count
+
+
 class TranslationMemory:
     """Exact look-up in a TMX file; a text that it does not hold is an error, never a guess."""
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    lock = None
+    splitting = Splitting("text", spans_inside=True, limit=0)
 
-    def translate(self, texts: Sequence[str], source: str, target: str) -> list[str]:
+    def __init__(self, path: Path, source: str, target: str) -> None:
+        self.path = path
+        self.scope = Scope("memory", {}, source, target)
+
+    def safer(self) -> None:
+        """There is no other answer."""
+
+    def translate(self, prose: Sequence[str]) -> Iterator[dict[str, Translation]]:
         """See :class:`rmtransfer.translation.Engine`."""
-        known = self._load(source, target)
-        missing = [text for text in texts if text not in known]
+        source, target = self.scope.source, self.scope.target
+        known = read_tmx(self.path, source, target)
+        missing = [text for text in prose if text not in known]
         if missing:
             shown = [f"  {text!r}" for text in missing[:_SHOWN]]
             more = [f"  ... and {len(missing) - _SHOWN} more"] if len(missing) > _SHOWN else []
             raise StudyError(
-                f"{self.path}: {len(missing)} of {len(texts)} segments have no {source} -> {target} translation:\n"
+                f"{self.path}: {len(missing)} of {len(prose)} segments have no {source} -> {target} translation:\n"
                 + "\n".join([*shown, *more])
                 + "\nAdd them to the memory, or remove the language from languages.targets."
             )
-        return [known[text] for text in texts]
-
-    def _load(self, source: str, target: str) -> dict[str, str]:
-        from translate.storage.tmx import tmxfile
-
-        tmx_languages(self.path)  # the toolkit swallows XML faults that this reports
-        with self.path.open("rb") as file:
-            store = tmxfile(file, sourcelanguage=source, targetlanguage=target)
-        known: dict[str, str] = {}
-        for unit in store.units:
-            text, translated = unit.source, unit.gettarget(target)
-            if not text or not translated or not translated.strip():
-                continue
-            if known.setdefault(text, translated) != translated:
-                raise StudyError(
-                    f"{self.path}: {text!r} has two different {target} translations; keep one, the study needs one answer"
-                )
-        return known
+        yield {text: known[text] for text in prose}

@@ -1,0 +1,132 @@
+"""Translate a Parquet file of rows, a slice at a time, and say what became of every text."""
+
+import csv
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from rmtransfer.corpus import Row, fields_of, texts_of, write_ledger
+from rmtransfer.progress import report
+from rmtransfer.translation import Engine
+from rmtransfer.translation.pipeline import translate_texts
+from rmtransfer.translation.store import SegmentStore, Translation
+
+MEASURES = ("language", "role", "engine", "measure", "reason", "value")
+_SLICE = 2_000  # rows held in memory
+
+
+def translate_rows(
+    source: Path,
+    role: str,
+    language: str,
+    engine: Engine,
+    store: SegmentStore | None,
+    output: Path,
+    ledger: Path,
+    measures: Path,
+    *,
+    budget: int | None = None,
+    references: Mapping[str, Translation] | None = None,
+) -> int:
+    """Write the rows whose every text passed the gates, a ledger of the others, and what was counted.
+
+    Args:
+        source: Parquet file of rows in the source language.
+        language: the study's code for the target, for the files.
+        output: Parquet file to write, in the order of the source.
+        ledger: CSV file to write: ``id, language, engine, reason`` of each row that is dropped.
+        measures: CSV file to write: ``language, role, engine, measure, reason, value``. Measures count texts (``texts``,
+            ``passed``, ``passed_after_retry``, ``refused``), pairs (``rows``, ``rows_kept``), source characters, billed
+            characters, and ``chrf++`` against references.
+        references: source text to reference translation.
+
+    Returns:
+        The number of rows kept.
+    """
+    fields, name = fields_of(role), engine.scope.engine
+    file = pq.ParquetFile(source)
+    count: Counter[tuple[str, str]] = Counter()
+    dropped: list[dict[str, Any]] = []
+    compared: list[tuple[str, str]] = []
+    billed_for: set[str] = set()
+    output.parent.mkdir(parents=True, exist_ok=True)
+    # An engine without a store looks everything up at once, so that one message lists all that it lacks.
+    size = _SLICE if store is not None else max(1, file.metadata.num_rows)
+    with pq.ParquetWriter(output, file.schema_arrow) as writer:
+        for batch in file.iter_batches(size):
+            rows = batch.to_pylist()
+            texts = [text for row in rows for text in texts_of(row, fields)]
+            translated = translate_texts(texts, engine, store, budget)
+            for text in texts:
+                _count_text(count, text, translated[text])
+            for text, result in translated.items():
+                if text not in billed_for:
+                    count["billed_characters", ""] += result.billed
+                    if result.billed:
+                        billed_for.add(text)
+                if references and text in references:
+                    compared.append((result.text, references[text].text))
+            kept = []
+            for row in rows:
+                faults = _faults(row, fields, translated)
+                if faults:
+                    dropped.append({"id": row["id"], "language": language, "engine": name, "reason": "; ".join(faults)})
+                else:
+                    kept.append(_translated(row, fields, translated))
+            count["rows", ""] += len(rows)
+            count["rows_kept", ""] += len(kept)
+            writer.write_table(pa.Table.from_pylist(kept, schema=file.schema_arrow))
+    write_ledger(ledger, dropped, ("id", "language", "engine", "reason"))
+    lines: list[tuple[str, str, float]] = [
+        (measure, reason, value) for (measure, reason), value in sorted(count.items())
+    ]
+    if compared:
+        lines.append(("chrf++", "", round(chrf_plus_plus(compared), 2)))
+        lines.append(("chrf++_texts", "", len(compared)))
+    with measures.open("w", encoding="utf-8", newline="") as table:
+        out = csv.writer(table)
+        out.writerow(MEASURES)
+        out.writerows((language, role, name, *line) for line in lines)
+    if dropped:
+        report(f"{len(dropped):,} of {count['rows', '']:,} rows dropped, in all languages: see {ledger}")
+    return count["rows_kept", ""]
+
+
+def chrf_plus_plus(pairs: Sequence[tuple[str, str]]) -> float:
+    """Corpus chrF++ (Popović 2017, https://aclanthology.org/W17-4770) of (translation, reference) pairs, from 0 to 100."""
+    from sacrebleu.metrics import CHRF
+
+    hypotheses, references = zip(*pairs, strict=True)
+    return CHRF(word_order=2).corpus_score(list(hypotheses), [list(references)]).score
+
+
+def _count_text(count: Counter[tuple[str, str]], text: str, result: Translation) -> None:
+    count["texts", ""] += 1
+    count["characters", ""] += len(text)
+    if result.flaws:
+        count["refused", result.flaws[0]] += 1
+    elif result.retried_for:
+        count["passed_after_retry", result.retried_for[0]] += 1
+    else:
+        count["passed", ""] += 1
+
+
+def _faults(row: Row, fields: Sequence[str], translated: Mapping[str, Translation]) -> list[str]:
+    return [
+        f"{field}: {', '.join(translated[message['content']].flaws)}"
+        for field in fields
+        for message in row[field]
+        if translated[message["content"]].flaws
+    ]
+
+
+def _translated(row: Row, fields: Sequence[str], translated: Mapping[str, Translation]) -> Row:
+    """The row with every message's content translated; id, subset and roles stay."""
+    return {
+        **row,
+        **{f: [{**message, "content": translated[message["content"]].text} for message in row[f]] for f in fields},
+    }
