@@ -56,8 +56,7 @@ def main() -> None:
             len(part) * max(map(len, part)) for i in range(0, len(sequences), 8) if (part := sequences[i : i + 8])
         ),
         "sorted": sum(
-            len(b) * len(sequences[b[0]])
-            for b in length_batches(list(map(len, sequences)), arguments.tokens_per_batch)
+            len(b) * len(sequences[b[0]]) for b in length_batches(list(map(len, sequences)), arguments.tokens_per_batch)
         ),
     }
     padded["scoring"] = padded["sorted"]

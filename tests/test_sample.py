@@ -8,8 +8,7 @@ import pytest
 
 from conftest import ROOT
 from rmtransfer import corpus
-from rmtransfer.translation import translate_rows
-from rmtransfer.translation.memory import TranslationMemory, tmx_languages
+from rmtransfer.translation.memory import read_tmx, tmx_languages
 
 SAMPLE = ROOT / "resources/sample"
 LANGUAGES = ["en", "es", "it", "ko", "zh"]
@@ -31,17 +30,18 @@ def read(role):
     return rows
 
 
+def translated(row, role, known):
+    fields = corpus.fields_of(role)
+    return row | {f: [{**m, "content": known[m["content"]].text} for m in row[f]] for f in fields}
+
+
 @pytest.fixture(scope="module")
 def rows():
     """Role to language to rows."""
-    memory = TranslationMemory(SAMPLE / "memory.tmx")
+    known = {language: read_tmx(SAMPLE / "memory.tmx", "en", language) for language in LANGUAGES[1:]}
     return {
-        role: {
-            language: read(role)
-            if language == "en"
-            else translate_rows(read(role), corpus.fields_of(role), memory, "en", language)
-            for language in LANGUAGES
-        }
+        role: {"en": read(role)}
+        | {language: [translated(row, role, known[language]) for row in read(role)] for language in known}
         for role in ("preferences", "benchmark", "instructions")
     }
 

@@ -16,7 +16,7 @@ def test_a_row_lost_in_one_language_is_lost_in_all():
     assert kept == ["a"]
     assert [(d["id"], d["language"], d["reason"]) for d in dropped] == [
         ("b", "es", "chosen and rejected are identical after translation"),
-        ("c", "es", "missing in this language"),
+        ("c", "es", "not in this language: missing in its file, or dropped by translation (its ledger says why)"),
         ("d", "es", "30 tokens, more than training.max_length = 20"),
     ]
 

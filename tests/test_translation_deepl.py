@@ -38,10 +38,12 @@ def server(monkeypatch) -> Iterator[FakeDeepL]:
         yield running
 
 
-def engine(server: FakeDeepL, target: str = "es", source: str = "en", *, options: dict | None = None, **given) -> DeepL:
+def engine(
+    server: FakeDeepL, target: str = "es", source: str = "en", *, options: dict | None = None, **others
+) -> DeepL:
     # The client raises every timeout to the second that its own first backoff lasts.
     impatient = {"timeout": 0.5, "backoff": 0.01}
-    return DeepL({"server_url": server.url, **(options or {})}, source, target, **{**impatient, **given})
+    return DeepL({"server_url": server.url, **(options or {})}, source, target, **{**impatient, **others})
 
 
 def plain(count: int, words: str = "text number") -> list[str]:
@@ -92,7 +94,7 @@ def test_nothing_to_translate_is_no_request(server):
 
 
 def test_records_the_code_points_outside_tags_as_billed(server):
-    # 14 + 1 code points to the space after the colon, 3 + 1 of "run ", 5 of the code, 4 of " é😀."
+    # code points: 15 to the space after the colon, 4 of "run ", 5 of the code, 4 of " é😀."
     text = "A & B < C > D: run `a<b` é😀."
     answers, _ = gather(engine(server), [text, "four"])
     assert answers == {
@@ -194,7 +196,7 @@ def test_no_request_beyond_fifty_texts(server):
     assert sorted(len(request.body["text"]) for request in server.requests) == [20, 50, 50]
 
 
-@pytest.mark.parametrize("letters", ["a", "가", "a😀", "a&", 'a"\\', "a<", "é`e` "])
+@pytest.mark.parametrize("letters", ["a", "가", "a😀", "a&", 'é"\\', "a<", "é`e` "])
 def test_no_body_beyond_the_limit(server, letters):
     # as long as the engine lets a text become, of characters that grow when they are escaped
     limit = engine(server).splitting.limit
@@ -403,7 +405,7 @@ def half_unmarked(texts: list[str]) -> list[str]:
         (shuffled, 1),
         (unmarked, 1 + 30),
         (half_unmarked, 1 + 15),
-        (lambda texts: shuffled(half_unmarked(texts))[:20], 1 + 30 - 10),
+        (lambda texts: shuffled(half_unmarked(texts))[:20], 1 + 15 + 10),
         (lambda texts: [*texts, "<s>one more</s>"], 1),
         (lambda texts: [text.replace("</s>", "") for text in texts], 1 + 30),
         (lambda texts: [], 1 + 30),
@@ -420,9 +422,18 @@ def test_every_text_gets_its_own_translation(server, change, asked):
     assert len(server.requests) == asked
 
 
+def test_a_text_whose_mark_never_comes_back_is_asked_alone_and_needs_none(server):
+    server.faults = from_request(1, Fault(change=unmarked))
+    answers, problem = gather(engine(server, requests_at_once=1), ["one `x` & two", "three"])
+    assert problem is None
+    assert texts_of(answers) == {"one `x` & two": "ONE `x` & TWO", "three": "THREE"}
+    billed = sum(answer.billed for answer in answers.values())
+    assert billed == 2 * (len("one `x` & two") + len("three"))  # what was paid for unusable answers counts too
+
+
 def test_a_text_that_is_never_answered_ends_the_run(server):
-    server.faults = from_request(2, Fault(change=unmarked))
-    answers, problem = gather(engine(server, requests_at_once=1), plain(50) + ["never"])
+    server.faults = from_request(2, Fault(change=lambda texts: []))
+    answers, problem = gather(engine(server, requests_at_once=1), [*plain(50), "never"])
     assert texts_of(answers) == uppers(plain(50))
     assert "'never'" in str(problem)
 
@@ -470,25 +481,9 @@ def echo() -> Iterator[DeepL]:
 FRAGMENTS = [
     *("`a < b`", "``x ` y``", "https://a.example/b?c=d&e=f", "me@a.example", "$x^2 < y$", "\\(a_b\\)", "{name}", "%s"),
     *("<b>", "</b>", "<br/>", "<s n='1'>", "</s>", '<x i="0">', "</x>", "&amp;", "&lt;", "&", "<", ">", "&<>", "]]>"),
+    *("안녕하세요. ", "하세요?", "你好。", "谢谢！", "日本語、", "😀", "👩‍👩‍👧", "é", "e\u0301", "ﷺ"),
+    *("word ", "Dr. Who. ", "It ends. ", "**", "_", "'", '"', "[link](http://a.example/(b))"),
     *(
-        "안녕하세요. ",
-        "하세요?",
-        "你好。",
-        "谢谢！",
-        "日本語、",
-        "😀",
-        "👩‍👩‍👧",
-        "é",
-        "e\u0301",
-        "ﷺ",
-        "\u00a0",
-        "\u2009",
-        "\u3000",
-    ),
-    *(
-        "word ",
-        "Dr. Who. ",
-        "It ends. ",
         " ",
         "  ",
         "\t",
@@ -500,30 +495,16 @@ FRAGMENTS = [
         "\x00",
         "\x1b[0m",
         "\u200b",
+        "\u00a0",
+        "\u2009",
+        "\u3000",
     ),
-    *(
-        "- ",
-        "1. ",
-        "> ",
-        "# ",
-        "| a | b |",
-        "```py\nx < 1\n```",
-        "```",
-        "[link](http://a.example/(b))",
-        "**",
-        "_",
-        "'",
-        '"',
-    ),
+    *("- ", "1. ", "> ", "# ", "| a | b |", "```py\nx < 1\n```", "```"),
 ]
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-@given(
-    st.lists(st.one_of(st.sampled_from(FRAGMENTS), st.text(max_size=12)), min_size=1, max_size=24).map(
-        lambda pieces: "".join(pieces)
-    )
-)
+@given(st.lists(st.sampled_from(FRAGMENTS) | st.text(max_size=12), min_size=1, max_size=24).map("".join))
 def test_a_text_survives_the_way_there_and_back(echo, text):
     parts = split_text(text, "en", echo.splitting)
     prose = list(dict.fromkeys(part.text for part in parts if part.kind == "prose"))

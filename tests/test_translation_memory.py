@@ -77,7 +77,10 @@ def test_languages_of_a_memory(memory):
 def test_a_memory_written_is_read_back_with_its_flaws(tmp_path):
     """Markup characters, line breaks and what a study dropped survive; code points that XML cannot hold never occur."""
     units = [
-        ("a < b & c\n  d", {"es": Translation("x > y\n\n z"), "ko": Translation("하나", ("wrong language", "length ratio"))}),
+        (
+            "a < b & c\n  d",
+            {"es": Translation("x > y\n\n z"), "ko": Translation("하나", ("wrong language", "length ratio"))},
+        ),
         ("two", {"es": Translation("dos")}),
     ]
     path = tmp_path / "out.tmx"

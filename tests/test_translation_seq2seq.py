@@ -11,7 +11,13 @@ from rmtransfer.translation.local_model import CUT_OFF
 from rmtransfer.translation.seq2seq import Seq2Seq
 from rmtransfer.translation.structure import join_parts, split_text
 
-TEXTS = ["What is the capital of France?", "Paris.", "The capital of France is Paris. One two", "프랑스의 수도는", "1. one"]
+TEXTS = [
+    "What is the capital of France?",
+    "Paris.",
+    "The capital of France is Paris. One two",
+    "프랑스의 수도는",
+    "1. one",
+]
 
 
 def engine(folder, source="en", target="es", tokens=4096, **options):
@@ -75,7 +81,9 @@ def test_the_target_language_decides_the_answer(translators, family, other):
     assert one != two
 
 
-@pytest.mark.parametrize(("family", "lacks"), [("m2m100", "tlh"), ("nllb", "fr"), ("madlad", "it"), ("opus_many", "ko")])
+@pytest.mark.parametrize(
+    ("family", "lacks"), [("m2m100", "tlh"), ("nllb", "fr"), ("madlad", "it"), ("opus_many", "ko")]
+)
 def test_a_language_that_the_model_lacks_is_named(translators, family, lacks):
     with pytest.raises(StudyError, match=f"does not know '{lacks}'.*codes.{lacks}.*translation.languages"):
         ask(engine(translators[family], target=lacks))

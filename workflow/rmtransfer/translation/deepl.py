@@ -6,17 +6,22 @@ alone; a key that ends in ``:fx`` goes to the Free endpoint.
 
 import json
 import os
+import random
+import threading
+import time
 import xml.etree.ElementTree as ElementTree
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import replace
+from email.utils import parsedate_to_datetime
+from itertools import groupby
 from typing import Any
 from xml.sax.saxutils import escape
 
 import deepl
 import deepl.http_client
 from requests.adapters import HTTPAdapter
-from urllib3.util import Retry
 
 from rmtransfer.errors import StudyError
 from rmtransfer.translation.store import Scope, Translation
@@ -27,7 +32,8 @@ LOST = "protected span lost or changed"
 
 _TEXTS = 50  # in one request
 _BYTES = 128 * 1024 - 4096  # of one request's body, less room for its other fields
-_CHARACTERS = 8_000  # of one text: even if every one of them is escaped, twice, it fits
+_CHARACTERS = 6_000  # of one text: it fits even if every other character is escaped and every other one is tagged
+_LONGEST_WAIT = 120.0  # seconds, where the server names none
 _RETRIED = (429, 500, 502, 503, 504, 529)
 # Codes of DeepL's that are not the upper-case language subtag.
 _TARGETS = {
@@ -70,7 +76,7 @@ class DeepL:
         self.options, self.source, self.target = options, source, target
         self.requests_at_once, self.attempts, self.timeout, self.backoff = requests_at_once, attempts, timeout, backoff
         self.splitting = Splitting("sentence" if careful else "line", spans_inside=not careful, limit=_CHARACTERS)
-        settings = {k: v for k, v in options.items() if v is not None and k != "glossaries"}
+        settings = {k: options[k] for k in ("formality", "context", "model_type") if options.get(k)}
         glossary = (options.get("glossaries") or {}).get(target)
         if glossary:
             settings["glossary"] = glossary
@@ -78,6 +84,7 @@ class DeepL:
             settings["unit"] = "sentence"
         self.scope = Scope("deepl", settings, source, target)
         self._client: deepl.DeepLClient | None = None
+        self._asked = threading.local()  # what the server said last, to each thread
         self._arguments: dict[str, Any] = {}
 
     def safer(self) -> "DeepL | None":
@@ -94,14 +101,15 @@ class DeepL:
             backoff=self.backoff,
             careful=True,
         )
-        again._client, again._arguments = self._client, self._arguments
+        again._client, again._arguments, again._asked = self._client, self._arguments, self._asked
         return again
 
     def translate(self, prose: Sequence[str]) -> Iterator[dict[str, Translation]]:
         """See :class:`rmtransfer.translation.Engine`."""
         self._start()
         waiting = deque(_batches(prose))
-        running: dict[Future[dict[str, Translation]], list[str]] = {}
+        running: dict[Future[tuple[dict[str, Translation], int]], list[str]] = {}
+        owed = 0  # billed for answers that could not be used, added to the next that can
         failure: Exception | None = None
         with ThreadPoolExecutor(self.requests_at_once) as pool:
             while running or (waiting and failure is None):
@@ -112,7 +120,7 @@ class DeepL:
                 for future in done:
                     batch = running.pop(future)
                     try:
-                        answers = future.result()
+                        answers, lost = future.result()
                     except Exception as problem:
                         if getattr(problem, "http_status_code", None) == 413 and len(batch) > 1:
                             middle = len(batch) // 2
@@ -127,7 +135,11 @@ class DeepL:
                         )
                     elif missing:  # ask again, each alone: an answer that lacks its mark cannot be told from another's
                         waiting.extend([text] for text in missing)
+                    owed += lost
                     if answers:
+                        first = next(iter(answers))
+                        answers[first] = replace(answers[first], billed=answers[first].billed + owed)
+                        owed = 0
                         yield answers
         if failure is not None:
             raise self._explain(failure) from failure
@@ -139,7 +151,7 @@ class DeepL:
             StudyError: no key, or the service refuses it.
         """
         try:
-            usage = self._connect().get_usage()
+            usage = self._patiently(self._connect().get_usage)
         except deepl.DeepLException as problem:
             raise self._explain(problem) from problem
         if usage.character.count is None or usage.character.limit is None:
@@ -153,23 +165,28 @@ class DeepL:
                 raise StudyError(
                     f"{KEY} is not set; export {KEY}=<your key> (from https://www.deepl.com/your-account/keys) and run again"
                 )
-            # The client's own retries ignore Retry-After; urllib3's, mounted below, honour it.
+            # The client's own retries ignore Retry-After and start over with every request; ours are in _patiently.
             deepl.http_client.max_network_retries = 0
             deepl.http_client.min_connection_timeout = self.timeout
             self._client = deepl.DeepLClient(key, server_url=self.options.get("server_url"))
-            retry = Retry(
-                total=self.attempts,
-                status_forcelist=_RETRIED,
-                allowed_methods=None,
-                backoff_factor=self.backoff,
-                backoff_max=120,
-                backoff_jitter=self.backoff,
-                raise_on_status=False,
-            )
             for scheme in ("https://", "http://"):
-                adapter = HTTPAdapter(pool_maxsize=self.requests_at_once, max_retries=retry)
-                self._client._client._session.mount(scheme, adapter)
+                self._client._client._session.mount(scheme, _Adapter(self._asked, self.requests_at_once))
         return self._client
+
+    def _patiently(self, request: Callable[[], Any]) -> Any:
+        """Repeat a request after 429, 529, 5xx and broken connections, when the server says or ever more slowly."""
+        for attempt in range(self.attempts + 1):
+            self._asked.wait = None
+            try:
+                return request()
+            except deepl.DeepLException as problem:
+                again = isinstance(problem, deepl.ConnectionException) or problem.http_status_code in _RETRIED
+                if not again or attempt == self.attempts:
+                    raise
+            # Spread out, so that the requests that failed together do not come back together.
+            pause = min(_LONGEST_WAIT, self.backoff * 2**attempt) * random.uniform(1, 1.25)
+            time.sleep(pause if self._asked.wait is None else self._asked.wait)
+        raise AssertionError  # not reached
 
     def _start(self) -> None:
         """Connect, and check once that the account can do what is asked."""
@@ -177,9 +194,9 @@ class DeepL:
             return
         client = self._connect()
         try:
-            sources = {language.code.upper() for language in client.get_source_languages()}
-            targets = {language.code.upper(): language for language in client.get_target_languages()}
-            usage = client.get_usage()
+            sources = {language.code.upper() for language in self._patiently(client.get_source_languages)}
+            targets = {language.code.upper(): language for language in self._patiently(client.get_target_languages)}
+            usage = self._patiently(client.get_usage)
         except deepl.DeepLException as problem:
             raise self._explain(problem) from problem
         code = _TARGETS.get(self.target, _TARGETS.get(self.target.split("-")[0], self.target.split("-")[0].upper()))
@@ -192,7 +209,7 @@ class DeepL:
                     f"DeepL does not translate {which} {wanted!r}; it knows {', '.join(sorted(known))}. Remove the language "
                     "from languages.targets, or give it another engine in translation.languages"
                 )
-        if usage.character.limit_exceeded:
+        if usage.character.limit_reached:
             raise StudyError(
                 f"the DeepL quota is used up ({usage.character.count:,} of {usage.character.limit:,} characters); wait for "
                 "the next billing period or raise the limit, then run the same command again: nothing is lost"
@@ -207,25 +224,31 @@ class DeepL:
             arguments["glossary"] = self.scope.settings["glossary"]
         self._arguments = arguments
 
-    def _ask(self, batch: list[str]) -> dict[str, Translation]:
-        """One request. Answers are told apart by a mark of their own, not by their order."""
-        assert self._client is not None
-        results = self._client.translate_text(
-            [_to_xml(text, number) for number, text in enumerate(batch)],
-            split_sentences="nonewlines",
-            preserve_formatting=True,
-            tag_handling="xml",
-            tag_handling_version="v2",
-            ignore_tags=["x"],
-            **self._arguments,
+    def _ask(self, batch: list[str]) -> tuple[dict[str, Translation], int]:
+        """One request: the answers that can be told apart, by a mark of their own and not by their order, and what was
+        billed for the others."""
+        client = self._connect()
+        results = self._patiently(
+            lambda: client.translate_text(
+                [_to_xml(text, number) for number, text in enumerate(batch)],
+                split_sentences="nonewlines",
+                preserve_formatting=True,
+                tag_handling="xml",
+                tag_handling_version="v2",
+                ignore_tags=["x"],
+                **self._arguments,
+            )
         )
         answers: dict[str, Translation] = {}
-        for result in results if isinstance(results, list) else [results]:
+        lost = 0
+        for result in results:
             read = _from_xml(result.text, batch)
-            if read is not None:
+            if read is None:
+                lost += result.billed_characters
+            else:
                 number, text, flaws = read
                 answers[batch[number]] = Translation(text, flaws, billed=result.billed_characters)
-        return answers
+        return answers, lost
 
     def _explain(self, problem: Exception) -> Exception:
         status = getattr(problem, "http_status_code", None)
@@ -245,6 +268,19 @@ class DeepL:
         return problem
 
 
+class _Adapter(HTTPAdapter):
+    """Notes what the server says of waiting, which the client keeps to itself."""
+
+    def __init__(self, asked: threading.local, connections: int) -> None:
+        super().__init__(pool_maxsize=connections)
+        self.asked = asked
+
+    def send(self, *args: Any, **kwargs: Any) -> Any:
+        response = super().send(*args, **kwargs)
+        self.asked.wait = _seconds(response.headers.get("Retry-After"))
+        return response
+
+
 def _batches(prose: Sequence[str]) -> Iterator[list[str]]:
     batch: list[str] = []
     size = 0
@@ -259,24 +295,50 @@ def _batches(prose: Sequence[str]) -> Iterator[list[str]]:
         yield batch
 
 
+def _seconds(header: str | None) -> float | None:
+    """Retry-After (RFC 9110, section 10.2.3) as seconds from now."""
+    if header is None:
+        return None
+    try:
+        return max(0.0, float(header))
+    except ValueError:
+        pass
+    try:
+        return max(0.0, parsedate_to_datetime(header).timestamp() - time.time())
+    except (TypeError, ValueError):
+        return None
+
+
+def _pieces(prose: str) -> list[tuple[bool, str]]:
+    """(protected, text), neighbours of a kind joined."""
+    marked = groupby(mark_spans(prose), key=lambda piece: piece[1])
+    return [(protected, "".join(text for text, _ in these)) for protected, these in marked]
+
+
 def _to_xml(text: str, number: int) -> str:
     """Prose with its protected spans in tags that DeepL leaves alone. Tags are not billed."""
     inner = [
         f'<x i="{index}">{escape(piece)}</x>' if protected else escape(piece)
-        for index, (piece, protected) in enumerate(mark_spans(text))
+        for index, (protected, piece) in enumerate(_pieces(text))
     ]
     return f'<s n="{number}">{"".join(inner)}</s>'
 
 
 def _from_xml(answer: str, batch: Sequence[str]) -> tuple[int, str, tuple[str, ...]] | None:
     """(number in the batch, translation, flaws) of an answer; None if it cannot be told whose it is."""
-    try:
-        root = ElementTree.fromstring(answer.strip())
-        number = int(root.get("n", ""))
-    except (ElementTree.ParseError, ValueError):
+    root = _parsed(answer.strip())
+    if (root is None or root.tag != "s") and len(batch) == 1:
+        root = _parsed(f'<s n="0">{answer}</s>')  # the only answer needs no mark
+    if root is None or root.tag != "s" or not root.get("n", "").isdecimal() or int(root.get("n", "")) >= len(batch):
         return None
-    if root.tag != "s" or not 0 <= number < len(batch):
-        return None
-    wanted = sorted((str(i), piece) for i, (piece, protected) in enumerate(mark_spans(batch[number])) if protected)
+    number = int(root.get("n", ""))
+    wanted = sorted((str(i), piece) for i, (protected, piece) in enumerate(_pieces(batch[number])) if protected)
     given = sorted((child.get("i", ""), "".join(child.itertext())) for child in root)
     return number, "".join(root.itertext()).strip(), () if given == wanted else (LOST,)
+
+
+def _parsed(text: str) -> ElementTree.Element | None:
+    try:
+        return ElementTree.fromstring(text)
+    except ElementTree.ParseError:
+        return None

@@ -101,10 +101,11 @@ class CausalLM:
             )[:, ids.shape[1] :].tolist()
             answers = {}
             for index, row in zip(batch, generated, strict=True):
+                row = row[: limits[index]]  # neighbours in the batch may have run on for longer
                 end = next((at for at, token in enumerate(row) if token in stops), None)
                 text = tokenizer.decode(row[:end], skip_special_tokens=True).strip()
                 flaws = []
-                if end is None or end > limits[index]:
+                if end is None:
                     flaws.append(CUT_OFF)
                 if "\n" in text:  # one line was asked for
                     flaws.append(COMMENT)

@@ -6,6 +6,7 @@ noticing (other language, untouched copy, loop, lost code, cut-off text, comment
 
 import functools
 import re
+import unicodedata
 from collections import Counter
 from typing import Any
 
@@ -46,18 +47,25 @@ _LEAST_SCRIPT = 0.3  # names and terms stay in Latin letters everywhere
 _CANDIDATES = ("en", "es", "fr", "de", "it", "pt", "ru", "zh", "ja", "ko", "ar", "hi", "id", "tr", "vi")
 _LEAST_LETTERS, _LEAST_LETTERS_DENSE = 40, 13
 _CHATTER = re.compile(
-    r"""^\W*(?:
-      (?:(?:sure|certainly|of\ course|okay|absolutely)\b.{0,60}|here(?:'s|\ is|\ are)\b.{0,40}|the\ )\btranslat(?:ion|ed)\b
-      | translat(?:ion|ed\ text)\s*:
-      | (?:as\ an\ ai|i\ (?:cannot|can't|can\ not|am\ unable\ to))\b.*\btranslat
-      | (?:claro|por\ supuesto)[,!:].*\btraducci | (?:aquí|ecco|certo)\b.{0,30}\btradu(?:cción|zione)
-      | (?:traducción|traduzione|번역|翻译|译文)\s*[:：] | 다음은.{0,20}번역 | (?:以下|这)是.{0,20}(?:翻译|译文)
+    r"""^\W*
+    (?:(?:sure|certainly|of\ course|okay|absolutely|claro(?:\ que\ sí)?|por\ supuesto|certo|certamente|물론입니다|물론이죠|네
+      |好的|当然(?:可以)?|沒問題|没问题)[\s!,.:，！。：-]+)*
+    (?:
+      (?:here(?:'s|\ is|\ are)|(?:the\ following|below)\ is|this\ is|aquí\ (?:está|tienes|va)|ecco|questa\ è|다음은|아래는|以下是|这是)
+      .{0,40}?(?:translat|traducci|traduzion|번역|翻译|译文)[^.。]{0,40}?[:：\n]
+    | (?:translation|translated\ text|traducción|traduzione|번역|翻译|译文)\s*[:：]
+    | (?:as\ an\ ai|i\ (?:cannot|can't|can\ not|am\ unable\ to))\b.*\btranslat
     )""",
     re.IGNORECASE | re.VERBOSE,
 )
-_NUMBER = re.compile(r"[0-9]+(?:[.,\u00a0\u202f\u2009' ][0-9]{3}(?![0-9]))*(?:[.,][0-9]+)?")
+# A number with separators between thousands, or a plain one; with a decimal part.
+_NUMBER = re.compile(r"(?:[0-9]{1,3}(?:[.,\u00a0\u202f\u2009' ][0-9]{3}(?![0-9]))+|[0-9]+)(?:[.,][0-9]+)?")
 _ORDINAL = re.compile(r"(?:st|nd|rd|th|s|'s)\b")
-_MYRIAD = re.compile(r"(?<=[0-9])[\uc5b5\ub9cc\ucc9c\u4ebf\u4e07\u5343\u5104\u842c]\s?(?=[0-9])")  # 6억 4900만, 7万7千
+_CLOCK = re.compile(r"(?<![0-9.,:])([0-9]{1,2})[.,:]([0-9]{2})(?![0-9]|[.,][0-9])")
+# 6억 4900만, 3万500: Korean and Chinese group by ten thousands and write the groups out.
+_MYRIADS = {"천": 10**3, "千": 10**3, "만": 10**4, "万": 10**4, "萬": 10**4, "억": 10**8, "亿": 10**8, "億": 10**8}
+_GROUPED = re.compile(rf"(?:[0-9][0-9.,]*\s?[{''.join(_MYRIADS)}]+\s?)+(?:[0-9][0-9,]*(?![0-9.]))?")
+_GROUP = re.compile(rf"([0-9][0-9.,]*)\s?([{''.join(_MYRIADS)}]*)")
 
 
 def flaws_of(source: str, translation: str, source_language: str, target: str) -> tuple[str, ...]:
@@ -141,7 +149,7 @@ def is_loop(text: str) -> bool:
         len(m.group()) > 40 and _letters(m.group(1)) for m in re.finditer(r"(.{2,60}?)\1{3,}", text)
     ):
         return True
-    words = text.split() if " " in text.strip() else list(text)
+    words = text.split() if 12 * text.count(" ") > len(text) else list(text)  # few spaces: a script without them
     if len(words) < 40:
         return False
     trigrams = Counter(zip(words, words[1:], words[2:], strict=False))
@@ -160,9 +168,22 @@ def lost_numbers(source: str, translation: str) -> bool:
 
 def _numbers(text: str) -> dict[str, bool]:
     """Digits of each number without separators and outer zeros, and whether words cannot replace it."""
+    text = unicodedata.normalize("NFKC", text)  # full-width digits
+    text = _CLOCK.sub(r"\1 : \2", _GROUPED.sub(_written_out, text))  # 10.30 is 10:30 elsewhere
     found: dict[str, bool] = {}
-    for match in _NUMBER.finditer(_MYRIAD.sub("", text)):
+    for match in _NUMBER.finditer(text):
         digits = re.sub(r"\D", "", match.group())
         key = digits.strip("0")
-        found[key] = found.get(key, False) or (int(digits) > 12 and not _ORDINAL.match(match.string, match.end()))
+        found[key] = found.get(key, False) or (int(digits) > 12 and not _ORDINAL.match(text, match.end()))
     return found
+
+
+def _written_out(match: re.Match[str]) -> str:
+    """A number in groups of ten thousands as plain digits."""
+    total = 0.0
+    for digits, units in _GROUP.findall(match.group()):
+        value = float(re.sub(r",|\.(?=[0-9]{3}(?:[^0-9]|$))", "", digits).rstrip(".,"))
+        for unit in units:
+            value *= _MYRIADS[unit]
+        total += value
+    return f" {total:.0f} "

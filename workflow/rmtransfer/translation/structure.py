@@ -38,29 +38,36 @@ class Splitting:
     limit: int
 
 
-# Blocks without prose. A fence that is never closed protects the rest, as Markdown renders it.
+_INLINE_CODE = r"(?P<tick>(?<!`)`+(?!`))(?:(?!(?P=tick)(?!`)).)+?(?<!`)(?P=tick)(?!`)"
+# Blocks without prose. A fence that is never closed protects the rest, as Markdown renders it. Inline code is in the
+# pattern so that what stands inside it opens no block.
 _BLOCK = re.compile(
-    r"""
-    ^[ \t>]*(?P<fence>`{3,}(?=[^`\n]*$)|~{3,})[^\n]*(?:\n(?:.*\n)*?[ \t>]*(?P=fence)[`~]*[ \t]*$|(?s:.*))
+    rf"""
+    ^[ \t>]*(?:(?:[-*+]|[0-9]{{1,3}}[.)])[ \t]+)*(?P<fence>`{{3,}}(?=[^`\n]*$)|~{{3,}})[^\n]*
+        (?:\n(?:.*\n)*?[ \t>]*(?P=fence)[`~]*[ \t]*\r?$|(?s:.*))
+    | (?P<inline>{_INLINE_CODE})
     | \$\$(?s:.+?)\$\$ | \\\[(?s:.+?)\\\]
-    | \\begin\{(?P<env>[a-zA-Z*]+)\}(?s:.*?)\\end\{(?P=env)\}
+    | \\begin\{{(?P<env>[a-zA-Z*]+)\}}(?s:.*?)\\end\{{(?P=env)\}}
     """,
     re.MULTILINE | re.VERBOSE,
 )
 # Spans that must come back unchanged and exactly once. ASCII classes throughout: Korean and Chinese attach particles
 # and punctuation to them without a space.
 _SPAN = re.compile(
-    r"""
-    (?P<tick>(?<!`)`+(?!`))(?:(?!(?P=tick)(?!`)).)+?(?<!`)(?P=tick)(?!`)          # inline code
-    | (?:https?://|ftp://|www\.)[!-;=?-~]*[A-Za-z0-9/#=&%+-]                     # URL, without the full stop after it
-    | (?<![A-Za-z0-9._%+-])[A-Za-z0-9._%+-]+@[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)+                        # e-mail address
-    | \\\(.+?\\\) | \$(?=[^\s$])(?:[^$\n\\]|\\.)*?(?<=\S)\$(?![0-9])             # inline formula, not "$5 or $6"
-    | \\[A-Za-z]+(?:\{[^{}\n]*\})*                                               # LaTeX command
-    | \{\{[^{}\n]+\}\} | \$\{[^{}\n]+\} | \{[A-Za-z0-9_.]*\} | <\|[^|>\n]+\|>    # placeholders
-    | %\([A-Za-z_]+\)[sdif] | (?<![0-9%])%[sdf](?![A-Za-z]) | \[[A-Z][A-Z0-9_ ]+\]
-    | <!--(?:(?!<!--).)*?--> | </?[A-Za-z][^<>\n]*> | &(?:[A-Za-z]+|\#[0-9]+);               # HTML
-    | !?\[(?=[^\[\]\n]+\]\() | \]\([^()\s]*(?:\([^()\s]*\)[^()\s]*)*\)           # both ends of a Markdown link
-    | (?<![A-Za-z0-9])[A-Za-z0-9]+(?:_+[A-Za-z0-9]+)+                                            # snake_case
+    rf"""
+    {_INLINE_CODE}
+    | (?:https?://|ftp://|www\.)[!-;=?-~]*[A-Za-z0-9/\#=&%+-]                    # URL, without the full stop after it
+    | (?<![A-Za-z0-9._%+-])[A-Za-z0-9._%+-]+@[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)+   # e-mail address
+    | \\\((?:(?!\\\().)+?\\\)                                                     # inline formulas, but not $5 or 6$
+    | (?<![0-9$])\$(?=[^\s$,.;:!?)])(?:[^$\n\\`]|\\.)*?(?<=\S)\$(?![0-9$])
+    | \\[A-Za-z]+(?:\{{[^{{}}\n]*\}})*                                            # LaTeX command
+    | \{{\{{[^{{}}\n]+\}}\}} | \$\{{[^{{}}\n]+\}} | \{{[A-Za-z0-9_.]*(?:![rsa])?(?::[^{{}}\s]*)?\}}   # placeholders
+    | <\|[^|>\n]+\|> | \[[A-Z][A-Z0-9_ ]+\]
+    | %\([A-Za-z_]+\)[sdif] | %[0-9]+\$[sd] | (?<![0-9%])%[sdf](?![A-Za-z])
+    | <!--(?:(?!<!--).)*?--> | </?[A-Za-z][^<>\n]*> | &(?:[A-Za-z]+|\#[0-9]+);   # HTML
+    | !?\[(?=[^\[\]\n]+\]\()                                                     # both ends of a Markdown link
+    | \]\([^()\s]*(?:\([^()\s]*\)[^()\s]*)*(?:\s+"[^"\n]*")?\)
+    | (?<![A-Za-z0-9])[A-Za-z0-9]+(?:_+[A-Za-z0-9]+)+                            # snake_case
     | \*+ | _+ | ~~+                                                             # emphasis
     """,
     re.VERBOSE,
@@ -76,23 +83,26 @@ _PREFIX = re.compile(
 _CODE_LINE = re.compile(
     r"""
     \s*(?:
-      [^ ].*[=()\[\]<>+].*[;{] | [A-Za-z_][\w.<>\[\] ]*+\(.*\)\s*\{ | [})\];]+.*[;{})]
-    | (?:def|fn|func|function|sub)\s+\w+\s*[(<].* | (?:class|struct|impl|interface|enum)\s+\w+[^.!?]*[:{]
-    | (?:import|use|package|require)\s+[\w.:/"'{}*<>, -]+;? | from\s+[\w.]+\s+import\s+.+ | \#\s?(?:include|define)\b.*
-    | (?:if|elif|while)\b.*(?:[=<>()\[\]]|\bnot\b|\bin\b).*: | for\s+\w+(?:,\s*\w+)*\s+in\s+\S.*:
-    | (?:else|try|finally)\s*[:{]
-    | [A-Za-z_$][\w.\[\]'"]*+(?:,\s*\w++)*+\s*(?:[-+*/|&%]|:)?=\s*(?:["'\[({].*|[^\s=]+(?:\s*[-+*/%|&<>=]+\s*[^\s=]+)*) | [\w.]++\([^()]*(?:\([^()]*\)[^()]*)*\)
+      \S.*(?:\w\(|[=<>\[\]+]).*[;{] | (?:if|for|while|switch|catch|else\ if)\s*\(.*\)\s*\{ | [})\];]+.*[;{})]
+    | (?:def|fn|func|function|sub)\s+\w+\s*[(<].* | (?:class|struct|impl|interface|enum)\s+\w+\s*(?:\(.*\))?\s*[:{]
+    | import\s+[\w.]+(?:\s+as\s+\w+)?(?:\s*,\s*[\w.]+)*;? | import\s.*\sfrom\s+['"].* | from\s+[\w.]+\s+import\s+.+
+    | (?:use|package|using|require)\s+\S+; | \#\s?(?:include|define)\b.*
+    | (?:if|elif|while)\s+(?:not\s+)?[\w.\[\]()'"]+(?:\s+(?:not\s+in|in|is|is\s+not|and|or)\s+[\w.\[\]()'"]+)*\s*:
+    | (?:if|elif|while)\b[^,]*(?:[=<>]=?|\w\().*:
+    | for\s+\w+(?:,\s*\w+)*\s+in\s+[\w.]+(?:\(.*\)|\[.*\])?\s*: | (?:else|try|finally)\s*[:{]
+    | [A-Za-z_$][\w.\[\]'"]*+(?:,\s*\w++)*+\s*(?:[-+*/|&%]|:)?=\s*(?:["'\[({].*|[^\s=]+(?:\s*[-+*/%|&<>=]+\s*[^\s=]+)*)
+    | (?!\w+\(e?s\))[a-z_][\w.]*+\([^()]*(?:\([^()]*\)[^()]*)*\)
     | @\w+(?:\(.*\))?
     )\s*
     | \s{2,}(?:return|print|raise|yield|assert|break|continue|pass)\b.*
     """,
     re.VERBOSE,
 )
+_LONGEST_CODE_LINE = 300
 _SENTENCE = re.compile(r"\s*[A-Z][^\W\d_]*(?:[,;:]?\s+[\w'\u2019().,-]+){5,}\s*[.!?:]\s*")
-_LETTER = re.compile(r"[^\W\d_]")
 # What neither XML nor a tokenizer can be trusted with; no language writes with it.
 _UNPRINTABLE = re.compile("[\x00-\x08\x0e-\x1f\x7f-\x9f\u200b\ufeff\ufffe\uffff\ufdd0-\ufdef]+")
-_CLAUSE_END = re.compile(r"[,;:，；：、]\s*|\s+")
+_CLAUSE_END = re.compile(r"[，；：、]\s*|\s+")
 _UNSPACED = ("zh", "ja")  # written without spaces between sentences
 
 
@@ -100,7 +110,7 @@ def protected_spans(text: str) -> list[str]:
     """Code, URLs, formulas, placeholders, markup: what a translation must hold unchanged and just as often."""
     found: list[str] = []
     end = 0
-    for block in _BLOCK.finditer(text):
+    for block in _blocks(text):
         found += [m.group() for m in _SPAN.finditer(text[end : block.start()])]
         found.append(block.group().strip())
         end = block.end()
@@ -128,7 +138,7 @@ def mark_spans(prose: str) -> list[tuple[str, bool]]:
 
 def has_prose(text: str) -> bool:
     """Whether there is anything to translate: a letter outside the protected spans."""
-    return any(not protected and _LETTER.search(piece) for piece, protected in mark_spans(text))
+    return any(not protected and _has_letter(piece) for piece, protected in mark_spans(text))
 
 
 def split_text(text: str, language: str, splitting: Splitting) -> list[Part]:
@@ -140,12 +150,13 @@ def split_text(text: str, language: str, splitting: Splitting) -> list[Part]:
     if splitting.unit == "text":
         return [Part(text, "prose")]
     parts: list[Part] = []
+    place = _Place()
     end = 0
-    for block in _BLOCK.finditer(text):
-        parts += _split_lines(text[end : block.start()], language, splitting)
+    for block in _blocks(text):
+        parts += _split_lines(text[end : block.start()], language, splitting, place)
         parts.append(Part(block.group(), "fixed"))
         end = block.end()
-    parts += _split_lines(text[end:], language, splitting)
+    parts += _split_lines(text[end:], language, splitting, place)
     return parts
 
 
@@ -169,28 +180,38 @@ def join_parts(parts: Sequence[Part], translations: Mapping[str, str], target: s
     return "".join(pieces)
 
 
-def _split_lines(text: str, language: str, splitting: Splitting) -> Iterator[Part]:
-    after_blank, in_list = True, False
+@dataclass
+class _Place:
+    """Where in a Markdown text a line stands: what decides whether its indentation makes it code."""
+
+    after_blank: bool = True
+    in_list: bool = False
+
+
+def _blocks(text: str) -> Iterator[re.Match[str]]:
+    return (block for block in _BLOCK.finditer(text) if block.group("inline") is None)
+
+
+def _split_lines(text: str, language: str, splitting: Splitting, place: _Place) -> Iterator[Part]:
     for match in _LINE.finditer(text):
         line = match.group()
         if line[0] in _NEWLINES:
-            after_blank = after_blank or len(line.replace("\r\n", "\n")) > 1
+            place.after_blank = place.after_blank or len(line.replace("\r\n", "\n")) > 1
             yield Part(line, "fixed")
             continue
         if not line.strip():
             yield Part(line, "fixed")
             continue
         indented = line.startswith(("    ", "\t"))
-        if indented and after_blank and not in_list and not _SENTENCE.fullmatch(line):
+        if indented and place.after_blank and not place.in_list and not _SENTENCE.fullmatch(line):
             yield Part(line, "fixed")  # an indented code block; its next line is one too
             continue
-        if _CODE_LINE.fullmatch(line):
+        if len(line) <= _LONGEST_CODE_LINE and _CODE_LINE.fullmatch(line):
             yield Part(line, "fixed")
-            in_list = False
             continue
         prefix = _PREFIX.match(line).group()  # type: ignore[union-attr]  # may be empty, always matches
-        in_list = bool(prefix.strip()) or (in_list and line[0].isspace())
-        after_blank = False
+        place.in_list = bool(prefix.strip()) or (place.in_list and line[0].isspace())
+        place.after_blank = False
         yield from _fixed(prefix)
         body = line[len(prefix) :]
         if body.startswith("|"):
@@ -201,12 +222,14 @@ def _split_lines(text: str, language: str, splitting: Splitting) -> Iterator[Par
 
 
 def _split_line(line: str, language: str, splitting: Splitting) -> Iterator[Part]:
-    """One line without its prefix."""
+    """One line without its prefix, cut at what no engine should see; a span that holds such a thing is cut out whole."""
+    cuts = [m.span() for m in _SPAN.finditer(line) if _UNPRINTABLE.search(m.group())]
+    cuts += [m.span() for m in _UNPRINTABLE.finditer(line) if not any(a <= m.start() < b for a, b in cuts)]
     end = 0
-    for match in _UNPRINTABLE.finditer(line):
-        yield from _split_prose(line[end : match.start()], language, splitting)
-        yield Part(match.group(), "fixed")
-        end = match.end()
+    for start, stop in sorted(cuts):
+        yield from _split_prose(line[end:start], language, splitting)
+        yield Part(line[start:stop], "fixed")
+        end = stop
     yield from _split_prose(line[end:], language, splitting)
 
 
@@ -227,8 +250,11 @@ def _sentences(body: str, language: str, splitting: Splitting) -> Iterator[Part]
     inside = [m.span() for m in _SPAN.finditer(body)]
     ends: list[int] = []
     at = 0
+    spaced = primary(language) not in _UNSPACED
     for sentence in sentencex.segment(primary(language), body):
         at += len(sentence)
+        if spaced and not sentence[-1:].isspace() and at < len(body):
+            continue  # in such a language a word that goes on is no new sentence
         if not any(first < at < last for first, last in inside):
             ends.append(at)
     if not ends or ends[-1] != len(body):  # a splitter that changed the text is not believed
@@ -270,13 +296,17 @@ def _spans(text: str, splitting: Splitting) -> Iterator[Part]:
 def _trimmed(piece: str) -> Iterator[Part]:
     """Prose between fixed edges of white space."""
     body = piece.strip()
-    if not _LETTER.search(body):
+    if not _has_letter(body):
         yield from _fixed(piece)
         return
     start = piece.find(body)
     yield from _fixed(piece[:start])
     yield Part(body, "prose")
     yield from _fixed(piece[start + len(body) :])
+
+
+def _has_letter(text: str) -> bool:
+    return any(map(str.isalpha, text))
 
 
 def _fixed(text: str) -> Iterator[Part]:
