@@ -6,8 +6,9 @@ import pytest
 import yaml
 
 from conftest import ROOT
-from rmtransfer.config import load_config
+from rmtransfer.config import load_config, study_languages
 from rmtransfer.errors import StudyError
+from rmtransfer.translation.engines import engine_spec
 
 
 @pytest.fixture
@@ -64,6 +65,35 @@ FAULTS = {
     "path and hub": ("preferences.hub", "org/name", ["preferences: give either path or hub"]),
     "no memory": ("translation.memory", None, ["translation.memory: missing"]),
     "memory lost": ("translation.memory", "nowhere.tmx", ["translation.memory: 'nowhere.tmx' does not exist"]),
+    "no model": ("translation.engine", "seq2seq", ["translation.seq2seq: missing", "a section that names its model"]),
+    "a model that can move": (
+        "translation",
+        {"engine": "seq2seq", "seq2seq": {"model": "org/name"}},
+        ["translation.seq2seq.model: 'org/name' has no revision"],
+    ),
+    "no such model folder": (
+        "translation",
+        {"engine": "llm", "llm": {"model": "./nowhere"}},
+        ["translation.llm.model: './nowhere' is not a folder"],
+    ),
+    "a prompt without the text": (
+        "translation",
+        {"engine": "llm", "llm": {"model": "gemma-3-270m", "prompt": "Translate!"}},
+        ["translation.llm.prompt: 'Translate!' does not hold {text}"],
+    ),
+    "an engine for no target": (
+        "translation.languages",
+        {"fr": {"engine": "deepl"}},
+        ["translation.languages: 'fr' is no target"],
+    ),
+    "a variant for no target": (
+        "translation.variants",
+        {"x": {"engine": "deepl", "targets": ["fr"]}},
+        ["translation.variants.x.targets: 'fr' is no target"],
+    ),
+    "a variant's name": ("translation.variants", {"too-long-a-name": {"engine": "deepl"}}, ["too-long-a-name"]),
+    "a key in the config": ("translation.deepl", {"auth_key": "x"}, ["translation.deepl: unknown key 'auth_key'"]),
+    "references lost": ("translation.references", "no.tmx", ["translation.references: 'no.tmx' does not exist"]),
     "template lost": (
         "base_models",
         {"m": {"path": "org/name", "chat_template": "nowhere.jinja"}},
@@ -119,3 +149,32 @@ def test_a_broken_memory_is_reported_before_anything_runs(config, tmp_path):
     config["translation"]["memory"] = str(broken)
     with pytest.raises(StudyError, match="not a well-formed TMX"):
         load_config(config, ROOT)
+
+
+def test_engines_may_differ_by_language_and_by_variant(config):
+    config["translation"] |= {
+        "deepl": {"formality": "more"},
+        "languages": {"ko": {"engine": "llm", "llm": {"model": "gemma-3-270m"}}},
+        "variants": {
+            "paid": {"engine": "deepl", "targets": ["es"]},
+            "nllb": {"engine": "seq2seq", "seq2seq": {"model": "."}},
+        },
+    }
+    full = load_config(config, ROOT)
+    codes = study_languages(full)
+    assert codes == ["en", "es", "it", "ko", "zh", "es-x-paid", *(f"{t}-x-nllb" for t in ("es", "it", "ko", "zh"))]
+    specs = {code: engine_spec(full["translation"], code) for code in codes[1:]}
+    assert [specs[code]["engine"] for code in codes[1:7]] == ["memory", "memory", "llm", "memory", "deepl", "seq2seq"]
+    assert specs["es-x-paid"]["options"]["formality"] == "more"
+    assert specs["it-x-nllb"]["options"]["beams"] == 4
+
+
+def test_variants_of_what_is_not_translated_are_refused(config, tmp_path):
+    for role in ("preferences", "benchmark", "instructions"):
+        config[role] = {"path": role + ".{language}.jsonl"}
+        for language in ("en", "es", "it", "ko", "zh"):
+            (tmp_path / f"{role}.{language}.jsonl").touch()
+    config["base_models"] = {"m": {"path": "org/name"}}
+    config["translation"] = {"engine": "deepl", "variants": {"a": {"engine": "deepl"}}}
+    with pytest.raises(StudyError, match="nothing is translated"):
+        load_config(config, tmp_path)

@@ -110,7 +110,7 @@ def test_results_follow_the_contract(finished):
     assert json.loads((model / "manifest.json").read_text())["pairs"] == 12
     assert {p.name for p in (results / "figures").iterdir()} == {
         f"{name}.{suffix}"
-        for name in ("transfer", "sections", "pca", "representation", "best_of_n")
+        for name in ("translation", "transfer", "sections", "pca", "representation", "best_of_n")
         for suffix in ("png", "pdf")
     }
     assert "reward model is" in (results / "tables/answer.txt").read_text()
@@ -137,7 +137,7 @@ def test_speed_settings_rerun_nothing(finished):
 
 
 def test_a_figure_option_redraws_figures_only(finished):
-    assert jobs(finished, changed(figures={"dpi": 80})) == DRAWINGS
+    assert jobs(finished, changed(figures={"dpi": 80})) == DRAWINGS | {"draw_translation"}
 
 
 def test_the_learning_rate_retrains_and_translates_nothing(finished):
@@ -156,7 +156,7 @@ def test_a_stages_version_reruns_its_descendants_only(finished):
     try:
         for name, expected in {
             "TRANSFER": {"evaluate_transfer", "draw_transfer"},
-            "FIGURES": DRAWINGS,
+            "FIGURES": DRAWINGS | {"draw_translation"},
             "REPRESENTATION": {"analyse_representations", "draw_representation"},
         }.items():
             assert f"{name} = 1" in before
@@ -190,11 +190,36 @@ def test_adding_a_language_runs_that_language_and_the_aggregates(finished):
     # Every model is scored on the new language, from a store that holds the others.
     expected = {f"{rule} llama {t} 0" for rule in ("score_benchmark", "score_answers") for t in ("en", "es", "it")}
     expected |= {"embed_benchmark llama", "train_reward_model llama it 0", "sample_answers llama it"}
+    expected |= {"summarise_translation", "draw_translation"}
     assert jobs(finished, config) == expected | AGGREGATES | DRAWINGS
 
     done = snakemake(finished, config, "results/tiny/scores/llama/en/seed0/it.parquet")
     assert done.returncode == 0, done.stdout
     assert re.findall(r"scoring (\w+):", done.stdout) == ["it"]
+
+
+def test_a_second_translation_of_the_same_texts_flows_through_the_study_beside_the_first(finished):
+    """The variant replays the same memory under another name, so its numbers are those of the first translation."""
+    shutil.copy(finished / "resources/sample/memory.tmx", finished / "other.tmx")
+    variant = {"engine": "memory", "memory": "other.tmx", "targets": ["es"]}
+    config = changed(translation={"variants": {"other": variant}})
+    lists = [f"results/tiny/corpus/{role}.ids.jsonl" for role in ("preferences", "benchmark", "instructions")]
+    assert snakemake(finished, config, *lists).returncode == 0
+    waiting = jobs(finished, config)
+    assert {j for j in waiting if j.startswith(("train", "sample"))} == {
+        "train_reward_model llama es-x-other 0",
+        "sample_answers llama es-x-other",
+    }
+    done = snakemake(finished, config)
+    assert done.returncode == 0, done.stdout
+    transfer = pd.read_csv(finished / "results/tiny/tables/transfer.csv")
+    assert set(transfer["train_language"]) == set(transfer["eval_language"]) == {"en", "es", "es-x-other"}
+    plain = transfer.drop(columns=["train_language", "eval_language"])
+    first = plain[(transfer["train_language"] == "es") & (transfer["eval_language"] == "es")]
+    second = plain[(transfer["train_language"] == "es-x-other") & (transfer["eval_language"] == "es-x-other")]
+    assert first.to_numpy().tolist() == second.to_numpy().tolist()
+    table = pd.read_csv(finished / "results/tiny/tables/translation.csv")
+    assert set(table["language"]) == {"es", "es-x-other"}
 
 
 def test_a_row_lost_in_a_new_language_retrains_the_others(finished, checkout):

@@ -108,6 +108,8 @@ def _cross_check(config: Mapping[str, Any], root: Path) -> Iterator[str]:
 
     if any("{language}" not in config[role].get("path", "") for role in ROLES):
         yield from _check_translation(config, root)
+    elif config["translation"]["variants"]:
+        yield "translation.variants: nothing is translated, every path holds {language}; remove the variants"
 
     alignment = config["alignment"]
     if max(alignment["best_of"]) > alignment["samples"]:

@@ -112,7 +112,7 @@ class SegmentStore:
 
     def get(self, scope: Scope, texts: Iterable[str]) -> dict[str, Translation]:
         """The translations that the store holds, by text."""
-        wanted = {_digest(text): text for text in texts}
+        wanted = {text_digest(text): text for text in texts}
         identity = self._scope_id(scope, create=False)
         if identity is None:
             return {}
@@ -137,7 +137,7 @@ class SegmentStore:
             self._db.executemany(
                 "INSERT OR REPLACE INTO segment VALUES (?, ?, ?, ?, ?, ?, ?)",
                 [
-                    (identity, _digest(text), text, t.text, "\n".join(t.flaws), "\n".join(t.retried_for), t.billed)
+                    (identity, text_digest(text), text, t.text, "\n".join(t.flaws), "\n".join(t.retried_for), t.billed)
                     for text, t in translations.items()
                 ],
             )
@@ -212,5 +212,6 @@ def _listed(lines: str) -> tuple[str, ...]:
     return tuple(lines.split("\n")) if lines else ()
 
 
-def _digest(text: str) -> bytes:
+def text_digest(text: str) -> bytes:
+    """What a text is filed under."""
     return hashlib.blake2b(text.encode(), digest_size=16).digest()
