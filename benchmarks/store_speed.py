@@ -7,7 +7,6 @@ Peer: the same SQLite file asked for one text at a time.
 
 import argparse
 import multiprocessing
-import resource
 import sqlite3
 import tempfile
 import time
@@ -119,7 +118,9 @@ def _translate(rows: Path) -> tuple[float, int]:
     began = time.perf_counter()
     paths = [rows.parent / name for name in ("out.parquet", "dropped.csv", "measures.csv")]
     translate_rows(rows, "preferences", "es", Unasked(), SegmentStore(rows.parent / "corpus.sqlite"), *paths)
-    return time.perf_counter() - began, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    # Not ru_maxrss, which a new process inherits from the one that started it.
+    status = Path("/proc/self/status").read_text(encoding="ascii")
+    return time.perf_counter() - began, int(status.split("VmHWM:")[1].split()[0])
 
 
 if __name__ == "__main__":

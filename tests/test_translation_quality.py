@@ -316,6 +316,7 @@ def test_kept_spans(text, translation, target):
     [
         ("About 649 million people live there.", "그곳에는 약 6억 4900만 명이 산다.", "ko"),
         ("About 649 million people live there.", "约有6.49亿人住在那里。", "zh"),
+        ("ABC was second with 3.26 million viewers.", "ABC의 시청자 수는 326만 명으로 두 번째를 기록했다.", "ko"),
         ("About 10 million people live there.", "约有1000万人住在那里。", "zh"),
         ("About 12.5 million people live there.", "약 1250만 명이 산다.", "ko"),
         ("It holds 1,234.5 litres.", "Contiene 1.234,5 litros.", "es"),

@@ -162,14 +162,19 @@ def lost_numbers(source: str, translation: str) -> bool:
     Separators and zeros at the ends do not count, because 1,000.5 is 1.000,5 elsewhere and 10 million is 1000 times ten
     thousand. Numbers up to 12 and ordinals ("19th", "1930s") may be written in words.
     """
-    given = _numbers(translation)
-    return any(digits not in given for digits, countable in _numbers(source).items() if countable)
+    # 10.30 is a time, and 10:30 elsewhere, or it is a number, and 10,30 elsewhere: one of the two readings must hold
+    return all(
+        any(digits not in given for digits, countable in _numbers(source, times).items() if countable)
+        for times in (True, False)
+        for given in [_numbers(translation, times)]
+    )
 
 
-def _numbers(text: str) -> dict[str, bool]:
+def _numbers(text: str, times: bool) -> dict[str, bool]:
     """Digits of each number without separators and outer zeros, and whether words cannot replace it."""
-    text = unicodedata.normalize("NFKC", text)  # full-width digits
-    text = _CLOCK.sub(r"\1 : \2", _GROUPED.sub(_written_out, text))  # 10.30 is 10:30 elsewhere
+    text = _GROUPED.sub(_written_out, unicodedata.normalize("NFKC", text))  # full-width digits
+    if times:
+        text = _CLOCK.sub(r"\1 : \2", text)
     found: dict[str, bool] = {}
     for match in _NUMBER.finditer(text):
         digits = re.sub(r"\D", "", match.group())

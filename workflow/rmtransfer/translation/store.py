@@ -87,7 +87,6 @@ class SegmentStore:
                 self._db.execute("PRAGMA journal_mode = WAL")
                 self._db.execute("PRAGMA synchronous = NORMAL")  # in WAL a killed process loses no commit
                 self._db.execute("PRAGMA cache_size = -65536")  # KiB; keys are random, so pages come and go
-                self._db.execute("PRAGMA mmap_size = 1073741824")
                 self._prepare()
         except sqlite3.OperationalError as problem:
             raise StudyError(
