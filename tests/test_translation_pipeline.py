@@ -5,41 +5,24 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from conftest import ROOT
 from rmtransfer.errors import StudyError
+from rmtransfer.translation.llm import CausalLM
 from rmtransfer.translation.pipeline import adopt, stored, translate_texts, unasked
-from rmtransfer.translation.store import Scope, SegmentStore, Translation
-from rmtransfer.translation.structure import Splitting
+from rmtransfer.translation.seq2seq import Seq2Seq
+from rmtransfer.translation.store import SegmentStore, Translation
+from rmtransfer.translation.structure import same_spans, split_text
+from scripted_engine import Scripted
 
 LONG = "The house on the hill is old and quiet, and nobody has lived there for years."
 SPANISH = "La casa de la colina es vieja y tranquila, y hace años que nadie vive en ella."
-
-
-class Scripted:
-    """An engine whose answers the test decides; it counts what it is asked."""
-
-    def __init__(self, answer=str.upper, again=None, batch=2, careful=False):
-        self.answer, self.again, self.batch = answer, again, batch
-        self.scope = Scope("scripted", {"careful": careful}, "en", "en")
-        self.splitting = Splitting("sentence" if careful else "line", spans_inside=not careful, limit=1_000)
-        self.lock = "scripted"
-        self.asked = []
-        self.retry = None
-
-    def safer(self):
-        if self.again is not None:
-            self.retry = Scripted(self.again, careful=True)
-        return self.retry
-
-    def translate(self, prose):
-        for start in range(0, len(prose), self.batch):
-            batch = prose[start : start + self.batch]
-            self.asked += batch
-            answers = {text: self.answer(text) for text in batch}
-            yield {t: a if isinstance(a, Translation) else Translation(a, billed=len(t)) for t, a in answers.items()}
 
 
 @pytest.fixture
@@ -126,11 +109,72 @@ def test_adopted_translations_count_as_asked_for(store):
     assert engine.asked == []
 
 
+FRAGMENTS = st.sampled_from(
+    [
+        "Hello world. ",
+        "你好。再见！",
+        "안녕하세요. ",
+        "`a. b`",
+        "**bold**",
+        "https://a.org/b_c",
+        "$x^2$",
+        "{name}",
+        "\n",
+        "\n- ",
+        "\n1. ",
+        "```\ncode `x`\n```\n",
+        "````\n```\n````\n",
+        "```",
+        "| a | b |",
+        "<b>",
+        "&amp;",
+        "\x00",
+        "\u2028",
+        "🙂",
+        "e\u0301",
+        "5 %",
+    ]
+)
+TEXTS = st.lists(FRAGMENTS | st.text(max_size=6), max_size=8).map("".join)
+
+
+@pytest.fixture(scope="module")
+def engines(bases, translators):
+    """Engines whose models know nothing: what survives them survives anything."""
+    local = {"tokens_per_batch": 2048, "device": "cpu"}
+    seq2seq = [
+        Seq2Seq({"model": str(translators[family]), "beams": 1}, "en", "es", Path("/"), **local)
+        for family in ("m2m100", "madlad")
+    ]
+    options = {"model": str(bases["qwen"]), "prompt": "{text} =", "chat": False}
+    return [
+        *seq2seq,
+        CausalLM(options, "en", "es", Path("/"), **local),
+        CausalLM(options | {"chat": True}, "en", "es", Path("/"), **local),
+    ]
+
+
+@pytest.mark.parametrize("which", range(4))
+@settings(max_examples=5, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(text=TEXTS)
+def test_whatever_is_kept_holds_every_protected_span(engines, which, text):
+    """Nonsense from the model is flagged or harmless: a text without flaws has its code, links and line breaks."""
+    (result,) = translate_texts([text], engines[which], None).values()
+    if not result.flaws:
+        assert same_spans(text, result.text)
+    if result.retried_for or which < 2:  # prose ended at spans, so even a refused text has what is fixed, in order
+        end = 0
+        for part in split_text(text, "en", replace(engines[which].splitting, unit="sentence", spans_inside=False)):
+            if part.kind == "fixed":
+                assert part.text in result.text[end:]
+                end = result.text.index(part.text, end) + len(part.text)
+
+
 KILLED = """
 import sys, time
 sys.path.insert(0, "tests")
 from pathlib import Path
-from test_translation_pipeline import Scripted
+from scripted_engine import Scripted
 from rmtransfer.translation.pipeline import translate_texts
 from rmtransfer.translation.store import SegmentStore
 log = open(sys.argv[2], "a", buffering=1)

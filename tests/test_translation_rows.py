@@ -10,7 +10,8 @@ from conftest import pair
 from rmtransfer.corpus import load_rows, save_rows
 from rmtransfer.translation.rows import chrf_plus_plus, translate_rows
 from rmtransfer.translation.store import SegmentStore, Translation
-from test_translation_pipeline import LONG, Scripted
+from scripted_engine import Scripted
+from test_translation_pipeline import LONG
 
 
 @pytest.fixture

@@ -180,6 +180,19 @@ def test_same_seed_same_tables_and_a_report(finished):
     assert "Right: difference in percentage points" in report
 
 
+def test_a_translation_that_comes_out_the_same_retrains_nothing(finished):
+    """A memory that gains a segment is another file, and every text of the study comes out of it as before."""
+    memory = finished / "resources/sample/memory.tmx"
+    before = memory.read_bytes()
+    unit = b'<tu><tuv xml:lang="en"><seg>Unused.</seg></tuv><tuv xml:lang="es"><seg>Sin uso.</seg></tuv></tu></body>'
+    memory.write_bytes(before.replace(b"</body>", unit))
+    done = snakemake(finished, CONFIG)
+    assert done.returncode == 0, done.stdout
+    ran = set(re.findall(r"^(?:local)?(?:rule|checkpoint) (\w+):", done.stdout, re.M))
+    assert ran - {"all"} == {"translate_rows", "select_rows", "summarise_translation", "draw_translation"}
+    assert jobs(finished, CONFIG) == set()
+
+
 def test_adding_a_language_runs_that_language_and_the_aggregates(finished):
     config = changed(languages={"targets": ["es", "it"]})
     lists = [f"results/tiny/corpus/{role}.ids.jsonl" for role in ("preferences", "benchmark", "instructions")]

@@ -9,7 +9,7 @@ Out: alignment/answers/<base>/<language>.parquet, alignment/rewards/<base>/<trai
 rule sample_answers:
     input:
         base=f"{STUDY}/base_models/{{base}}",
-        rows=lambda wildcards: rows_of("instructions", wildcards.language),
+        rows=ancient(lambda wildcards: rows_of("instructions", wildcards.language)),
         ids=ancient(selected_ids("instructions")),
         gate=ancient(every_text_is_valid),
     output:
@@ -29,6 +29,7 @@ rule sample_answers:
         options={k: v for k, v in config["alignment"].items() if k != "best_of"},
         seed=SEEDS[0],
         ids=ids_digest,
+        rows=rows_digest,
         version=versions.SAMPLING,
     script:
         "../scripts/sample_answers.py"

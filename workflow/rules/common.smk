@@ -1,5 +1,6 @@
 """What every stage shares: the validated config, the study's paths, and how much of the machine one job gets."""
 
+import functools
 import sys
 from pathlib import Path
 
@@ -110,6 +111,17 @@ def every_text_is_valid(wildcards):
 
 def ids_digest(wildcards, input):
     return digest_file(Path(input.ids))
+
+
+def rows_digest(wildcards, input):
+    """The content of the rows counts as well, not their age: a translation made again may come out the same."""
+    paths = [input.rows] if isinstance(input.rows, str) else input.rows
+    return [file_digest(path, Path(path).stat().st_mtime_ns) for path in paths]
+
+
+@functools.cache
+def file_digest(path, changed):
+    return digest_file(Path(path))
 
 
 def per_language(folder, suffix):

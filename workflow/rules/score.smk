@@ -12,7 +12,7 @@ a new language costs one language.
 rule score_benchmark:
     input:
         model=f"{STUDY}/models/{{base}}/{{train_language}}/seed{{seed}}",
-        rows=all_rows_of("benchmark"),
+        rows=ancient(all_rows_of("benchmark")),
         ids=ancient(selected_ids("benchmark")),
     output:
         scores=per_language("scores/{base}/{train_language}/seed{seed}", ".parquet"),
@@ -32,6 +32,7 @@ rule score_benchmark:
         languages=LANGUAGES,
         store=f"{STUDY}/.work/scores",
         ids=ids_digest,
+        rows=rows_digest,
         version=versions.SCORING,
     script:
         "../scripts/score_benchmark.py"
@@ -40,7 +41,7 @@ rule score_benchmark:
 rule embed_benchmark:
     input:
         model=f"{STUDY}/base_models/{{base}}",
-        rows=all_rows_of("benchmark"),
+        rows=ancient(all_rows_of("benchmark")),
         ids=ancient(selected_ids("benchmark")),
         gate=ancient(every_text_is_valid),
     output:
@@ -60,6 +61,7 @@ rule embed_benchmark:
         languages=LANGUAGES,
         store=f"{STUDY}/.work/scores",
         ids=ids_digest,
+        rows=rows_digest,
         version=versions.SCORING,
     script:
         "../scripts/score_benchmark.py"

@@ -8,7 +8,7 @@ Out: models/<base>/<train_language>/seed<k>/, reloaded from disk and rescored, m
 rule train_reward_model:
     input:
         base=f"{STUDY}/base_models/{{base}}",
-        rows=lambda wildcards: rows_of("preferences", wildcards.train_language),
+        rows=ancient(lambda wildcards: rows_of("preferences", wildcards.train_language)),
         ids=ancient(selected_ids("preferences")),
         gate=ancient(every_text_is_valid),
     output:
@@ -28,6 +28,7 @@ rule train_reward_model:
     params:
         recipe=config["training"],
         ids=ids_digest,
+        rows=rows_digest,
         version=versions.TRAINING,
     script:
         "../scripts/train_reward_model.py"
