@@ -4,7 +4,7 @@ import pytest
 
 from conftest import pair
 from rmtransfer.errors import StudyError
-from rmtransfer.selection import select_rows
+from rmtransfer.selection import digests_of, select_rows
 
 
 def test_a_row_lost_in_one_language_is_lost_in_all():
@@ -29,3 +29,13 @@ def test_length_does_not_matter_without_a_limit():
 def test_nothing_left_is_an_error():
     with pytest.raises(StudyError, match="no row is valid in every language"):
         select_rows({"en": [pair("a", "p", "y", "n")], "es": [pair("b", "p", "y", "n")]})
+
+
+def test_a_digest_follows_the_content_of_the_kept_rows_alone():
+    rows = {"en": [pair("a", "p", "c", "r"), pair("b", "p", "c", "r")], "es": [pair("a", "q", "c", "r")]}
+    before = digests_of(rows, ["a"])
+    assert before["en"] != before["es"]
+    rows["en"][1]["prompt"] = [{"role": "user", "content": "other"}]
+    assert digests_of(rows, ["a"]) == before
+    rows["es"][0]["prompt"] = [{"role": "user", "content": "p"}]
+    assert digests_of(rows, ["a"]) == {"en": before["en"], "es": before["en"]}

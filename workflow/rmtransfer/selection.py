@@ -9,6 +9,7 @@ from typing import Any
 
 from rmtransfer.corpus import Row
 from rmtransfer.errors import StudyError
+from rmtransfer.manifest import digest_of
 
 
 def select_rows(
@@ -44,6 +45,15 @@ def select_rows(
         reasons = sorted({entry["reason"] for entry in dropped})
         raise StudyError(f"no row is valid in every language ({source} and {len(rows) - 1} more): {'; '.join(reasons)}")
     return kept, dropped
+
+
+def digests_of(rows: Mapping[str, Sequence[Row]], ids: Sequence[str]) -> dict[str, str]:
+    """By language, a digest of what the rows with these ids hold, in this order."""
+    digests = {}
+    for language, these in rows.items():
+        by_id = {row["id"]: row for row in these}
+        digests[language] = digest_of([by_id[identity] for identity in ids])
+    return digests
 
 
 def _fault(row: Row | None, tokens: Callable[[Row], int] | None, max_length: int | None) -> str | None:

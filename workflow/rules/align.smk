@@ -11,7 +11,6 @@ rule sample_answers:
         base=f"{STUDY}/base_models/{{base}}",
         rows=ancient(lambda wildcards: rows_of("instructions", wildcards.language)),
         ids=ancient(selected_ids("instructions")),
-        gate=ancient(every_text_is_valid),
     output:
         answers=f"{STUDY}/alignment/answers/{{base}}/{{language}}.parquet",
     log:
@@ -28,8 +27,7 @@ rule sample_answers:
     params:
         options={k: v for k, v in config["alignment"].items() if k != "best_of"},
         seed=SEEDS[0],
-        ids=ids_digest,
-        rows=rows_digest,
+        rows=lambda wildcards: selected_content("instructions", wildcards.language),
         version=versions.SAMPLING,
     script:
         "../scripts/sample_answers.py"

@@ -1,6 +1,6 @@
 """What every stage shares: the validated config, the study's paths, and how much of the machine one job gets."""
 
-import functools
+import json
 import sys
 from pathlib import Path
 
@@ -14,7 +14,6 @@ from rmtransfer import versions
 from rmtransfer.config import ROLES, load_config, study_languages
 from rmtransfer.errors import StudyError
 from rmtransfer.machine import has_gpu, prepare_environment
-from rmtransfer.manifest import digest_file
 from rmtransfer.languages import split_variant
 from rmtransfer.translation.engines import engine_spec
 
@@ -96,32 +95,24 @@ def runs_a_model(language):
 
 
 def selected_ids(role):
-    """The one id list of a role.
+    """The one id list of a role, once every text of the study is there in every language.
 
-    Its content counts, not its age: rules take it as ancient() input and pass its digest as a param. After a change
-    upstream, Snakemake asks again once select_rows has run, and goes on only where the list really changed.
+    Content counts, not age: rules take the list and the rows as ancient() input and pass digests of what is selected as a
+    param. After a change upstream, Snakemake asks again once select_rows has run, and goes on only where something really
+    changed: a translation that is made again may come out the same.
     """
-    return lambda wildcards: checkpoints.select_rows.get(role=role).output.ids
+
+    def ids(wildcards):
+        checkpoints.select_rows.get()
+        return f"{STUDY}/corpus/{role}.ids.jsonl"
+
+    return ids
 
 
-def every_text_is_valid(wildcards):
-    """Input of whatever is expensive: it waits until every text of the study is there in every language."""
-    return [checkpoints.select_rows.get(role=role).output.ids for role in ROLES]
-
-
-def ids_digest(wildcards, input):
-    return digest_file(Path(input.ids))
-
-
-def rows_digest(wildcards, input):
-    """The content of the rows counts as well, not their age: a translation made again may come out the same."""
-    paths = [input.rows] if isinstance(input.rows, str) else input.rows
-    return [file_digest(path, Path(path).stat().st_mtime_ns) for path in paths]
-
-
-@functools.cache
-def file_digest(path, changed):
-    return digest_file(Path(path))
+def selected_content(role, *languages):
+    """What the selected rows of a role hold in some languages, as digests."""
+    digests = json.loads(Path(checkpoints.select_rows.get().output.digests).read_text(encoding="utf-8"))
+    return [digests[role][language] for language in languages]
 
 
 def per_language(folder, suffix):

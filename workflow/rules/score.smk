@@ -31,8 +31,7 @@ rule score_benchmark:
     params:
         languages=LANGUAGES,
         store=f"{STUDY}/.work/scores",
-        ids=ids_digest,
-        rows=rows_digest,
+        rows=lambda wildcards: selected_content("benchmark", *LANGUAGES),
         version=versions.SCORING,
     script:
         "../scripts/score_benchmark.py"
@@ -43,7 +42,6 @@ rule embed_benchmark:
         model=f"{STUDY}/base_models/{{base}}",
         rows=ancient(all_rows_of("benchmark")),
         ids=ancient(selected_ids("benchmark")),
-        gate=ancient(every_text_is_valid),
     output:
         states=per_language("hidden_states/{base}/base", ".npz"),
     log:
@@ -60,8 +58,7 @@ rule embed_benchmark:
     params:
         languages=LANGUAGES,
         store=f"{STUDY}/.work/scores",
-        ids=ids_digest,
-        rows=rows_digest,
+        rows=lambda wildcards: selected_content("benchmark", *LANGUAGES),
         version=versions.SCORING,
     script:
         "../scripts/score_benchmark.py"

@@ -1,30 +1,32 @@
 """One id list per role: the rows that are valid in every language.
 
-In:  the rows of every language; tokenizers where length decides.
-Out: corpus/<role>.ids.jsonl, and corpus/<role>.dropped.csv with every dropped row, its language and the reason.
+In:  the rows of every role in every language; tokenizers where length decides.
+Out: corpus/<role>.ids.jsonl; corpus/<role>.dropped.csv with every dropped row, its language and the reason;
+     corpus/selected.json, digests of what the selected rows hold, by role and language.
 """
 
 
-# A checkpoint, so that a changed list reruns what depends on it and an unchanged one reruns nothing.
+# A checkpoint, so that a changed list reruns what depends on it and an unchanged one reruns nothing. One for all roles:
+# nothing expensive starts before every text of the study is there in every language.
 checkpoint select_rows:
     input:
-        rows=lambda wildcards: all_rows_of(wildcards.role),
+        **{role: all_rows_of(role) for role in ROLES},
         # Only training cuts at max_length; a benchmark is scored whole.
-        bases=lambda wildcards: (
-            [f"{STUDY}/base_models/{base}" for base in BASES] if wildcards.role == "preferences" else []
-        ),
+        bases=[f"{STUDY}/base_models/{base}" for base in BASES],
     output:
-        ids=f"{STUDY}/corpus/{{role}}.ids.jsonl",
-        dropped=f"{STUDY}/corpus/{{role}}.dropped.csv",
+        ids=[f"{STUDY}/corpus/{role}.ids.jsonl" for role in ROLES],
+        dropped=[f"{STUDY}/corpus/{role}.dropped.csv" for role in ROLES],
+        digests=f"{STUDY}/corpus/selected.json",
     log:
-        f"{STUDY}/logs/select_rows/{{role}}.log",
+        f"{STUDY}/logs/select_rows.log",
     benchmark:
-        f"{STUDY}/benchmarks/select_rows/{{role}}.tsv"
+        f"{STUDY}/benchmarks/select_rows.tsv"
     conda:
         "../../envs/train.yaml"
     params:
+        roles=ROLES,
         languages=LANGUAGES,
-        max_length=lambda wildcards: config["training"]["max_length"] if wildcards.role == "preferences" else None,
+        max_length={"preferences": config["training"]["max_length"]},
         version=versions.SELECTION,
     script:
         "../scripts/select_rows.py"

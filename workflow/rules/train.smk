@@ -10,7 +10,6 @@ rule train_reward_model:
         base=f"{STUDY}/base_models/{{base}}",
         rows=ancient(lambda wildcards: rows_of("preferences", wildcards.train_language)),
         ids=ancient(selected_ids("preferences")),
-        gate=ancient(every_text_is_valid),
     output:
         folder=directory(f"{STUDY}/models/{{base}}/{{train_language}}/seed{{seed}}"),
     log:
@@ -27,8 +26,7 @@ rule train_reward_model:
         device=resource("device"),
     params:
         recipe=config["training"],
-        ids=ids_digest,
-        rows=rows_digest,
+        rows=lambda wildcards: selected_content("preferences", wildcards.train_language),
         version=versions.TRAINING,
     script:
         "../scripts/train_reward_model.py"

@@ -1,25 +1,26 @@
-"""Decide which rows of a role the study keeps."""
+"""Decide which rows of each role the study keeps."""
 
 from rmtransfer.progress import report, start_job
 
-start_job(f"select_rows {snakemake.wildcards.role}", snakemake.log[0])
+start_job("select_rows", snakemake.log[0])
 
+import json
 from pathlib import Path
 
+from rmtransfer.chat import longest_conversation
 from rmtransfer.corpus import load_rows, save_ids, write_ledger
-from rmtransfer.selection import select_rows
+from rmtransfer.selection import digests_of, select_rows
 
-count = None
-if snakemake.params.max_length is not None:
-    from rmtransfer.chat import longest_conversation
-
-    count = longest_conversation([Path(base) for base in snakemake.input.bases])
-
-rows = {
-    language: load_rows(Path(path))
-    for language, path in zip(snakemake.params.languages, snakemake.input.rows, strict=True)
-}
-kept, dropped = select_rows(rows, count, snakemake.params.max_length)
-write_ledger(Path(snakemake.output.dropped), dropped)
-save_ids(kept, Path(snakemake.output.ids))
-report(f"{len(kept):,} rows kept, {len({entry['id'] for entry in dropped}):,} dropped in all languages")
+count = longest_conversation([Path(base) for base in snakemake.input.bases])
+digests = {}
+for role, ids, ledger in zip(snakemake.params.roles, snakemake.output.ids, snakemake.output.dropped, strict=True):
+    rows = {
+        language: load_rows(Path(path))
+        for language, path in zip(snakemake.params.languages, snakemake.input[role], strict=True)
+    }
+    kept, dropped = select_rows(rows, count, snakemake.params.max_length.get(role))
+    write_ledger(Path(ledger), dropped)
+    save_ids(kept, Path(ids))
+    digests[role] = digests_of(rows, kept)
+    report(f"{role}: {len(kept):,} rows kept, {len({d['id'] for d in dropped}):,} dropped in all languages")
+Path(snakemake.output.digests).write_text(json.dumps(digests, indent=1), encoding="utf-8")
