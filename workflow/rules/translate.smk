@@ -140,6 +140,5 @@ rule plan:
     params:
         config=config,
         specs={language: engine_of(language) for language in TRANSLATIONS},
-        study=STUDY,
     script:
         "../scripts/plan.py"

@@ -22,7 +22,7 @@ report(
         entries,
         rows,
         study_languages(config),
-        Path(snakemake.params.study),
+        Path("results") / config["study"],
         Path.cwd(),
         quota_sentence(specs, source),
     )

@@ -18,6 +18,7 @@ from typing import Any
 from rmtransfer.errors import StudyError
 from rmtransfer.progress import report
 
+# Texts lie in the order in which they came, so that a corpus is read from neighbouring pages; only the keys are random.
 _SCHEMA = """
 CREATE TABLE scope (
     id INTEGER PRIMARY KEY, key TEXT NOT NULL UNIQUE,
@@ -26,12 +27,12 @@ CREATE TABLE scope (
 CREATE TABLE segment (
     scope INTEGER NOT NULL REFERENCES scope(id), digest BLOB NOT NULL,
     text TEXT NOT NULL, translation TEXT NOT NULL, flaws TEXT NOT NULL, retried_for TEXT NOT NULL,
-    billed INTEGER NOT NULL,
-    PRIMARY KEY (scope, digest)
-) WITHOUT ROWID;
+    billed INTEGER NOT NULL
+);
+CREATE UNIQUE INDEX segment_key ON segment (scope, digest);
 """
 _FORMAT = 1
-_VARIABLES = 500  # in one query
+_VARIABLES = 1_000  # in one query
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,7 @@ class Scope:
         return json.dumps([self.engine, self.settings, self.source, self.target], sort_keys=True, ensure_ascii=False)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Translation:
     """What an engine made of a text.
 
@@ -86,7 +87,7 @@ class SegmentStore:
             with self._explained():
                 self._db.execute("PRAGMA journal_mode = WAL")
                 self._db.execute("PRAGMA synchronous = NORMAL")  # in WAL a killed process loses no commit
-                self._db.execute("PRAGMA cache_size = -65536")  # KiB; keys are random, so pages come and go
+                self._db.execute("PRAGMA cache_size = -65536")  # KiB: the keys of two million texts
                 self._prepare()
         except sqlite3.OperationalError as problem:
             raise StudyError(
@@ -115,7 +116,7 @@ class SegmentStore:
         identity = self._scope_id(scope, create=False)
         if identity is None:
             return {}
-        digests = sorted(wanted)  # neighbours in the file's order
+        digests = list(wanted)
         found: dict[str, Translation] = {}
         with self._explained():
             for start in range(0, len(digests), _VARIABLES):
@@ -126,7 +127,10 @@ class SegmentStore:
                     [identity, *these],
                 )
                 for digest, translation, flaws, retried_for, billed in rows:
-                    found[wanted[digest]] = Translation(translation, _listed(flaws), _listed(retried_for), billed)
+                    if flaws or retried_for:
+                        found[wanted[digest]] = Translation(translation, _listed(flaws), _listed(retried_for), billed)
+                    else:  # nearly all
+                        found[wanted[digest]] = Translation(translation, billed=billed)
         return found
 
     def put(self, scope: Scope, translations: Mapping[str, Translation]) -> None:
