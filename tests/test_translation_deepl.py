@@ -5,6 +5,7 @@ import json
 import re
 import subprocess
 import sys
+import urllib.parse
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -551,3 +552,10 @@ def test_the_server_runs_as_a_process(tmp_path: Path, monkeypatch):
     logged = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()]
     sent = Counter(len(entry["body"]["text"]) for entry in logged if entry["status"] == 200)
     assert sent == {50: 1, 20: 1}
+
+
+@pytest.mark.parametrize(("key", "host"), [("k:fx", "api-free.deepl.com"), ("k", "api.deepl.com")])
+def test_the_key_decides_between_free_and_pro(monkeypatch, key, host):
+    """Nothing is sent: building the client already settles where it would go."""
+    monkeypatch.setenv("DEEPL_AUTH_KEY", key)
+    assert urllib.parse.urlparse(DeepL({}, "en", "es")._connect().server_url).hostname == host

@@ -13,7 +13,7 @@ from rmtransfer.corpus import Row, fields_of, texts_of, write_ledger
 from rmtransfer.progress import report
 from rmtransfer.translation import Engine
 from rmtransfer.translation.pipeline import translate_texts
-from rmtransfer.translation.store import SegmentStore, Translation
+from rmtransfer.translation.store import SegmentStore, Translation, text_digest
 
 MEASURES = ("language", "role", "engine", "measure", "reason", "value")
 _SLICE = 2_000  # rows held in memory
@@ -49,10 +49,10 @@ def translate_rows(
     """
     fields, name = fields_of(role), engine.scope.engine
     file = pq.ParquetFile(source)
-    count: Counter[tuple[str, str]] = Counter()
+    count: Counter[tuple[str, str]] = Counter({("billed_characters", ""): 0})
     dropped: list[dict[str, Any]] = []
     compared: list[tuple[str, str]] = []
-    billed_for: set[str] = set()
+    billed_for: set[bytes] = set()  # digests: a text may come again in a later slice
     output.parent.mkdir(parents=True, exist_ok=True)
     # An engine without a store looks everything up at once, so that one message lists all that it lacks.
     size = _SLICE if store is not None else max(1, file.metadata.num_rows)
@@ -64,10 +64,9 @@ def translate_rows(
             for text in texts:
                 _count_text(count, text, translated[text])
             for text, result in translated.items():
-                if text not in billed_for:
+                if result.billed and text_digest(text) not in billed_for:
                     count["billed_characters", ""] += result.billed
-                    if result.billed:
-                        billed_for.add(text)
+                    billed_for.add(text_digest(text))
                 if references and text in references:
                     compared.append((result.text, references[text].text))
             kept = []
