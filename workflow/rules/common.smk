@@ -41,6 +41,10 @@ HEAVY = workflow.resource_settings.cores or 1  # none are given for a report
 if not has_gpu():
     HEAVY = max(1, HEAVY // 2)
 
+# The longest jobs go first, and those that others wait for before them: short ones then fill the end of the run, where
+# long ones would each leave a core idle.
+LONGEST_FIRST = {"train": 3, "score": 2, "embed": 1}
+
 
 wildcard_constraints:
     base="[^/]+",

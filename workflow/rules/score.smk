@@ -21,6 +21,7 @@ rule score_benchmark:
         f"{STUDY}/logs/score_benchmark/{{base}}.{{train_language}}.seed{{seed}}.log",
     benchmark:
         f"{STUDY}/benchmarks/score_benchmark/{{base}}.{{train_language}}.seed{{seed}}.tsv"
+    priority: LONGEST_FIRST["score"]
     conda:
         "../../envs/train.yaml"
     threads: HEAVY
@@ -48,6 +49,7 @@ rule embed_benchmark:
         f"{STUDY}/logs/embed_benchmark/{{base}}.log",
     benchmark:
         f"{STUDY}/benchmarks/embed_benchmark/{{base}}.tsv"
+    priority: LONGEST_FIRST["embed"]
     conda:
         "../../envs/train.yaml"
     threads: HEAVY

@@ -16,6 +16,7 @@ rule train_reward_model:
         f"{STUDY}/logs/train_reward_model/{{base}}.{{train_language}}.seed{{seed}}.log",
     benchmark:
         f"{STUDY}/benchmarks/train_reward_model/{{base}}.{{train_language}}.seed{{seed}}.tsv"
+    priority: LONGEST_FIRST["train"]
     conda:
         "../../envs/train.yaml"
     threads: HEAVY
