@@ -13,7 +13,6 @@ import xml.etree.ElementTree as ElementTree
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from dataclasses import replace
 from email.utils import parsedate_to_datetime
 from itertools import groupby
 from typing import Any
@@ -138,7 +137,7 @@ class DeepL:
                     owed += lost
                     if answers:
                         first = next(iter(answers))
-                        answers[first] = replace(answers[first], billed=answers[first].billed + owed)
+                        answers[first] = answers[first]._replace(billed=answers[first].billed + owed)
                         owed = 0
                         yield answers
         if failure is not None:

@@ -76,7 +76,7 @@ def _checked(
         report(f"{len(refused):,} of {len(texts):,} texts did not pass the gates; asking again with a safer setting")
         for text, again in _attempt(refused, safer, store, budget).items():
             first = results[text]
-            results[text] = replace(again, retried_for=first.flaws, billed=first.billed + again.billed)
+            results[text] = again._replace(retried_for=first.flaws, billed=first.billed + again.billed)
     return results
 
 
