@@ -40,10 +40,9 @@ rule all:
     default_target: True
     input:
         [f"{STUDY}/tables/translation.csv"] if TRANSLATIONS else [],
-        f"{STUDY}/tables/transfer.csv",
-        f"{STUDY}/tables/length_baseline.csv",
-        f"{STUDY}/tables/representation.csv",
-        f"{STUDY}/tables/alignment.csv",
+        [f"{STUDY}/tables/{at}transfer.csv" for at in AT],
+        [f"{STUDY}/tables/{at}paper.md" for at in AT],
+        [f"{STUDY}/tables/{name}.csv" for name in ("representation", "alignment") if BASES],
         FIGURES,
 
 

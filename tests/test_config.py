@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from conftest import ROOT
-from rmtransfer.config import load_config, study_languages
+from rmtransfer.config import load_config, roles_of, study_languages
 from rmtransfer.errors import StudyError
 from rmtransfer.translation.engines import engine_spec
 
@@ -101,7 +101,77 @@ FAULTS = {
     ),
     "folder lost": ("base_models", {"m": {"path": "./nowhere"}}, ["base_models.m.path: './nowhere' is not a folder"]),
     "slug": ("base_models", {"org/name": {"path": "org/name"}}, ["base_models", "org/name"]),
-    "off-the-shelf": ("reward_models", {"x": {"path": "y"}}, ["reward_models", "leave it {}"]),
+    "a reward model of no kind": ("reward_models", {"x": {"path": "y"}}, ["reward_models.x: missing 'kind'"]),
+    "a kind misspelt": (
+        "reward_models",
+        {"x": {"kind": "clasifier"}},
+        ["reward_models.x.kind: 'clasifier' is none of", "did you mean 'classifier'?"],
+    ),
+    "a reward model without its model": (
+        "reward_models",
+        {"x": {"kind": "implicit", "policy": "resources"}},
+        ["reward_models.x: kind 'implicit' needs reference; add it"],
+    ),
+    "a key of another kind": (
+        "reward_models",
+        {"x": {"kind": "random", "path": "resources"}},
+        ["reward_models.x.path: means nothing to kind 'random', which knows seed"],
+    ),
+    "a reward model that can move": (
+        "reward_models",
+        {"x": {"kind": "classifier", "path": "org/name"}},
+        ["reward_models.x.path: 'org/name' has no revision"],
+    ),
+    "a reference that can move": (
+        "reward_models",
+        {"x": {"kind": "implicit", "policy": "resources", "reference": "org/name", "revision": "a"}},
+        ["reward_models.x.reference: 'org/name' has no reference_revision"],
+    ),
+    "a judge from nowhere": (
+        "reward_models",
+        {"x": {"kind": "judge", "mode": "rating"}},
+        ["reward_models.x: give either path or server"],
+    ),
+    "a judge's prompt": (
+        "reward_models",
+        {"x": {"kind": "judge", "mode": "pairwise", "path": "resources", "prompt": "{prompt} {answer_a}"}},
+        ["reward_models.x.prompt: does not hold {answer_b}"],
+    ),
+    "tokens of no tokenizer": (
+        "reward_models",
+        {"x": {"kind": "length", "unit": "tokens"}},
+        ["reward_models.x.tokenizer: needed for unit: tokens"],
+    ),
+    "a reward model named like a base": (
+        "reward_models",
+        {"gemma-3-270m": {"kind": "random"}},
+        ["reward_models.gemma-3-270m: a base model has that name"],
+    ),
+    "a further benchmark named like a role": (
+        "benchmarks",
+        {"preferences": {"path": "resources/sample/benchmark.jsonl"}},
+        ["benchmarks.preferences: the name is taken"],
+    ),
+    "a further benchmark lost": (
+        "benchmarks",
+        {"more": {"path": "nowhere.jsonl"}},
+        ["benchmarks.more.path: 'nowhere.jsonl' does not exist"],
+    ),
+    "sections": ("benchmark.sections", "rewardbench3", ["benchmark.sections: 'rewardbench3' is none of"]),
+    "a language without a FLORES code": (
+        "benchmark",
+        {"path": "{language}.jsonl", "codes": "flores"},
+        ["benchmark.codes: no FLORES-200 code is known for 'eo'"],
+    ),
+    "a mixture of strangers": (
+        "mixtures",
+        {"m": {"en": 1, "fr": 1}},
+        ["mixtures.m: 'fr' is no language of the study"],
+    ),
+    "a mixture named like a language": ("mixtures", {"ko": {"en": 1, "es": 1}}, ["mixtures.ko: the name is taken"]),
+    "a mixture of one": ("mixtures", {"m": {"en": 1}}, ["mixtures.m"]),
+    "nothing to judge": ("base_models", {}, ["base_models: there are none, and no reward_models either"]),
+    "nothing to train on": ("preferences", None, ["preferences: missing; base_models are trained on preferences"]),
     "n too large": ("alignment.best_of", [1, 8], ["alignment.best_of: 8 is more than alignment.samples, 4"]),
 }
 
@@ -109,6 +179,8 @@ FAULTS = {
 @pytest.mark.parametrize("name", FAULTS)
 def test_a_fault_is_explained(config, name):
     path, value, words = FAULTS[name]
+    if "FLORES" in name:
+        config["languages"]["targets"] = ["es", "eo"]
     change(config, path, value)
     with pytest.raises(StudyError) as error:
         load_config(config, ROOT)
@@ -178,3 +250,37 @@ def test_variants_of_what_is_not_translated_are_refused(config, tmp_path):
     config["translation"] = {"engine": "deepl", "variants": {"a": {"engine": "deepl"}}}
     with pytest.raises(StudyError, match="nothing is translated"):
         load_config(config, tmp_path)
+
+
+def test_off_the_shelf_reward_models_need_neither_preferences_nor_a_base(config):
+    for section in ("base_models", "preferences", "instructions", "training"):
+        del config[section]
+    config["reward_models"] = {"random": {"kind": "random"}}
+    full = load_config(config, ROOT)
+    assert list(roles_of(full)) == ["benchmark"]
+
+
+def test_the_source_language_may_come_from_elsewhere(config, tmp_path):
+    """M-RewardBench has no English: RewardBench is its source."""
+    config["benchmark"] = {
+        "path": "{language}.jsonl",
+        "codes": "flores",
+        "source": {"path": "english.jsonl"},
+        "sections": "m_rewardbench",
+    }
+    config["languages"]["targets"] = ["es"]
+    config["base_models"] = {}
+    config["reward_models"] = {"random": {"kind": "random"}}
+    for name in ("preferences", "instructions"):
+        del config[name]
+    (tmp_path / "spa_Latn.jsonl").touch()
+    with pytest.raises(StudyError, match=r"benchmark\.source\.path: 'english\.jsonl' does not exist"):
+        load_config(config, tmp_path)
+    (tmp_path / "english.jsonl").touch()
+    load_config(config, tmp_path)
+
+
+@pytest.mark.parametrize("study", ["paper", "m_rewardbench"])
+def test_the_published_studies_are_valid(study):
+    config = yaml.safe_load((ROOT / f"studies/{study}.yaml").read_text(encoding="utf-8"))
+    assert load_config(config, ROOT)["study"] == study

@@ -124,3 +124,73 @@ def test_ids_survive_whatever_they_hold(tmp_path_factory, ids):
 def test_rows_come_back_in_the_order_asked_for(tmp_path):
     run(tmp_path, GOOD, {**GOOD, "id": "b"}, {**GOOD, "id": "c"})
     assert [r["id"] for r in corpus.load_rows(tmp_path / "rows.parquet", ["c", "a"])] == ["c", "a"]
+
+
+def test_an_id_may_be_joined_from_columns_or_be_the_row_number(tmp_path):
+    numbered = [{**GOOD, "id": n, "source": "hep"} for n in (0, 7)]
+    rows = run(tmp_path, *numbered, columns={"id": ["source", "id"]})
+    assert [row["id"] for row in rows] == ["hep/0", "hep/7"]
+    without = [{k: v for k, v in GOOD.items() if k != "id"}] * 2
+    assert [row["id"] for row in run(tmp_path, *without, columns={"id": "{row}"})] == ["1", "2"]
+    with pytest.raises(StudyError, match=r"missing id \(columns source, id\)"):
+        run(tmp_path, GOOD, columns={"id": ["source", "id"]})
+
+
+def test_lists_of_answers_become_pairs_that_hold_every_answer(tmp_path):
+    best_of_4 = {"id": "7", "prompt": "p", "chosen": ["good"], "rejected": ["bad", "worse", "worst"], "subset": "Math"}
+    ties = {"id": "tied:3", "prompt": "p", "chosen": ["a", "b", "c"], "rejected": ["x", "y"], "subset": "Ties"}
+    rows = run(tmp_path, best_of_4, ties, role="benchmark", sections="rewardbench2")
+    shown = [(row["id"], row["chosen"][0]["content"], row["rejected"][0]["content"]) for row in rows]
+    assert shown == [
+        ("7/0/0", "good", "bad"),
+        ("7/0/1", "good", "worse"),
+        ("7/0/2", "good", "worst"),
+        ("tied:3/0/0", "a", "x"),
+        ("tied:3/1/1", "b", "y"),
+        ("tied:3/2/0", "c", "x"),
+    ]
+    with pytest.raises(StudyError, match="chosen and rejected must be lists of answers"):
+        run(tmp_path, GOOD, role="benchmark", sections="rewardbench2")
+
+
+@pytest.fixture
+def hub(tmp_path):
+    """A data set as the hub keeps it: one configuration per language, named in FLORES codes. Loaded from its folder."""
+    folder = tmp_path / "bench"
+    for code, prompt in (("spa_Latn", "¿Por qué?"), ("kor_Hang", "왜?")):
+        (folder / code).mkdir(parents=True)
+        table = {"id": [1], "source": ["hep-go"], "prompt": [prompt], "chosen": ["a"], "rejected": ["b"]}
+        pq.write_table(pa.table(table), folder / code / "test-0.parquet")
+    configs = "".join(
+        f"- config_name: {c}\n  data_files:\n  - split: test\n    path: {c}/test-*\n" for c in ("spa_Latn", "kor_Hang")
+    )
+    (folder / "README.md").write_text(f"---\nconfigs:\n{configs}---\n")
+    return {
+        "hub": str(folder),
+        "revision": "main",
+        "split": "test",
+        "name": "{language}",
+        "codes": "flores",
+        "columns": {"id": ["source", "id"], "subset": "source"},
+        "invalid_rows": "stop",
+    }
+
+
+def from_hub(source, tmp_path, language="es"):
+    return corpus.import_rows(source, "benchmark", language, tmp_path, tmp_path / "o.parquet", tmp_path / "l.csv")
+
+
+def test_a_hub_data_set_has_a_configuration_per_language(hub, tmp_path):
+    (row,) = from_hub(hub, tmp_path, "ko")
+    assert (row["id"], row["subset"], row["prompt"][0]["content"]) == ("hep-go/1", "hep-go", "왜?")
+
+
+def test_a_hub_data_set_without_a_column_names_those_it_has(hub, tmp_path):
+    hub["columns"] = {"prompt": "question"}
+    with pytest.raises(StudyError, match="has no column question but id, source, prompt, chosen, rejected; name its"):
+        from_hub(hub, tmp_path)
+
+
+def test_a_hub_data_set_that_cannot_be_read_says_why(hub, tmp_path):
+    with pytest.raises(StudyError, match=r"cannot be read \(configuration 'ita_Latn', split 'test'\).*ita_Latn"):
+        from_hub(hub, tmp_path, "it")

@@ -235,6 +235,54 @@ def test_a_second_translation_of_the_same_texts_flows_through_the_study_beside_t
     assert set(table["language"]) == {"es", "es-x-other"}
 
 
+def test_anything_that_judges_gets_a_row_in_the_tables_of_every_benchmark(finished):
+    """Off-the-shelf models, baselines, a mixture and translate-test, on two benchmarks."""
+    head = finished / "off-the-shelf"
+    shutil.copytree(finished / "results/tiny/models/llama/en/seed0", head, dirs_exist_ok=True)
+    lines = (ROOT / "resources/sample/benchmark.jsonl").read_text(encoding="utf-8").splitlines(keepends=True)
+    (finished / "second.jsonl").write_text("".join(lines[3::12]), encoding="utf-8")
+    config = changed(
+        study="judges",
+        benchmarks={"second": {"path": "second.jsonl", "sections": "subsets"}},
+        mixtures={"both": {"en": 1, "es": 1}},
+        reward_models={
+            "published": {"kind": "classifier", "path": "off-the-shelf"},
+            "likelihood": {"kind": "likelihood", "path": "llama"},
+            "longer": {"kind": "length", "unit": "tokens", "tokenizer": "llama"},
+            "random": {"kind": "random"},
+        },
+        translation={"translate_test": {"engine": "memory"}},
+    )
+    tables = finished / "results/judges/tables"
+    wanted = [f"results/judges/{kind}" for kind in ("tables/paper.md", "tables/second/paper.md", "figures/transfer.png")]
+    done = snakemake(finished, config, *wanted)
+    assert done.returncode == 0, done.stdout
+
+    frame = pd.read_csv(tables / "transfer.csv")
+    average = frame[frame["section"] == "average"].set_index(["base_model", "train_language", "eval_language"])
+    own = {("llama", t) for t in ("en", "es", "both", "translate-test")}
+    shelf = {(name, "-") for name in config["reward_models"]}
+    assert set(average.index.droplevel("eval_language")) == own | shelf
+    assert len(average) == len(own | shelf) * 2
+
+    accuracy = average["accuracy"]
+    # The memory gives the English original back, so that translate-test judges what the English model judged.
+    assert accuracy["llama", "translate-test", "es"] == accuracy["llama", "en", "en"]
+    scores = finished / "results/judges/scores"
+    published, trained = (
+        pd.read_parquet(scores / folder / "es.parquet") for folder in ("published", "llama/en/seed0")
+    )
+    # The same weights as a model of our own and as anybody's.
+    assert (published["reward_chosen"] - trained["reward_chosen"]).abs().max() < 1e-4
+    mixed = json.loads((finished / "results/judges/models/llama/both/seed0/manifest.json").read_text())
+    assert (mixed["pairs"], mixed["languages"]) == (12, "en, es")
+
+    second = pd.read_csv(tables / "second/transfer.csv")
+    assert set(second["section"]) == {"chat", "chat-hard", "safety", "reasoning", "average"}
+    assert "translate-test" not in set(second["train_language"])
+    assert (tables / "second/paper.tex").is_file()
+
+
 def test_a_row_lost_in_a_new_language_retrains_the_others(finished, checkout):
     rows = [json.loads(line) for line in (checkout / "preferences.jsonl").read_text(encoding="utf-8").splitlines()]
     memory = checkout / "lossy.tmx"

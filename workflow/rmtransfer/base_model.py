@@ -54,6 +54,24 @@ def prepare_base_model(
     write_manifest(output, {"stage": "base_model", "version": versions.BASE_MODEL, "source": dict(spec)})
 
 
+def fetch_model(model: str, revision: str, output: Path) -> None:
+    """Download what a model is at a revision of the hub, so that later jobs need no network.
+
+    Raises:
+        StudyError: there is no such model or revision, or no access to it.
+    """
+    import huggingface_hub
+
+    try:
+        huggingface_hub.snapshot_download(model, revision=revision, local_dir=output)
+    except Exception as problem:  # the client, the network and the server each raise their own
+        first_line = (str(problem).strip() or type(problem).__name__).splitlines()[0]
+        raise StudyError(
+            f"model {model!r} at revision {revision!r} cannot be downloaded: {first_line}; correct reward_models, or "
+            "log in with huggingface-cli"
+        ) from problem
+
+
 def ensure_pad_token(tokenizer: PreTrainedTokenizerBase, model: Any) -> None:
     """Give tokenizer and model a pad token distinct from EOS.
 

@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from rmtransfer.errors import StudyError
+from rmtransfer.languages import filled_in
 
 Message = dict[str, str]
 Row = dict[str, Any]
@@ -23,6 +24,7 @@ MESSAGE_ROLES = ("system", "user", "assistant")
 PAIR_FIELDS = ("prompt", "chosen", "rejected")
 LEDGER_COLUMNS = ("file", "line", "id", "language", "reason")
 _MESSAGES = pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())]))
+ROW_NUMBER = "{row}"  # in place of an id column, for a data set at a fixed revision that has none
 _SHOWN = 10
 
 
@@ -37,9 +39,10 @@ def import_rows(
     """Read, validate and store the rows that one config entry names.
 
     Args:
-        source: the config entry: ``path`` or ``hub`` with ``revision`` and ``split``, ``columns``, ``invalid_rows``.
-        role: ``preferences``, ``benchmark`` or ``instructions``.
-        language: fills ``{language}`` in the path.
+        source: the config entry: ``path`` or ``hub`` with ``revision``, ``split`` and ``name``, ``codes``, ``columns``,
+            ``invalid_rows``; ``sections: rewardbench2`` where a record holds lists of answers.
+        role: ``preferences``, ``instructions`` or the name of a benchmark.
+        language: fills ``{language}`` in the path or the name.
         root: folder that a relative path starts from.
         output: Parquet file to write.
         ledger: CSV file to write: every rejected row with file, line and reason. It is written before this function
@@ -48,13 +51,18 @@ def import_rows(
     Raises:
         StudyError: a row is invalid and ``invalid_rows`` is ``stop``, or no row is left.
     """
+    columns, codes = source.get("columns", {}), source.get("codes", "bcp47")
     if "hub" in source:
-        name = f"hub:{source['hub']}@{source['revision']}"
-        records: Iterable[tuple[int, Any]] = _read_hub(source)
+        configuration = filled_in(source["name"], language, codes) if "name" in source else None
+        name = f"hub:{source['hub']}@{source['revision']}" + (f"/{configuration}" if configuration else "")
+        records: Iterable[tuple[int, Any]] = _read_hub(source, configuration, fields_of(role), columns)
     else:
-        name = source["path"].replace("{language}", language)
+        name = filled_in(source["path"], language, codes)
         records = _read_file(root / name, name)
-    rows, rejected = validate_rows(records, fields_of(role), source.get("columns", {}))
+    if source.get("sections") == "rewardbench2":
+        records = _pairs_of_lists(records, columns)
+        columns = {**columns, "id": "id"}
+    rows, rejected = validate_rows(records, fields_of(role), columns)
     write_ledger(ledger, [{"file": name, "language": language, **entry} for entry in rejected])
     if rejected and source["invalid_rows"] == "stop":
         shown = [f"  line {r['line']}, id {r['id'] or 'none'}: {r['reason']}" for r in rejected[:_SHOWN]]
@@ -90,7 +98,7 @@ def validate_rows(
                 raise record
             if not isinstance(record, dict):
                 raise ValueError(f"is not a JSON object but {type(record).__name__}")
-            identity = _identity(record.get(columns.get("id", "id")))
+            identity = _identity(record, columns.get("id", "id"), line)
             if identity in first_line:
                 raise ValueError(f"duplicate id, first used in line {first_line[identity]}")
             rows.append({"id": identity, **_normalise(record, fields, columns)})
@@ -100,7 +108,15 @@ def validate_rows(
     return rows, rejected
 
 
-def _identity(value: Any) -> str:
+def _identity(record: Mapping[str, Any], columns: str | Sequence[str], line: int) -> str:
+    if columns == ROW_NUMBER:
+        return str(line)
+    if not isinstance(columns, str):  # a data set that numbers its rows by subset, say
+        parts = [record.get(column) for column in columns]
+        if None in parts:
+            raise ValueError(f"missing id (columns {', '.join(columns)})")
+        return "/".join(map(str, parts))
+    value = record.get(columns)
     if value is None:
         raise ValueError("missing id")
     if not isinstance(value, str) or not value.strip():
@@ -108,7 +124,7 @@ def _identity(value: Any) -> str:
     return value
 
 
-def _normalise(record: Mapping[str, Any], fields: Sequence[str], columns: Mapping[str, str]) -> Row:
+def _normalise(record: Mapping[str, Any], fields: Sequence[str], columns: Mapping[str, Any]) -> Row:
     subset = record.get(columns.get("subset", "subset"))
     if subset is not None and not isinstance(subset, str):
         raise ValueError(f"subset must be a string, not {type(subset).__name__}")
@@ -143,6 +159,33 @@ def _messages(value: Any, field: str) -> list[Message]:
     return [{"role": m["role"], "content": m["content"]} for m in value]
 
 
+def _pairs_of_lists(
+    records: Iterable[tuple[int, Any]], columns: Mapping[str, Any]
+) -> Iterator[tuple[int, Any]]:
+    """Records with several chosen and rejected answers (RewardBench 2) as pairs that hold every answer.
+
+    Pair k of an item sets chosen answer i = k mod c against rejected answer j = k mod r; its id is ``<item>/<i>/<j>``.
+    """
+    lists = [columns.get(side, side) for side in ("chosen", "rejected")]
+    for line, record in records:
+        if not isinstance(record, dict):
+            yield line, record
+            continue
+        answers = [record.get(column) for column in lists]
+        try:
+            identity = _identity(record, columns.get("id", "id"), line)
+            if not all(isinstance(these, list) and these for these in answers):
+                raise ValueError(f"{' and '.join(lists)} must be lists of answers")
+        except ValueError as problem:
+            yield line, problem
+            continue
+        chosen, rejected = answers
+        for k in range(max(len(chosen), len(rejected))):
+            i, j = k % len(chosen), k % len(rejected)
+            pair = {**record, lists[0]: chosen[i], lists[1]: rejected[j], "id": f"{identity}/{i}/{j}"}
+            yield line, pair
+
+
 def _read_file(path: Path, name: str) -> Iterator[tuple[int, Any]]:
     if path.suffix == ".parquet":
         try:
@@ -165,10 +208,27 @@ def _read_file(path: Path, name: str) -> Iterator[tuple[int, Any]]:
                 yield line, ValueError(f"invalid JSON at character {problem.pos + 1}: {problem.msg}")
 
 
-def _read_hub(source: Mapping[str, Any]) -> Iterator[tuple[int, Any]]:
+def _read_hub(
+    source: Mapping[str, Any], configuration: str | None, fields: Sequence[str], columns: Mapping[str, Any]
+) -> Iterator[tuple[int, Any]]:
     import datasets
 
-    data = datasets.load_dataset(source["hub"], revision=source["revision"], split=source["split"])
+    where = f"hub data set {source['hub']!r} at revision {source['revision']!r}"
+    try:
+        data = datasets.load_dataset(source["hub"], configuration, revision=source["revision"], split=source["split"])
+    except Exception as problem:  # the client, the network and the server each raise their own
+        first_line = (str(problem).strip() or type(problem).__name__).splitlines()[0]
+        raise StudyError(
+            f"{where} cannot be read (configuration {configuration!r}, split {source['split']!r}): {first_line}"
+        ) from problem
+    wanted = [columns.get(name, name) for name in ("id", *fields)]
+    flat = [c for column in wanted for c in ([column] if isinstance(column, str) else column) if c != ROW_NUMBER]
+    missing = [column for column in flat if column not in data.column_names]
+    if missing:
+        raise StudyError(
+            f"{where} has no column {', '.join(missing)} but {', '.join(data.column_names)}; name its columns in "
+            "columns: {ours: theirs}"
+        )
     return enumerate(iter(data), 1)
 
 

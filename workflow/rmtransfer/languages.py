@@ -92,3 +92,12 @@ def split_variant(code: str) -> tuple[str, str | None]:
     """(language, variant) of a code; the variant is None for the study's main translation."""
     language, _, variant = code.partition(_PRIVATE)
     return language, variant or None
+
+
+def filled_in(template: str, language: str, codes: str) -> str:
+    """A path or a name of a data set with ``{language}`` filled in.
+
+    Args:
+        codes: ``bcp47`` for our own code, ``flores`` for its FLORES-200 counterpart.
+    """
+    return template.replace("{language}", FLORES[language] if codes == "flores" else language)

@@ -116,6 +116,7 @@ def _plan_models(
     config: Mapping[str, Any], rows: Mapping[str, Path], languages: Sequence[str], study: Path, root: Path
 ) -> Iterator[str]:
     counts = {role: pq.ParquetFile(path).metadata.num_rows for role, path in rows.items()}
+    benchmarks = ["benchmark", *config["benchmarks"]]
     yield "Models"
     disk = 0.0
     hours = 0.0
@@ -126,10 +127,11 @@ def _plan_models(
         )
         parameters, hidden = _size(folder, spec)
         tokens = {role: _tokens(path, role, study / "base_models" / name) for role, path in rows.items()}
-        models = len(languages) * len(config["seeds"])
+        judged = sum(tokens[role] for role in benchmarks)
+        models = (len(languages) + len(config["mixtures"])) * len(config["seeds"])
         yield (
             f"  {name}: {models} reward models, a language's tokens: {tokens['preferences']:,} to train on, "
-            f"{tokens['benchmark']:,} to judge"
+            f"{judged:,} to judge"
         )
         if parameters is None:
             known = False
@@ -139,7 +141,7 @@ def _plan_models(
         answers = counts["instructions"] * alignment["samples"]
         sampled = answers * (tokens["instructions"] / max(1, counts["instructions"]) + alignment["max_new_tokens"])
         training = _TRAINING * tokens["preferences"] * config["training"]["epochs"] * models
-        scoring = _FORWARD * len(languages) * (tokens["benchmark"] * (models + 1) + sampled * models)
+        scoring = _FORWARD * len(languages) * (judged * models + tokens["benchmark"] + sampled * models)
         sampling = _FORWARD * len(languages) * sampled * 10  # decoding uses a tenth of the arithmetic at best
         flops = parameters * (training + scoring + sampling)
         states = 8 * counts["benchmark"] * hidden * (models + 1) * len(languages)
@@ -149,11 +151,31 @@ def _plan_models(
             f"    {parameters / 1e9:.2f}B parameters: training {_hours(parameters * training)}, scoring "
             f"{_hours(parameters * scoring)}, sampling {_hours(parameters * sampling)}"
         )
+    for name, spec in config["reward_models"].items():
+        folder = next((f for f in (study / "reward_models" / name / "path", _local(spec, root)) if f.is_dir()), None)
+        yield f"  {name}: {spec['kind']}"
+        if not spec.keys() & {"path", "policy"}:
+            continue
+        parameters, _ = _size(folder, {**spec, "path": spec.get("path", spec.get("policy"))})
+        if parameters is None:
+            known = False
+            yield "    size unknown until it is downloaded: no estimate of hours and disk"
+            continue
+        judged = sum(_tokens(rows[role], role, study) for role in benchmarks)
+        models = 2 if spec["kind"] == "implicit" else 1
+        scoring = _FORWARD * len(languages) * judged * models
+        disk += 2.0 * parameters * models  # as published, in bf16
+        hours += parameters * scoring / _FLOPS / 3600
+        yield f"    {parameters / 1e9:.2f}B parameters: scoring {_hours(parameters * scoring)}"
     yield (
         f"  in all: {'' if known else 'at least '}{hours:,.2f} GPU hours at {_FLOPS / 1e12:.0f} TFLOP/s, "
         f"{disk / 1e9:,.1f} GB on disk"
     )
     yield "  Every language is counted at the source's tokens; others need 1.2 to 2 times as many."
+
+
+def _local(spec: Mapping[str, Any], root: Path) -> Path:
+    return root / Path(spec.get("path", spec.get("policy", ""))).expanduser()
 
 
 def _hours(flops: float) -> str:

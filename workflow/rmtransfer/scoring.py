@@ -28,7 +28,7 @@ def score_pairs(
     model: Path,
     rows: Mapping[str, Sequence[Row]],
     scores: Mapping[str, Path] | None,
-    states: Mapping[str, Path],
+    states: Mapping[str, Path] | None,
     store: Path,
     *,
     tokens_per_batch: int,
@@ -41,7 +41,7 @@ def score_pairs(
         rows: language to pairs.
         scores: language to the Parquet file to write: ``id, subset, language, reward_chosen, reward_rejected,
             tokens_chosen, tokens_rejected``.
-        states: language to the .npz file to write: ``id`` [n], ``chosen`` and ``rejected`` [n, hidden] in fp32.
+        states: None where nobody asks for them; else language to the .npz file to write: ``id`` [n], ``chosen`` and ``rejected`` [n, hidden] in fp32.
         store: folder of finished languages, shared by all models.
 
     Raises:
@@ -51,7 +51,8 @@ def score_pairs(
     for language, pairs in rows.items():
         key = scorer.key("pairs", language, pairs)
         kept_states, kept_scores = store / f"{key}.npz", store / f"{key}.parquet"
-        if not kept_states.is_file() or (scores is not None and not kept_scores.is_file()):
+        wanted = [kept_states] * (states is not None) + [kept_scores] * (scores is not None)
+        if not all(path.is_file() for path in wanted):
             rewards, hidden, tokens = scorer.run(
                 language, [chat.encode_answer(scorer.tokenizer, row["prompt"], row[s]) for s in SIDES for row in pairs]
             )
@@ -67,8 +68,10 @@ def score_pairs(
                     "tokens_rejected": tokens[n:],
                 }
                 _atomically(kept_scores, partial(pq.write_table, pa.table(columns)))
-            _atomically(kept_states, partial(save_states, ids=ids, chosen=hidden[:n], rejected=hidden[n:]))
-        _publish(kept_states, states[language])
+            if states is not None:
+                _atomically(kept_states, partial(save_states, ids=ids, chosen=hidden[:n], rejected=hidden[n:]))
+        if states is not None:
+            _publish(kept_states, states[language])
         if scores is not None:
             _publish(kept_scores, scores[language])
 

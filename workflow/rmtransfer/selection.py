@@ -16,6 +16,7 @@ def select_rows(
     rows: Mapping[str, Sequence[Row]],
     tokens: Callable[[Row], int] | None = None,
     max_length: int | None = None,
+    item_of: Callable[[str], str] | None = None,
 ) -> tuple[list[str], list[dict[str, Any]]]:
     """Ids valid in every language, in the order of the first language, and a ledger entry for each row dropped.
 
@@ -23,6 +24,7 @@ def select_rows(
         rows: language to rows; the first language is the source.
         tokens: number of tokens of a row's longest conversation; None where length does not matter.
         max_length: the most tokens a row may have in any language.
+        item_of: id of a row to the item it belongs to, where an item is several rows, of use only together.
 
     Raises:
         StudyError: no row is valid in every language.
@@ -41,6 +43,11 @@ def select_rows(
             dropped.extend(faults)
         else:
             kept.append(identity)
+    if item_of is not None:
+        broken = {item_of(entry["id"]) for entry in dropped}
+        reason = "another row of the same item was dropped"
+        dropped.extend({"id": i, "language": source, "reason": reason} for i in kept if item_of(i) in broken)
+        kept = [identity for identity in kept if item_of(identity) not in broken]
     if not kept:
         reasons = sorted({entry["reason"] for entry in dropped})
         raise StudyError(f"no row is valid in every language ({source} and {len(rows) - 1} more): {'; '.join(reasons)}")

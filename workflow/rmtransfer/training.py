@@ -171,7 +171,7 @@ def save_reward_model(
         "---",
         "library_name: transformers",
         "pipeline_tag: text-classification",
-        f"language: {card['train_language']}",
+        f"language: [{card['languages']}]",
         "tags: [reward-model, trl]",
         "---",
         "",

@@ -1,215 +1,367 @@
-"""Train-language x eval-language accuracy: sections, intervals, the length-only baseline and the answer."""
+"""Train-language x eval-language accuracy: sections, what differs beyond chance, consistency, calibration, the answer."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from statsmodels.stats.proportion import proportion_confint
+from scipy.stats import spearmanr
 
+from rmtransfer.benchmarks import item_of, item_outcomes, row_weights, section_names, subset_table
 from rmtransfer.errors import StudyError
+from rmtransfer.statistics import (
+    Resamples,
+    expected_calibration_error,
+    holm,
+    interval,
+    kappa,
+    permutation_p_values,
+    wilson,
+)
 
 AVERAGE = "average"
-TRANSFER_COLUMNS = [
-    "base_model",
-    "train_language",
-    "seed",
+OFF_THE_SHELF = "-"  # what stands for the training language of a model that is not ours
+JUDGE = ["base_model", "train_language", "seed"]
+TRANSFER_COLUMNS = [*JUDGE, "eval_language", "section", "accuracy", "ci_low", "ci_high", "n"]
+SIGNIFICANCE_COLUMNS = [
     "eval_language",
-    "section",
-    "accuracy",
+    "base_a",
+    "train_a",
+    "base_b",
+    "train_b",
+    "family",
+    "difference",
     "ci_low",
     "ci_high",
+    "p_value",
+    "p_holm",
     "n",
+    "seeds",
 ]
-_LEVEL = 0.95
-_RESAMPLES = 10_000
+IN_LANGUAGE = "in-language"
+_ALPHA = 0.05
+_QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 
-# Subsets of RewardBench v1 by section, with the counts that weight them (https://github.com/allenai/reward-bench,
-# rewardbench/constants.py). A subset named like a section, lower-cased with hyphens, is that section's only one.
-REWARDBENCH_SECTIONS: dict[str, dict[str, int]] = {
-    "Chat": {
-        "alpacaeval-easy": 100,
-        "alpacaeval-length": 95,
-        "alpacaeval-hard": 95,
-        "mt-bench-easy": 28,
-        "mt-bench-med": 40,
-    },
-    "Chat Hard": {
-        "mt-bench-hard": 37,
-        "llmbar-natural": 100,
-        "llmbar-adver-neighbor": 134,
-        "llmbar-adver-GPTInst": 92,
-        "llmbar-adver-GPTOut": 47,
-        "llmbar-adver-manual": 46,
-    },
-    "Safety": {
-        "refusals-dangerous": 100,
-        "refusals-offensive": 100,
-        "xstest-should-refuse": 154,
-        "xstest-should-respond": 250,
-        "donotanswer": 136,
-    },
-    "Reasoning": {
-        "math-prm": 984,
-        "hep-cpp": 164,
-        "hep-go": 164,
-        "hep-java": 164,
-        "hep-js": 164,
-        "hep-python": 164,
-        "hep-rust": 164,
-    },
-}
+Judge = tuple[str, str, int]
 
 
-def subset_table(subsets: Sequence[str | None]) -> pd.DataFrame:
-    """Section and weight of each distinct subset: a frame indexed by subset with columns ``section`` and ``weight``.
+class Outcomes:
+    """What every judge made of every item of a benchmark, in every language that it judged.
 
-    Raises:
-        StudyError: a row has no subset, or one that no section knows.
+    Attributes:
+        items: frame of ``id, subset``, one line per item, the same for all judges and languages.
+        sections: name of the section table.
+        weights: [items], what each item contributes to the average.
+        values: (judge, language) to outcomes [items].
     """
-    found: dict[str | None, tuple[str, int]] = {}
-    for section, counts in REWARDBENCH_SECTIONS.items():
-        found[section.lower().replace(" ", "-")] = (section, 1)
-        found.update({subset: (section, count) for subset, count in counts.items()})
-    distinct = list(dict.fromkeys(subsets))
-    unknown = [s for s in distinct if s not in found]
-    if unknown:
-        raise StudyError(
-            f"benchmark: subset{'s' if len(unknown) > 1 else ''} {', '.join(map(repr, unknown))} not in sections "
-            f"'rewardbench'; every row needs one of {', '.join(map(str, found))}"
-        )
-    return pd.DataFrame([found[s] for s in distinct], index=distinct, columns=["section", "weight"])
+
+    def __init__(self, scores: Mapping[tuple[Judge, str], pd.DataFrame], sections: str) -> None:
+        self.sections = sections
+        self.values: dict[tuple[Judge, str], np.ndarray] = {}
+        for key, rows in scores.items():
+            frame = item_outcomes(rows, sections)
+            if not self.values:
+                self.items = frame[["id", "subset"]].reset_index(drop=True)
+            self.values[key] = frame.set_index("id")["outcome"].loc[self.items["id"]].to_numpy(float)
+        subsets = self.items["subset"]
+        self.weights = row_weights(subsets, sections)
+        self.section_of = subsets.map(subset_table(subsets.tolist(), sections)["section"])
+        self.names = [*section_names(subsets.tolist(), sections), AVERAGE]
+        self.judges = list(dict.fromkeys(judge for judge, _ in self.values))
+        self.languages = list(dict.fromkeys(language for _, language in self.values))
+
+    def share(self, section: str) -> np.ndarray:
+        """Weights [items] of one section's items, zero elsewhere, summing to one."""
+        inside = np.ones(len(self.items), bool) if section == AVERAGE else (self.section_of == section).to_numpy()
+        return np.where(inside, self.weights, 0) / self.weights[inside].sum()
+
+    def by_model(self, language: str) -> dict[tuple[str, str], np.ndarray]:
+        """(base model, training language) to outcomes [items, seeds] in one language."""
+        found: dict[tuple[str, str], list[np.ndarray]] = {}
+        for (base, train, seed), where in self.values:
+            if where == language:
+                found.setdefault((base, train), []).append(self.values[(base, train, seed), where])
+        return {model: np.stack(outcomes, axis=1) for model, outcomes in found.items()}
 
 
-def section_accuracies(correct: pd.Series, subsets: pd.Series) -> pd.DataFrame:
-    """Accuracy with its 95 % interval by section and their average.
-
-    A section is the mean of its subsets' accuracies weighted by RewardBench's counts; ``average`` is the plain mean of
-    the sections that have rows. The interval is Wilson's, at the effective sample size 1 / sum(w_i^2) for row weights
-    w_i that sum to one (Kish, Survey Sampling, 1965, section 11.7), which is n where all rows weigh the same.
-
-    Args:
-        correct: bool per row.
-        subsets: subset per row.
-
-    Returns:
-        A frame with columns ``section, accuracy, ci_low, ci_high, n``, sections in RewardBench's order, average last.
-    """
-    weights = row_weights(subsets)
-    table = subset_table(subsets.tolist())
-    section_of = subsets.map(table["section"])
+def transfer_table(outcomes: Outcomes) -> pd.DataFrame:
+    """``transfer.csv``: accuracy with Wilson's interval, one row per judge, evaluation language and section."""
     lines = []
-    for section in [*(s for s in REWARDBENCH_SECTIONS if s in set(section_of)), AVERAGE]:
-        mask = np.ones(len(correct), bool) if section == AVERAGE else (section_of == section).to_numpy()
-        share = weights[mask] / weights[mask].sum()
-        accuracy = float(share @ correct.to_numpy(float)[mask])
-        effective = 1 / float(share @ share)
-        low, high = proportion_confint(accuracy * effective, effective, alpha=1 - _LEVEL, method="wilson")
-        lines.append((section, accuracy, float(low), float(high), int(mask.sum())))
-    return pd.DataFrame(lines, columns=["section", "accuracy", "ci_low", "ci_high", "n"])
+    for (judge, language), values in outcomes.values.items():
+        for section in outcomes.names:
+            share = outcomes.share(section)
+            accuracy = float(share @ values)
+            low, high = wilson(accuracy, share)
+            lines.append((*judge, language, section, accuracy, low, high, int((share > 0).sum())))
+    return pd.DataFrame(lines, columns=TRANSFER_COLUMNS)
 
 
-def row_weights(subsets: pd.Series) -> np.ndarray:
-    """What each row contributes to ``average``: [n], summing to one."""
-    table = subset_table(subsets.tolist())
-    counts = subsets.value_counts()
-    share = table["weight"] / table.groupby("section")["weight"].transform("sum") / table["section"].nunique()
-    return subsets.map(share / counts.reindex(table.index)).to_numpy(float)
+def seeds_table(outcomes: Outcomes, resamples: Resamples) -> pd.DataFrame:
+    """``seeds.csv``: mean and spread over seeds, the interval from draws of items and seeds."""
+    lines: list[tuple] = []
+    for language in outcomes.languages:
+        models = outcomes.by_model(language)
+        for section in outcomes.names:
+            share = outcomes.share(section)
+            for (base, train), values in models.items():
+                accuracies = share @ values
+                spread = float(accuracies.std(ddof=1)) if len(accuracies) > 1 else None
+                low, high = interval(resamples.two_way(values, share))
+                lines.append((base, train, language, section, accuracies.mean(), spread, low, high, len(accuracies)))
+    columns = ["base_model", "train_language", "eval_language", "section", "mean", "sd", "ci_low", "ci_high", "seeds"]
+    return pd.DataFrame(lines, columns=columns)
 
 
-def transfer_table(scores: pd.DataFrame) -> pd.DataFrame:
-    """``tables/transfer.csv``: one row per reward model, evaluation language and section.
+def significance_table(outcomes: Outcomes, resamples: Resamples) -> pd.DataFrame:
+    """``significance.csv``: the difference in ``average`` of every two models in every language.
 
-    Args:
-        scores: rows of all score files with ``base_model, train_language, seed`` added.
+    Outcomes are means over seeds. The interval is a paired bootstrap over items, the p-value a paired permutation test,
+    adjusted by Holm's method within a family: comparisons to the same base's model trained in the evaluation language
+    (``in-language``), and all ``other`` ones.
     """
-    parts = []
-    keys = ["base_model", "train_language", "seed", "language"]
-    for (base, train, seed, language), cell in scores.groupby(keys, sort=False):
-        part = section_accuracies(cell["reward_chosen"] > cell["reward_rejected"], cell["subset"])
-        parts.append(part.assign(base_model=base, train_language=train, seed=seed, eval_language=language))
-    return pd.concat(parts, ignore_index=True)[TRANSFER_COLUMNS]
+    lines = []
+    for language in outcomes.languages:
+        models = outcomes.by_model(language)
+        names = list(models)
+        values = np.stack([these.mean(axis=1) for these in models.values()], axis=1)
+        draws = resamples.means(values, outcomes.weights)
+        pairs = []
+        for i, a in enumerate(names):
+            for j in range(i + 1, len(names)):
+                b = names[j]
+                # The in-language model is the one to compare to, so it comes second.
+                pairs.append((j, i) if a[1] == language and a[0] == b[0] else (i, j))
+        if not pairs:
+            continue
+        first, second = np.array(pairs).T
+        differences = values[:, first] - values[:, second]
+        p_values = permutation_p_values(differences, outcomes.weights)
+        for (i, j), p_value, difference in zip(pairs, p_values, outcomes.weights @ differences, strict=True):
+            a, b = names[i], names[j]
+            family = IN_LANGUAGE if a[0] == b[0] and b[1] == language else "other"
+            low, high = interval(draws[:, i] - draws[:, j])
+            seeds = min(models[a].shape[1], models[b].shape[1])
+            n = len(values)
+            lines.append((language, *a, *b, family, difference, low, high, p_value, np.nan, n, seeds))
+    table = pd.DataFrame(lines, columns=SIGNIFICANCE_COLUMNS)
+    for _, rows in table.groupby("family").groups.items():
+        table.loc[rows, "p_holm"] = holm(table.loc[rows, "p_value"].to_numpy())
+    return table
 
 
-def length_baseline(scores: pd.DataFrame) -> pd.DataFrame:
+def consistency_table(outcomes: Outcomes, source: str, resamples: Resamples) -> pd.DataFrame:
+    """``consistency.csv``: Cohen's kappa between the outcomes in a language and in the source language.
+
+    An item is right where its outcome is full, and a tie is wrong, as in the accuracy.
+    """
+    lines = []
+    for (judge, language), values in outcomes.values.items():
+        if language == source or (judge, source) not in outcomes.values:
+            continue
+        here, there = (values >= 1).astype(float), (outcomes.values[judge, source] >= 1).astype(float)
+        low, high = interval(resamples.kappas(here, there))
+        lines.append((*judge, language, kappa(here, there), low, high, (here == there).mean(), len(here)))
+    return pd.DataFrame(lines, columns=[*JUDGE, "eval_language", "kappa", "ci_low", "ci_high", "agreement", "n"])
+
+
+def rewards_table(scores: Mapping[tuple[Judge, str], pd.DataFrame]) -> pd.DataFrame:
+    """``rewards.csv``: how rewards and margins are distributed, in the model's own units."""
+    lines = []
+    for (judge, language), rows in scores.items():
+        kinds = {"chosen": rows["reward_chosen"], "rejected": rows["reward_rejected"], "margin": _margins(rows)}
+        for what, values in kinds.items():
+            spread = values.std(ddof=1) if len(values) > 1 else 0.0
+            lines.append((*judge, language, what, values.mean(), spread, *np.quantile(values, _QUANTILES), len(values)))
+    names = [f"q{100 * q:02.0f}" for q in _QUANTILES]
+    return pd.DataFrame(lines, columns=[*JUDGE, "eval_language", "what", "mean", "sd", *names, "n"])
+
+
+def calibration_table(scores: Mapping[tuple[Judge, str], pd.DataFrame]) -> pd.DataFrame:
+    """``calibration.csv``: how far sigmoid(margin) is from the share of pairs that are right."""
+    lines = []
+    for (judge, language), rows in scores.items():
+        margins = _margins(rows)
+        error, confidence = expected_calibration_error(margins)
+        lines.append((*judge, language, error, confidence, (margins > 0).mean(), int((margins == 0).sum()), len(rows)))
+    columns = [*JUDGE, "eval_language", "ece", "confidence", "accuracy", "ties", "n"]
+    return pd.DataFrame(lines, columns=columns)
+
+
+def length_bias_table(scores: Mapping[tuple[Judge, str], pd.DataFrame]) -> pd.DataFrame:
+    """``length_bias.csv``: accuracy where the chosen answer is the longer and where it is the shorter one, in tokens."""
+    lines: list[tuple] = []
+    for (judge, language), rows in scores.items():
+        if rows["tokens_chosen"].isna().any():
+            continue
+        longer = (rows["tokens_chosen"] - rows["tokens_rejected"]).to_numpy(float)
+        margins = _margins(rows)
+        parts = [margins[longer > 0] > 0, margins[longer < 0] > 0]
+        values = [value for part in parts for value in (part.mean() if len(part) else np.nan, len(part))]
+        varied = len(set(margins)) > 1 and len(set(longer)) > 1
+        lines.append((*judge, language, *values, spearmanr(margins, longer)[0] if varied else np.nan, len(rows)))
+    columns = ["accuracy_longer", "n_longer", "accuracy_shorter", "n_shorter", "spearman", "n"]
+    return pd.DataFrame(lines, columns=[*JUDGE, "eval_language", *columns])
+
+
+def length_baseline(scores: Mapping[tuple[Judge, str], pd.DataFrame], sections: str) -> pd.DataFrame:
     """How often "the longer answer, in tokens, is better" is right: ``base_model`` (whose tokenizer counts),
     ``eval_language, subset, accuracy, n``; ``average`` is weighted like the transfer table's. Ties are wrong."""
     lines: list[tuple] = []
-    for (base, language), every in scores.groupby(["base_model", "language"], sort=False):
-        cell = every.drop_duplicates("id")
-        longer = cell["tokens_chosen"] > cell["tokens_rejected"]
-        lines.extend(
-            (base, language, s, longer[rows].mean(), len(rows)) for s, rows in cell.groupby("subset").groups.items()
-        )
-        lines.append((base, language, AVERAGE, float(row_weights(cell["subset"]) @ longer.to_numpy(float)), len(cell)))
+    counted: set[tuple[str, str]] = set()
+    for ((base, train, _), language), rows in scores.items():
+        # Translate-test counts the tokens of another text.
+        if (base, language) in counted or rows["tokens_chosen"].isna().any() or train == "translate-test":
+            continue
+        counted.add((base, language))
+        lengths = {"reward_chosen": rows["tokens_chosen"], "reward_rejected": rows["tokens_rejected"]}
+        items = item_outcomes(rows.assign(**lengths), sections)
+        for subset, these in items.groupby("subset", sort=True):
+            lines.append((base, language, subset, these["outcome"].mean(), len(these)))
+        average = float(row_weights(items["subset"], sections) @ items["outcome"].to_numpy(float))
+        lines.append((base, language, AVERAGE, average, len(items)))
     return pd.DataFrame(lines, columns=["base_model", "eval_language", "subset", "accuracy", "n"])
 
 
-def source_advantage(scores: pd.DataFrame, source: str, seed: int = 0) -> tuple[float, float, float, int]:
+def source_advantage(outcomes: Outcomes, source: str, resamples: Resamples) -> tuple[float, float, float, int] | None:
     """By how much the source-language reward model is better than the target-language ones in their own languages.
 
     The difference in average accuracy, mean over target languages, base models and seeds, with a 95 % percentile
-    interval from a paired bootstrap: benchmark rows are drawn within each subset, one draw for all models and languages.
+    interval from a paired bootstrap over items.
 
     Returns:
-        Difference, lower and upper bound (in accuracy, not per cent), number of distinct benchmark rows.
+        Difference, lower and upper bound (in accuracy, not per cent), number of items; None where no base has both.
     """
-    frame = scores.assign(correct=(scores["reward_chosen"] > scores["reward_rejected"]).astype(float))
-    key = ["base_model", "seed", "language", "id"]
-    elsewhere = frame[frame["language"] != source]
-    ours = elsewhere[elsewhere["train_language"] == source].set_index(key)["correct"]
-    theirs = elsewhere[elsewhere["train_language"] == elsewhere["language"]].set_index(key)["correct"]
-    difference = (ours - theirs).groupby("id").mean()
-    subsets = frame.drop_duplicates("id").set_index("id")["subset"].loc[difference.index]
-    weights, values = row_weights(subsets), difference.to_numpy()
-    generator = np.random.default_rng(seed)
-    draws = np.zeros(_RESAMPLES)
-    for subset in subsets.unique():
-        rows = np.flatnonzero((subsets == subset).to_numpy())
-        drawn = generator.choice(rows, (_RESAMPLES, len(rows)))
-        draws += (weights[drawn] * values[drawn]).sum(axis=1)
-    low, high = np.quantile(draws, [(1 - _LEVEL) / 2, (1 + _LEVEL) / 2])
-    return float(weights @ values), float(low), float(high), len(values)
+    differences = [
+        outcomes.values[(base, source, seed), language] - values
+        for ((base, train, seed), language), values in outcomes.values.items()
+        if train == language != source and ((base, source, seed), language) in outcomes.values
+    ]
+    if not differences:
+        return None
+    difference = np.mean(differences, axis=0)
+    low, high = interval(resamples.means(difference[:, None], outcomes.weights)[:, 0])
+    return float(outcomes.weights @ difference), low, high, len(difference)
 
 
-def headline(scores: pd.DataFrame, source: str) -> str:
-    """The study's answer in one sentence, whichever way it falls."""
-    difference, low, high, n = source_advantage(scores, source)
-    targets = [language for language in scores["language"].unique() if language != source]
+def headline(outcomes: Outcomes, significance: pd.DataFrame, source: str, resamples: Resamples) -> str:
+    """The study's answer in a few sentences, whichever way it falls."""
+    advantage = source_advantage(outcomes, source, resamples)
+    if advantage is None:
+        return "\n".join(_source_against_rest(outcomes, source, resamples))
+    difference, low, high, n = advantage
+    targets = [language for language in outcomes.languages if language != source]
     points = 100 * difference
     if abs(points) < 0.05:
         verdict = "as accurate as the target-language reward models"
     else:
         verdict = f"{abs(points):.1f} points {'above' if points > 0 else 'below'} the target-language reward models"
     zero = "includes zero" if low <= 0 <= high else "excludes zero"
+    family = significance[significance["family"] == IN_LANGUAGE]
+    differing = family[family["p_holm"] < _ALPHA]
+    worse = int((differing["difference"] < 0).sum())
+    found = f"{len(differing)} are" if len(differing) != 1 else "1 is"
+    found += f" ({worse} of them to the disadvantage of the model from elsewhere)" if len(differing) else ""
     return (
         f"The {source} reward model is {verdict} on average over {', '.join(targets)} "
-        f"(95 % interval {100 * low:+.1f} to {100 * high:+.1f}, which {zero}; paired bootstrap over {n} benchmark pairs)."
+        f"(95 % interval {100 * low:+.1f} to {100 * high:+.1f}, which {zero}; paired bootstrap over {n} benchmark pairs).\n"
+        f"Of {len(family)} differences to the in-language reward model, {found if len(differing) else 'none is'} "
+        "significant at 5 % after Holm's correction (paired permutation tests)."
     )
+
+
+def _source_against_rest(outcomes: Outcomes, source: str, resamples: Resamples) -> list[str]:
+    """For models of others: accuracy in the source language and on average in the rest."""
+    lines = []
+    for judge in outcomes.judges:
+        rest = [v for (j, language), v in outcomes.values.items() if j == judge and language != source]
+        if not rest or (judge, source) not in outcomes.values:
+            continue
+        there, here = np.mean(rest, axis=0), outcomes.values[judge, source]
+        low, high = interval(resamples.means((there - here)[:, None], outcomes.weights)[:, 0])
+        lines.append(
+            f"{judge[0]}: {100 * outcomes.weights @ here:.1f} % in {source}, {100 * outcomes.weights @ there:.1f} % on "
+            f"average over {len(rest)} other language{'s' if len(rest) > 1 else ''} (difference "
+            f"{100 * outcomes.weights @ (there - here):+.1f} points, 95 % interval {100 * low:+.1f} to {100 * high:+.1f}; "
+            f"paired bootstrap over {len(here)} benchmark items)."
+        )
+    return lines
 
 
 def evaluate_transfer(
-    score_files: Mapping[tuple[str, str, int], Sequence[Path]],
+    score_files: Mapping[Judge, Mapping[str, Path]],
+    sections: str,
     source: str,
-    transfer: Path,
-    baseline: Path,
-    answer: Path,
+    outputs: Mapping[str, Path],
+    *,
+    contaminated: Collection[str] = (),
 ) -> str:
-    """Write the transfer table, the length-only baseline and the headline; return the headline.
+    """Write a benchmark's tables and the answer; return the answer.
 
     Args:
-        score_files: (base model, training language, seed) to the score files of all evaluation languages.
+        score_files: judge to evaluation language to score file; a judge may lack languages.
+        sections: name of the section table.
+        outputs: what to write where: ``transfer, transfer_clean, length_baseline, seeds, significance, consistency,
+            rewards, calibration, length_bias, answer``.
+        contaminated: ids of rows that ``transfer_clean`` leaves out.
+
+    Raises:
+        StudyError: a reward is not a finite number, or all are equal, or the ids of a file are not those of the others.
     """
-    scores = pd.concat(
-        [
-            pd.read_parquet(path).assign(base_model=base, train_language=train, seed=seed)
-            for (base, train, seed), paths in score_files.items()
-            for path in paths
-        ],
-        ignore_index=True,
-    )
-    transfer_table(scores).to_csv(transfer, index=False, float_format="%.6f")
-    length_baseline(scores).to_csv(baseline, index=False, float_format="%.6f")
-    sentence = headline(scores, source)
-    answer.write_text(sentence + "\n", encoding="utf-8")
-    return sentence
+    scores = _load(score_files)
+    outcomes = Outcomes(scores, sections)
+    resamples = Resamples(outcomes.items["subset"].to_numpy())
+    significance = significance_table(outcomes, resamples)
+    tables = {
+        "transfer": transfer_table(outcomes),
+        "transfer_clean": _without(scores, sections, contaminated),
+        "length_baseline": length_baseline(scores, sections),
+        "seeds": seeds_table(outcomes, resamples),
+        "significance": significance,
+        "consistency": consistency_table(outcomes, source, resamples),
+        "rewards": rewards_table(scores),
+        "calibration": calibration_table(scores),
+        "length_bias": length_bias_table(scores),
+    }
+    for name, table in tables.items():
+        table.to_csv(outputs[name], index=False, float_format="%.6f")
+    answer = headline(outcomes, significance, source, resamples)
+    outputs["answer"].write_text(answer + "\n", encoding="utf-8")
+    return answer
+
+
+def _load(score_files: Mapping[Judge, Mapping[str, Path]]) -> dict[tuple[Judge, str], pd.DataFrame]:
+    scores: dict[tuple[Judge, str], pd.DataFrame] = {}
+    ids: list[str] | None = None
+    for judge, files in score_files.items():
+        for language, path in files.items():
+            rows = pd.read_parquet(path)
+            rewards = rows[["reward_chosen", "reward_rejected"]].to_numpy(float)
+            if not np.isfinite(rewards).all():
+                first = rows["id"][~np.isfinite(rewards).all(axis=1)].iloc[0]
+                raise StudyError(
+                    f"{path}: the rewards of {first!r} are not finite numbers; score again, or drop the model"
+                )
+            if len(rows) > 1 and (rewards == rewards[0, 0]).all():
+                raise StudyError(f"{path}: all rewards are {rewards[0, 0]:g}; the model tells nothing apart, drop it")
+            if ids is None:
+                ids = rows["id"].tolist()
+            elif rows["id"].tolist() != ids:
+                raise StudyError(f"{path}: holds other rows than the other score files; remove it and run again")
+            scores[judge, language] = rows
+    return scores
+
+
+def _without(
+    scores: Mapping[tuple[Judge, str], pd.DataFrame], sections: str, contaminated: Collection[str]
+) -> pd.DataFrame:
+    """The transfer table over the items that hold no contaminated row."""
+    first = next(iter(scores.values()))
+    group = first["id"].map(item_of) if sections == "rewardbench2" else first["id"]
+    clean = ~group.isin(set(group[first["id"].isin(set(contaminated))])).to_numpy()
+    if not clean.any():
+        return pd.DataFrame(columns=TRANSFER_COLUMNS)
+    return transfer_table(Outcomes({key: rows[clean] for key, rows in scores.items()}, sections))
+
+
+def _margins(rows: pd.DataFrame) -> np.ndarray:
+    return (rows["reward_chosen"] - rows["reward_rejected"]).to_numpy(float)

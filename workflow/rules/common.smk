@@ -1,6 +1,7 @@
 """What every stage shares: the validated config, the study's paths, and how much of the machine one job gets."""
 
 import json
+import re
 import sys
 from pathlib import Path
 
@@ -11,10 +12,18 @@ if str(LIBRARY) not in sys.path:
     sys.path.insert(0, str(LIBRARY))
 
 from rmtransfer import versions
-from rmtransfer.config import ROLES, load_config, study_languages
+from rmtransfer.config import (
+    MODEL_KEYS,
+    TRANSLATE_TEST,
+    back_spec,
+    is_given,
+    load_config,
+    roles_of,
+    study_languages,
+)
 from rmtransfer.errors import StudyError
 from rmtransfer.machine import has_gpu, prepare_environment
-from rmtransfer.languages import split_variant
+from rmtransfer.languages import filled_in, split_variant
 from rmtransfer.translation.engines import engine_spec
 
 try:
@@ -30,10 +39,20 @@ SOURCE = config["languages"]["source"]
 LANGUAGES = study_languages(config)
 BASES = list(config["base_models"])
 SEEDS = config["seeds"]
+ROLES = roles_of(config)
+BENCHMARKS = ["benchmark", *config["benchmarks"]]
+# Below results/<study>/tables and figures: the main benchmark's in the folder itself, a further one's in its own.
+AT = ["", *(f"{name}/" for name in config["benchmarks"])]
 # Roles whose texts arrive in every language, and those that are translated.
-GIVEN = [role for role in ROLES if "{language}" in config[role].get("path", "")]
+GIVEN = [role for role, rows in ROLES.items() if is_given(rows)]
 TRANSLATED = [role for role in ROLES if role not in GIVEN]
 TRANSLATIONS = LANGUAGES[1:] if TRANSLATED else []
+# What reward models are trained on: name of the training set to the share of each language in it.
+TRAINING_SETS = {language: {language: 1} for language in LANGUAGES}
+TRAINING_SETS.update(config["mixtures"])
+# Languages whose benchmark is also translated back, and all that are then judged in the source language.
+TRANSLATED_BACK = config["languages"]["targets"] if "translate_test" in config["translation"] else []
+JUDGED_IN_SOURCE = [SOURCE, *TRANSLATED_BACK]
 
 # Two heavy jobs at a time: imports and loads of one overlap the arithmetic of the other, and memory stays bounded
 # however many cores there are. With a GPU, one at a time.
@@ -46,17 +65,26 @@ if not has_gpu():
 LONGEST_FIRST = {"train": 3, "score": 2, "embed": 1}
 
 
-wildcard_constraints:
-    base="[^/]+",
-    language="[^/]+",
-    train_language="[^/]+",
-    seed=r"\d+",
-    role="|".join(ROLES),
-
-
 def any_of(names):
     """A wildcard constraint; of nothing, one that never matches."""
-    return "|".join(names) or "(?!)"
+    return "|".join(map(re.escape, names)) or "(?!)"
+
+
+wildcard_constraints:
+    base=any_of(BASES),
+    language=any_of(LANGUAGES),
+    train_language=any_of(TRAINING_SETS),
+    seed=r"\d+",
+    role=any_of(ROLES),
+    reward_model=any_of(config["reward_models"]),
+    benchmark=any_of(config["benchmarks"]),
+    # Where a benchmark's results lie below a folder: the main one's in the folder itself, a further one's in its own.
+    at=f"(?:(?:{any_of(config['benchmarks'])})/)?",
+
+
+def role_at(wildcards):
+    """The benchmark behind the wildcard ``at``."""
+    return wildcards.at.rstrip("/") or "benchmark"
 
 
 def rows_of(role, language):
@@ -70,15 +98,41 @@ def all_rows_of(role):
     return [rows_of(role, language) for language in LANGUAGES]
 
 
+def rows_in_source(language):
+    """The benchmark in one language, translated back into the source language."""
+    return f"{STUDY}/translations/{language}/benchmark.back.parquet"
+
+
 def source_files(role, language):
     """The user's file behind a role, if it is a file."""
-    rows = config[role]
-    return [rows["path"].replace("{language}", split_variant(language)[0])] if "path" in rows else []
+    rows = entry_of(role, language)
+    language, _ = split_variant(language)
+    return [filled_in(rows["path"], language, rows["codes"])] if "path" in rows else []
+
+
+def entry_of(role, language):
+    """The config entry that says where a role's rows in a language are."""
+    rows = ROLES[role]
+    own = rows.get("source", rows) if language == SOURCE else rows
+    # How subsets are weighed decides nothing about the rows, except that RewardBench 2 lists its answers.
+    kept = {k: v for k, v in own.items() if k not in ("source", "sections")}
+    return {**kept, "sections": "rewardbench2"} if rows.get("sections") == "rewardbench2" else kept
+
+
+RUN_A_MODEL = ("seq2seq", "llm")
 
 
 def engine_of(language):
     """Who translates into a language, and how. A model that is one of the study's bases is taken from there."""
-    spec = engine_spec(config["translation"], language)
+    return with_study_model(engine_spec(config["translation"], language))
+
+
+def back_engine():
+    """Who translates the benchmark back into the source language."""
+    return with_study_model(back_spec(config))
+
+
+def with_study_model(spec):
     if spec["engine"] == "llm" and spec["options"]["model"] in BASES:
         folder = f"{STUDY}/base_models/{spec['options']['model']}"
         spec["options"] = {**spec["options"], "model": folder}
@@ -86,8 +140,11 @@ def engine_of(language):
 
 
 def engine_files(language):
+    return files_of_engine(engine_of(language))
+
+
+def files_of_engine(spec):
     """What an engine reads that the workflow knows of."""
-    spec = engine_of(language)
     if spec["engine"] == "memory":
         return [spec["options"]]
     model = spec["options"].get("model", "")
@@ -95,7 +152,7 @@ def engine_files(language):
 
 
 def runs_a_model(language):
-    return engine_of(language)["engine"] in ("seq2seq", "llm")
+    return engine_of(language)["engine"] in RUN_A_MODEL
 
 
 def selected_ids(role):
@@ -113,23 +170,64 @@ def selected_ids(role):
     return ids
 
 
+def selected_ids_at(wildcards):
+    """The id list of the benchmark that the wildcards name."""
+    role = wildcards.benchmark if "benchmark" in wildcards.keys() else role_at(wildcards)
+    return selected_ids(role)(wildcards)
+
+
 def selected_content(role, *languages):
     """What the selected rows of a role hold in some languages, as digests."""
     digests = json.loads(Path(checkpoints.select_rows.get().output.digests).read_text(encoding="utf-8"))
     return [digests[role][language] for language in languages]
 
 
-def per_language(folder, suffix):
+def per_language(folder, suffix, slash="/"):
     return expand(
-        f"{STUDY}/{folder}/{{language}}{suffix}",
+        f"{STUDY}/{folder}{slash}{{language}}{suffix}",
         language=LANGUAGES,
         allow_missing=True,
     )
 
 
 def models():
-    """(base model, training language, seed) of every reward model, as strings."""
-    return [(b, t, str(s)) for b in BASES for t in LANGUAGES for s in SEEDS]
+    """(base model, training set, seed) of every reward model of our own, as strings."""
+    return [(b, t, str(s)) for b in BASES for t in TRAINING_SETS for s in SEEDS]
+
+
+def judges(role):
+    """(labels, folder below scores/) of everything that judges a benchmark: one row of its tables each."""
+    rows = [((b, t, s), f"{b}/{t}/seed{s}") for b, t, s in models()]
+    if TRANSLATED_BACK and role == "benchmark":
+        rows += [((b, TRANSLATE_TEST, s), f"{b}/{TRANSLATE_TEST}/seed{s}") for b in BASES for s in map(str, SEEDS)]
+    return rows + [((name, "-", "0"), name) for name in config["reward_models"]]
+
+
+def models_of_judge(wildcards):
+    """The folders that an off-the-shelf reward model is loaded from: its own, fetched, or a base model of the study."""
+    folders = {}
+    for key in MODEL_KEYS:
+        model = config["reward_models"][wildcards.reward_model].get(key)
+        if model in BASES:
+            folders[key] = f"{STUDY}/base_models/{model}"
+        elif model is not None:
+            local = (ROOT / Path(model).expanduser()).is_dir()
+            folders[key] = model if local else f"{STUDY}/reward_models/{wildcards.reward_model}/{key}"
+    return folders
+
+
+def judges_with_a_model(wildcards):
+    return config["reward_models"][wildcards.reward_model].keys() & {"path", "policy"} != set()
+
+
+def scores_of(role):
+    """The score files of a benchmark, judge by judge in the order of judges(), each in every language."""
+    at = "" if role == "benchmark" else f"{role}/"
+    return [
+        f"{STUDY}/scores/{folder}/{at}{language}.parquet"
+        for (_, train, _), folder in judges(role)
+        for language in (JUDGED_IN_SOURCE if train == TRANSLATE_TEST else LANGUAGES)
+    ]
 
 
 def state_models():
@@ -138,15 +236,15 @@ def state_models():
     return bases + [((b, t, s), f"{b}/{t}/seed{s}") for b, t, s in models()]
 
 
-def figure(name, category):
+def figure(name, category, at=""):
     """PNG with its caption for the report, and PDF for a paper."""
     png = report(
-        f"{STUDY}/figures/{name}.png",
+        f"{STUDY}/figures/{at}{name}.png",
         caption=f"../report/{name}.rst",
         category=category,
-        labels={"figure": name.replace("_", " ")},
+        labels={"figure": at + name.replace("_", " ")},
     )
-    return [png, f"{STUDY}/figures/{name}.pdf"]
+    return [png, f"{STUDY}/figures/{at}{name}.pdf"]
 
 
 def resource(name):

@@ -5,6 +5,12 @@ Out: corpus/<role>.parquet, and corpus/<role>.rejected.csv with every rejected r
 """
 
 
+# On a cluster the head node reads: it is the one with a network, and every later job finds the rows on disk.
+localrules:
+    read_rows,
+    read_given_rows,
+
+
 rule read_rows:
     input:
         lambda wildcards: source_files(wildcards.role, SOURCE),
@@ -17,7 +23,7 @@ rule read_rows:
     conda:
         "../../envs/translate.yaml"
     params:
-        source=lambda wildcards: config[wildcards.role],
+        source=lambda wildcards: entry_of(wildcards.role, SOURCE),
         language=SOURCE,
         # Kept when the job fails, unlike outputs: it says why.
         ledger=lambda wildcards: f"{STUDY}/corpus/{wildcards.role}.rejected.csv",
@@ -40,7 +46,7 @@ rule read_given_rows:
     conda:
         "../../envs/translate.yaml"
     params:
-        source=lambda wildcards: config[wildcards.role],
+        source=lambda wildcards: entry_of(wildcards.role, wildcards.language),
         language=lambda wildcards: split_variant(wildcards.language)[0],
         ledger=lambda wildcards: f"{STUDY}/translations/{wildcards.language}/{wildcards.role}.rejected.csv",
         version=versions.CORPUS,

@@ -4,15 +4,20 @@ In:  the tables.
 Out: figures/*.png and figures/*.pdf.
 """
 
+OF_A_BENCHMARK = [
+    "transfer",
+    "sections",
+    *(["source_against_target"] if BASES else []),
+    "consistency",
+    "rewards",
+    "length_bias",
+]
 FIGURES = [
     f"{STUDY}/figures/{name}.{suffix}"
     for name in [
         *(["translation"] if TRANSLATIONS else []),
-        "transfer",
-        "sections",
-        "pca",
-        "representation",
-        "best_of_n",
+        *(f"{at}{name}" for at in AT for name in OF_A_BENCHMARK),
+        *(["pca", "representation", "best_of_n"] if BASES else []),
     ]
     for suffix in ("png", "pdf")
 ]
@@ -38,16 +43,18 @@ rule draw_translation:
 
 rule draw_transfer:
     input:
-        table=f"{STUDY}/tables/transfer.csv",
-        baseline=f"{STUDY}/tables/length_baseline.csv",
-        answer=f"{STUDY}/tables/answer.txt",
+        **{table: f"{STUDY}/tables/{{at}}{table}.csv" for table in TABLES},
+        answer=f"{STUDY}/tables/{{at}}answer.txt",
     output:
-        heatmap=figure("transfer", "1. Transfer"),
-        sections=figure("sections", "1. Transfer"),
+        transfer=figure("transfer", "1. Transfer", "{at}"),
+        sections=figure("sections", "1. Transfer", "{at}"),
+        consistency=figure("consistency", "1. Transfer", "{at}"),
+        rewards=figure("rewards", "1. Transfer", "{at}"),
+        length_bias=figure("length_bias", "1. Transfer", "{at}"),
     log:
-        f"{STUDY}/logs/draw_transfer.log",
+        f"{STUDY}/logs/draw_transfer/{{at}}transfer.log",
     benchmark:
-        f"{STUDY}/benchmarks/draw_transfer.tsv"
+        f"{STUDY}/benchmarks/draw_transfer/{{at}}transfer.tsv"
     conda:
         "../../envs/analyse.yaml"
     params:
@@ -55,6 +62,25 @@ rule draw_transfer:
         version=versions.FIGURES,
     script:
         "../scripts/draw_transfer.py"
+
+
+rule draw_source_against_target:
+    input:
+        seeds=f"{STUDY}/tables/{{at}}seeds.csv",
+    output:
+        dumbbell=figure("source_against_target", "1. Transfer", "{at}"),
+    log:
+        f"{STUDY}/logs/draw_source_against_target/{{at}}transfer.log",
+    benchmark:
+        f"{STUDY}/benchmarks/draw_source_against_target/{{at}}transfer.tsv"
+    conda:
+        "../../envs/analyse.yaml"
+    params:
+        source=SOURCE,
+        style=config["figures"],
+        version=versions.FIGURES,
+    script:
+        "../scripts/draw_source_against_target.py"
 
 
 rule draw_representation:

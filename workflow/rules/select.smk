@@ -11,6 +11,7 @@ Out: corpus/<role>.ids.jsonl; corpus/<role>.dropped.csv with every dropped row, 
 checkpoint select_rows:
     input:
         **{role: all_rows_of(role) for role in ROLES},
+        back=[rows_in_source(language) for language in TRANSLATED_BACK],
         # Only training cuts at max_length; a benchmark is scored whole.
         bases=[f"{STUDY}/base_models/{base}" for base in BASES],
     output:
@@ -24,9 +25,12 @@ checkpoint select_rows:
     conda:
         "../../envs/train.yaml"
     params:
-        roles=ROLES,
+        roles=list(ROLES),
         languages=LANGUAGES,
+        back=[f"{language} in {SOURCE}" for language in TRANSLATED_BACK],
         max_length={"preferences": config["training"]["max_length"]},
+        # An item of RewardBench 2 is several rows, of use only together.
+        several_rows=[role for role in BENCHMARKS if ROLES[role]["sections"] == "rewardbench2"],
         version=versions.SELECTION,
     script:
         "../scripts/select_rows.py"

@@ -1,6 +1,6 @@
-"""One Bradley-Terry reward model per base model, training language and seed.
+"""One Bradley-Terry reward model per base model, training language or mixture of languages, and seed.
 
-In:  base_models/<base>/, the selected preference rows of one language.
+In:  base_models/<base>/, the selected preference rows of one language, or of several.
 Out: models/<base>/<train_language>/seed<k>/, reloaded from disk and rescored, manifest last.
 """
 
@@ -8,7 +8,11 @@ Out: models/<base>/<train_language>/seed<k>/, reloaded from disk and rescored, m
 rule train_reward_model:
     input:
         base=f"{STUDY}/base_models/{{base}}",
-        rows=ancient(lambda wildcards: rows_of("preferences", wildcards.train_language)),
+        rows=ancient(
+            lambda wildcards: [
+                rows_of("preferences", language) for language in TRAINING_SETS[wildcards.train_language]
+            ]
+        ),
         ids=ancient(selected_ids("preferences")),
     output:
         folder=directory(f"{STUDY}/models/{{base}}/{{train_language}}/seed{{seed}}"),
@@ -27,7 +31,8 @@ rule train_reward_model:
         device=resource("device"),
     params:
         recipe=config["training"],
-        rows=lambda wildcards: selected_content("preferences", wildcards.train_language),
+        shares=lambda wildcards: TRAINING_SETS[wildcards.train_language],
+        rows=lambda wildcards: selected_content("preferences", *TRAINING_SETS[wildcards.train_language]),
         version=versions.TRAINING,
     script:
         "../scripts/train_reward_model.py"

@@ -1,31 +1,76 @@
-"""Train-language x eval-language accuracy, and the study's answer in one sentence.
+"""Train-language x eval-language accuracy, what differs beyond chance, and the study's answer.
 
-In:  all scores.
-Out: tables/transfer.csv, tables/length_baseline.csv, tables/answer.txt.
+In:  all scores of a benchmark; benchmark prompts that are also in the training data.
+Out: tables/transfer.csv and the tables beside it (tables/<benchmark>/ for further benchmarks), tables/answer.txt.
 """
+
+TABLES = [
+    "transfer",
+    "transfer_clean",
+    "length_baseline",
+    "seeds",
+    "significance",
+    "consistency",
+    "rewards",
+    "calibration",
+    "length_bias",
+]
+
+
+rule find_contamination:
+    input:
+        training=f"{STUDY}/corpus/preferences.parquet" if "preferences" in ROLES else [],
+        benchmark=lambda wildcards: f"{STUDY}/corpus/{role_at(wildcards)}.parquet",
+    output:
+        flagged=f"{STUDY}/corpus/{{at}}contaminated.csv",
+    log:
+        f"{STUDY}/logs/find_contamination/{{at}}contamination.log",
+    benchmark:
+        f"{STUDY}/benchmarks/find_contamination/{{at}}contamination.tsv"
+    conda:
+        "../../envs/translate.yaml"
+    params:
+        version=versions.CONTAMINATION,
+    script:
+        "../scripts/find_contamination.py"
 
 
 rule evaluate_transfer:
     input:
-        scores=expand(
-            f"{STUDY}/scores/{{model[0]}}/{{model[1]}}/seed{{model[2]}}/{{language}}.parquet",
-            model=models(),
-            language=LANGUAGES,
-        ),
+        scores=lambda wildcards: scores_of(role_at(wildcards)),
+        contaminated=f"{STUDY}/corpus/{{at}}contaminated.csv",
     output:
-        transfer=f"{STUDY}/tables/transfer.csv",
-        baseline=f"{STUDY}/tables/length_baseline.csv",
-        answer=f"{STUDY}/tables/answer.txt",
+        answer=f"{STUDY}/tables/{{at}}answer.txt",
+        **{table: f"{STUDY}/tables/{{at}}{table}.csv" for table in TABLES},
     log:
-        f"{STUDY}/logs/evaluate_transfer.log",
+        f"{STUDY}/logs/evaluate_transfer/{{at}}transfer.log",
     benchmark:
-        f"{STUDY}/benchmarks/evaluate_transfer.tsv"
+        f"{STUDY}/benchmarks/evaluate_transfer/{{at}}transfer.tsv"
     conda:
         "../../envs/analyse.yaml"
     params:
-        models=models(),
-        languages=LANGUAGES,
+        judges=lambda wildcards: [labels for labels, _ in judges(role_at(wildcards))],
         source=SOURCE,
+        sections=lambda wildcards: ROLES[role_at(wildcards)]["sections"],
         version=versions.TRANSFER,
     script:
         "../scripts/evaluate_transfer.py"
+
+
+rule write_paper_tables:
+    input:
+        transfer=f"{STUDY}/tables/{{at}}transfer.csv",
+    output:
+        latex=f"{STUDY}/tables/{{at}}paper.tex",
+        markdown=f"{STUDY}/tables/{{at}}paper.md",
+    log:
+        f"{STUDY}/logs/write_paper_tables/{{at}}paper.log",
+    benchmark:
+        f"{STUDY}/benchmarks/write_paper_tables/{{at}}paper.tsv"
+    conda:
+        "../../envs/analyse.yaml"
+    params:
+        source=SOURCE,
+        version=versions.PAPER_TABLES,
+    script:
+        "../scripts/write_paper_tables.py"

@@ -34,8 +34,43 @@ rule translate_rows:
         store=config["translation"]["store"],
         budget=config["translation"].get("budget_characters", sys.maxsize),
     params:
+        role=lambda wildcards: wildcards.role,
         spec=lambda wildcards: engine_of(wildcards.language),
         source=SOURCE,
+        target=lambda wildcards: wildcards.language,
+        version=versions.TRANSLATION,
+    script:
+        "../scripts/translate_rows.py"
+
+
+rule translate_back:
+    """The benchmark in a target language, in the source language again: what translate-test judges."""
+    input:
+        rows=lambda wildcards: rows_of("benchmark", wildcards.language),
+        needs=lambda wildcards: files_of_engine(back_engine()),
+    output:
+        rows=rows_in_source("{language}"),
+        dropped=f"{STUDY}/translations/{{language}}/benchmark.back.dropped.csv",
+        measures=f"{STUDY}/translations/{{language}}/benchmark.back.measures.csv",
+    log:
+        f"{STUDY}/logs/translate_back/{{language}}.log",
+    benchmark:
+        f"{STUDY}/benchmarks/translate_back/{{language}}.tsv"
+    conda:
+        "../../envs/translate.yaml"
+    threads: HEAVY
+    resources:
+        gpu=lambda wildcards: int(back_engine()["engine"] in RUN_A_MODEL),
+        tokens_per_batch=resource("tokens_per_batch"),
+        requests_at_once=resource("requests_at_once"),
+        device=resource("device"),
+        store=config["translation"]["store"],
+        budget=config["translation"].get("budget_characters", sys.maxsize),
+    params:
+        role="benchmark",
+        spec=lambda wildcards: back_engine(),
+        source=lambda wildcards: split_variant(wildcards.language)[0],
+        target=SOURCE,
         version=versions.TRANSLATION,
     script:
         "../scripts/translate_rows.py"

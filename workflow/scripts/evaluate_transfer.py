@@ -1,4 +1,4 @@
-"""Turn scores into the transfer table and the answer."""
+"""Turn a benchmark's scores into its tables and the answer."""
 
 from rmtransfer.progress import report, start_job
 
@@ -6,17 +6,26 @@ start_job("evaluate_transfer", snakemake.log[0])
 
 from pathlib import Path
 
+import pandas as pd
+
 from rmtransfer.transfer import evaluate_transfer
 
-paths = iter(map(Path, snakemake.input.scores))
+# scores/<reward model>/<language>.parquet; several files in a row belong to one judge.
+files: dict = {}
+labels = iter(snakemake.params.judges)
+folder = None
+for path in map(Path, snakemake.input.scores):
+    if path.parent != folder:
+        folder = path.parent
+        base, train, seed = next(labels)
+        judge = files[base, train, int(seed)] = {}
+    judge[path.stem] = path
+contaminated = pd.read_csv(snakemake.input.contaminated, dtype=str, keep_default_na=False)["id"]
 answer = evaluate_transfer(
-    {
-        (base, train, int(seed)): [next(paths) for _ in snakemake.params.languages]
-        for base, train, seed in snakemake.params.models
-    },
+    files,
+    snakemake.params.sections,
     snakemake.params.source,
-    Path(snakemake.output.transfer),
-    Path(snakemake.output.baseline),
-    Path(snakemake.output.answer),
+    {name: Path(path) for name, path in snakemake.output.items()},
+    contaminated=set(contaminated),
 )
 report(answer)

@@ -6,12 +6,13 @@ start_job("plan", snakemake.log[0])
 
 from pathlib import Path
 
-from rmtransfer.config import ROLES, study_languages
+from rmtransfer.config import is_given, roles_of, study_languages
 from rmtransfer.plan import plan_translation, quota_sentence, render_plan
 
 config, specs = snakemake.params.config, snakemake.params.specs
-rows = dict(zip(ROLES, map(Path, snakemake.input.rows), strict=True))
-translated = {role: path for role, path in rows.items() if "{language}" not in config[role].get("path", "")}
+roles = roles_of(config)
+rows = dict(zip(roles, map(Path, snakemake.input.rows), strict=True))
+translated = {role: path for role, path in rows.items() if not is_given(roles[role])}
 store = Path(snakemake.resources.store)
 source = config["languages"]["source"]
 entries = plan_translation(specs, source, translated, store, Path.cwd())

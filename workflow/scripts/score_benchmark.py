@@ -21,7 +21,7 @@ score_pairs(
     Path(snakemake.input.model),
     {language: load_rows(path, ids) for language, path in by_language(snakemake.input.rows).items()},
     by_language(snakemake.output.scores) if "scores" in snakemake.output.keys() else None,
-    by_language(snakemake.output.states),
+    by_language(snakemake.output.states) if "states" in snakemake.output.keys() else None,
     Path(snakemake.params.store),
     tokens_per_batch=snakemake.resources.tokens_per_batch,
     device=snakemake.resources.device,

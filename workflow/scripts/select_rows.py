@@ -7,6 +7,7 @@ start_job("select_rows", snakemake.log[0])
 import json
 from pathlib import Path
 
+from rmtransfer.benchmarks import item_of
 from rmtransfer.chat import longest_conversation
 from rmtransfer.corpus import load_rows, save_ids, write_ledger
 from rmtransfer.selection import digests_of, select_rows
@@ -18,7 +19,11 @@ for role, ids, ledger in zip(snakemake.params.roles, snakemake.output.ids, snake
         language: load_rows(Path(path))
         for language, path in zip(snakemake.params.languages, snakemake.input[role], strict=True)
     }
-    kept, dropped = select_rows(rows, count, snakemake.params.max_length.get(role))
+    if role == "benchmark":
+        back = zip(snakemake.params.back, snakemake.input.back, strict=True)
+        rows.update({language: load_rows(Path(path)) for language, path in back})
+    several = role in snakemake.params.several_rows
+    kept, dropped = select_rows(rows, count, snakemake.params.max_length.get(role), item_of if several else None)
     write_ledger(Path(ledger), dropped)
     save_ids(kept, Path(ids))
     digests[role] = digests_of(rows, kept)

@@ -7,17 +7,24 @@ start_job(f"train_reward_model {snakemake.wildcards.base} {snakemake.wildcards.t
 from pathlib import Path
 
 from rmtransfer.corpus import load_ids, load_rows
+from rmtransfer.mixture import mix
 from rmtransfer.training import train_reward_model
 
 output = Path(snakemake.output.folder)
+shares = snakemake.params.shares
+ids = load_ids(Path(snakemake.input.ids))
 train_reward_model(
     Path(snakemake.input.base),
-    load_rows(Path(snakemake.input.rows), load_ids(Path(snakemake.input.ids))),
+    mix({k: load_rows(Path(path), ids) for k, path in zip(shares, snakemake.input.rows, strict=True)}, shares),
     snakemake.params.recipe,
     int(snakemake.wildcards.seed),
     output,
     output.parents[3] / ".work" / "training",
-    card={"base_model": snakemake.wildcards.base, "train_language": snakemake.wildcards.train_language},
+    card={
+        "base_model": snakemake.wildcards.base,
+        "train_language": snakemake.wildcards.train_language,
+        "languages": ", ".join(shares),
+    },
     tokens_per_batch=snakemake.resources.tokens_per_batch,
     checkpoint_minutes=snakemake.resources.checkpoint_minutes,
     device=snakemake.resources.device,

@@ -1,8 +1,8 @@
-"""Translate the rows of one role into one language."""
+"""Translate the rows of one role from one language into another."""
 
 from rmtransfer.progress import report, start_job
 
-start_job(f"translate_rows {snakemake.wildcards.role} {snakemake.wildcards.language}", snakemake.log[0])
+start_job(" ".join([snakemake.rule, *map(str, snakemake.wildcards)]), snakemake.log[0])
 
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from rmtransfer.translation.memory import read_tmx
 from rmtransfer.translation.rows import translate_rows
 from rmtransfer.translation.store import SegmentStore
 
-language = snakemake.wildcards.language
+language = snakemake.params.target
 engine = build_engine(
     snakemake.params.spec,
     snakemake.params.source,
@@ -25,7 +25,7 @@ engine = build_engine(
 references = snakemake.input.get("references")
 kept = translate_rows(
     Path(snakemake.input.rows),
-    snakemake.wildcards.role,
+    snakemake.params.role,
     language,
     engine,
     SegmentStore(Path(snakemake.resources.store)) if engine.lock else None,

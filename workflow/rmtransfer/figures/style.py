@@ -1,0 +1,246 @@
+"""What all figures share: palette, tables in, heat maps, labels that fit, files out."""
+
+import textwrap
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.colors import Colormap
+from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
+from matplotlib.patches import Rectangle
+from matplotlib.ticker import FixedLocator
+
+COLUMN, FULL = 3.4, 7.0  # inches: one column and the full width of a two-column page
+# Okabe and Ito's colour-blind safe palette (https://jfly.uni-koeln.de/color/), each with its own marker.
+COLORS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#999999"]
+HATCHES = ["", "//", "xx", "..", "--", "||", "++", "oo"]
+MARKERS = ["o", "s", "^", "D", "v", "P", "X", "*"]
+MOST_SERIES = 2 * len(COLORS)  # filled, then open markers
+OFF_THE_SHELF = "off the shelf"
+_NO_TRAINING = "-"  # what the tables call the training language of a model that is not ours
+_KEYS = ("base_model", "train_language", "eval_language", "section", "what", "base_a", "train_a", "base_b", "train_b")
+_NUMBER, _SMALLEST = "number", 5.0  # numbers in cells: their gid, and the least size in points that can be read
+
+
+def read_table(path: Path) -> pd.DataFrame:
+    """A table of the study; names stay strings even where they look like numbers or missing values (nan: Min Nan)."""
+    return pd.read_csv(path, keep_default_na=False, na_values=[""], dtype=dict.fromkeys(_KEYS, str))
+
+
+def model_groups(frame: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    """Our own reward models by base model, then all others as ``OFF_THE_SHELF``.
+
+    The added column ``model`` names a model within its group: by training language (or mixture), or by its own name.
+    """
+    others = frame["train_language"] == _NO_TRAINING
+    groups = {
+        str(base): cell.assign(model=cell["train_language"])
+        for base, cell in frame[~others].groupby("base_model", sort=False)
+    }
+    if others.any():
+        groups[OFF_THE_SHELF] = frame[others].assign(model=frame.loc[others, "base_model"])
+    return groups
+
+
+def order(values: pd.Series) -> list[str]:
+    """Distinct values in order of appearance: the config's order of languages."""
+    return [str(v) for v in dict.fromkeys(values)]
+
+
+def matrix(frame: pd.DataFrame, value: str, languages: Sequence[str], statistic: str = "mean") -> pd.DataFrame:
+    """Model x evaluation language, over seeds; NaN where a model was not evaluated."""
+    cells = frame.groupby(["model", "eval_language"], sort=False)[value].agg(statistic).unstack()
+    return cells.reindex(index=order(frame["model"]), columns=list(languages))
+
+
+def spread(frame: pd.DataFrame, value: str, languages: Sequence[str]) -> pd.DataFrame | None:
+    """Standard deviation over seeds, in the shape of :func:`matrix`; None where no model has several."""
+    deviation = matrix(frame, value, languages, "std")
+    return deviation if deviation.notna().any(axis=None) else None
+
+
+def over_seeds(frame: pd.DataFrame, keys: Sequence[str]) -> pd.DataFrame:
+    """``accuracy, low, high`` by ``keys``, in per cent: one seed with its interval, or the mean with the seeds' range.
+
+    Takes rows of transfer.csv, or of seeds.csv, whose own mean and interval are kept.
+    """
+    if "mean" in frame:
+        cells = frame.set_index(list(keys))[["mean", "ci_low", "ci_high"]]
+        return 100 * cells.set_axis(["accuracy", "low", "high"], axis="columns")
+    groups = frame.groupby(list(keys), sort=False)
+    several = groups.size() > 1
+    return 100 * pd.DataFrame(
+        {
+            "accuracy": groups["accuracy"].mean(),
+            "low": groups["accuracy"].min().where(several, groups["ci_low"].min()),
+            "high": groups["accuracy"].max().where(several, groups["ci_high"].max()),
+        }
+    )
+
+
+def series(i: int) -> dict[str, Any]:
+    """Colour and marker of the i-th series, for ``plot`` and ``errorbar``: open markers after the first eight."""
+    color = COLORS[i % len(COLORS)]
+    face = color if i < len(COLORS) else "white"
+    return {"color": color, "marker": MARKERS[i % len(MARKERS)], "markerfacecolor": face, "markeredgecolor": color}
+
+
+def heat(
+    axis: Axes,
+    cells: pd.DataFrame,
+    colormap: str,
+    bounds: tuple[float, float],
+    form: str,
+    deviation: pd.DataFrame | None = None,
+    marked: pd.DataFrame | None = None,
+    label_inches: float = 1.3,
+) -> AxesImage:
+    """A heat map with its numbers.
+
+    Args:
+        cells: values; NaN cells are light grey and empty.
+        form: format of the numbers.
+        deviation: what goes below each number, after ±; shape of ``cells``.
+        marked: bool, shape of ``cells``; these cells are hatched and their numbers in italics.
+        label_inches: width from which on the names of rows are broken into lines.
+    """
+    values = cells.to_numpy(float)
+    colors: Colormap = plt.get_cmap(colormap).with_extremes(bad="0.93")
+    image = axis.imshow(values, cmap=colors, vmin=bounds[0], vmax=bounds[1], aspect="auto")
+    for (i, j), value in np.ndenumerate(values):
+        if np.isnan(value):
+            continue
+        red, green, blue, _ = image.cmap(image.norm(value))
+        ink = "white" if 0.299 * red + 0.587 * green + 0.114 * blue < 0.5 else "black"  # ITU-R BT.601 luma
+        text = number(form, value)
+        if deviation is not None and not np.isnan(deviation.iat[i, j]):
+            text += "\n±" + number(form.replace("+", ""), deviation.iat[i, j])
+        written = axis.text(j, i, text, ha="center", va="center", color=ink, gid=_NUMBER, linespacing=0.95)
+        if marked is not None and marked.iat[i, j]:
+            axis.add_patch(hatched((j - 0.5, i - 0.5), image.cmap(image.norm(value))))
+            written.set_fontstyle("italic")
+            # A halo in the cell's own colour keeps the hatch out of the digits.
+            written.set_bbox({"facecolor": image.cmap(image.norm(value)), "edgecolor": "none", "pad": 0.8})
+    axis.set_xticks(range(cells.shape[1]), cells.columns)
+    axis.set_yticks(range(cells.shape[0]), [wrapped(str(name), label_inches) for name in cells.index])
+    axis.tick_params(length=0)
+    axis.spines[:].set_visible(False)
+    return image
+
+
+def hatched(corner: tuple[float, float], face: Any) -> Rectangle:
+    """A cell with the light hatch that marks a difference within chance."""
+    return Rectangle(corner, 1, 1, facecolor=face, edgecolor="0.45", hatch="//////", linewidth=0)
+
+
+def number(form: str, value: float) -> str:
+    """A formatted number with a true minus sign, and without a sign where it rounds to zero."""
+    text = form.format(value)
+    return text.lstrip("+-") if float(text) == 0 else text.replace("-", "\N{MINUS SIGN}")
+
+
+def wrapped(text: str, inches: float) -> str:
+    """Text in lines of at most about this width, in the size of tick labels."""
+    characters = int(72 * inches / (0.6 * plt.rcParams["xtick.labelsize"]))
+    return textwrap.fill(text, max(6, characters))
+
+
+def legend_above(figure: Figure, handles: Sequence[Any], labels: Sequence[str], title: str | None = None) -> None:
+    """One legend for the whole figure, in as many columns as fit its width."""
+    size = plt.rcParams["legend.fontsize"]
+    for rows in range(1, len(labels) + 1):
+        longest = [max(map(len, labels[i : i + rows])) for i in range(0, len(labels), rows)]
+        if sum(0.6 * size * n + 5 * size for n in longest) < 72 * figure.get_figwidth():
+            break
+    columns = -(-len(labels) // rows)
+    figure.legend(handles, labels, title=title, loc="outside upper center", ncols=columns, frameon=False)
+
+
+def label_lowest(axes: np.ndarray) -> None:
+    """Tick labels of a shared x axis below the lowest panel of every column, also above a gap in the last row."""
+    for column in axes.T:
+        [axis for axis in column if axis.axison][-1].tick_params(axis="x", labelbottom=True)
+
+
+def color_bar(figure: Figure, image: AxesImage, axes: Any, label: str = "") -> None:
+    """A colour bar beside some axes, about as long on a tall figure as on a low one."""
+    figure.colorbar(image, ax=axes, label=label, shrink=min(0.85, 2.2 / figure.get_figheight()), aspect=18)
+
+
+def grid_shape(panels: int, most_columns: int) -> tuple[int, int]:
+    """Rows and columns of small multiples, the rows as even as they can be."""
+    rows = -(-panels // max(1, min(most_columns, panels)))
+    return rows, -(-panels // rows)
+
+
+def say(sentence: str, outputs: Sequence[Path], style: Mapping[str, Any]) -> None:
+    """A figure of one sentence, for a study that has nothing to draw here."""
+    figure = plt.figure(figsize=(COLUMN, 0.8), layout="constrained")
+    figure.text(0.5, 0.5, wrapped(sentence, 2.8), ha="center", va="center")
+    save(figure, outputs, style)
+
+
+def use_style(style: Mapping[str, Any]) -> None:
+    plt.rcdefaults()
+    size = style["font_size"]
+    plt.rcParams.update(
+        {
+            "font.size": size,
+            "axes.titlesize": size,
+            "axes.labelsize": size,
+            "xtick.labelsize": size - 1,
+            "ytick.labelsize": size - 1,
+            "legend.fontsize": size - 1,
+            "legend.title_fontsize": size - 1,
+            "axes.spines.top": False,
+            "axes.spines.right": False,
+            "hatch.linewidth": 0.4,
+            "pdf.fonttype": 42,  # TrueType, which publishers ask for, instead of Type 3
+        }
+    )
+
+
+def save(figure: Figure, paths: Sequence[Path], style: Mapping[str, Any]) -> None:
+    """Write a figure in every format, once its labels fit, and close it."""
+    figure.set_dpi(style["dpi"])
+    _fit(figure)
+    figure.set_layout_engine("none")  # what fits stays where it is, in every format
+    for path in paths:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # Without a date the same table gives the same bytes.
+        metadata = {"CreationDate": None} if path.suffix == ".pdf" else None
+        figure.savefig(path, dpi=style["dpi"], metadata=metadata)
+    plt.close(figure)
+
+
+def _fit(figure: Figure) -> None:
+    """Turn tick labels that would overlap; shrink numbers in cells that are too small, or leave them out."""
+    figure.draw_without_rendering()
+    moved = False
+    for axis in figure.axes:
+        labels = [label for label in axis.get_xticklabels() if label.get_text()]
+        if len(labels) < 2 or not isinstance(axis.xaxis.get_major_locator(), FixedLocator):
+            continue
+        places = [label.get_position()[0] for label in labels]
+        room = np.diff(axis.transData.transform([(x, 0) for x in places])[:, 0]).min()
+        if max(label.get_window_extent().width for label in labels) > 0.92 * room:
+            turned = [label.get_text().replace("\n", " ") for label in labels]
+            axis.set_xticks(places, turned, rotation=90)
+            moved = True
+    if moved:
+        figure.draw_without_rendering()
+    numbers = [(axis, t) for axis in figure.axes for t in axis.texts if t.get_gid() == _NUMBER]
+    scale = 1.0
+    for axis, text in numbers:
+        box, cell = text.get_window_extent(), axis.transData.transform([(0, 0), (1, 1)])
+        width, height = np.abs(cell[1] - cell[0])
+        scale = min(scale, 0.92 * width / box.width, 0.96 * height / box.height)
+    for _, text in numbers:
+        size = scale * float(text.get_fontsize())
+        text.set_fontsize(size)
+        text.set_visible(size >= _SMALLEST)
