@@ -254,7 +254,9 @@ def test_anything_that_judges_gets_a_row_in_the_tables_of_every_benchmark(finish
         translation={"translate_test": {"engine": "memory"}},
     )
     tables = finished / "results/judges/tables"
-    wanted = [f"results/judges/{kind}" for kind in ("tables/paper.md", "tables/second/paper.md", "figures/transfer.png")]
+    wanted = [
+        f"results/judges/{kind}" for kind in ("tables/paper.md", "tables/second/paper.md", "figures/transfer.png")
+    ]
     done = snakemake(finished, config, *wanted)
     assert done.returncode == 0, done.stdout
 
@@ -269,9 +271,7 @@ def test_anything_that_judges_gets_a_row_in_the_tables_of_every_benchmark(finish
     # The memory gives the English original back, so that translate-test judges what the English model judged.
     assert accuracy["llama", "translate-test", "es"] == accuracy["llama", "en", "en"]
     scores = finished / "results/judges/scores"
-    published, trained = (
-        pd.read_parquet(scores / folder / "es.parquet") for folder in ("published", "llama/en/seed0")
-    )
+    published, trained = (pd.read_parquet(scores / folder / "es.parquet") for folder in ("published", "llama/en/seed0"))
     # The same weights as a model of our own and as anybody's.
     assert (published["reward_chosen"] - trained["reward_chosen"]).abs().max() < 1e-4
     mixed = json.loads((finished / "results/judges/models/llama/both/seed0/manifest.json").read_text())

@@ -159,9 +159,7 @@ def _messages(value: Any, field: str) -> list[Message]:
     return [{"role": m["role"], "content": m["content"]} for m in value]
 
 
-def _pairs_of_lists(
-    records: Iterable[tuple[int, Any]], columns: Mapping[str, Any]
-) -> Iterator[tuple[int, Any]]:
+def _pairs_of_lists(records: Iterable[tuple[int, Any]], columns: Mapping[str, Any]) -> Iterator[tuple[int, Any]]:
     """Records with several chosen and rejected answers (RewardBench 2) as pairs that hold every answer.
 
     Pair k of an item sets chosen answer i = k mod c against rejected answer j = k mod r; its id is ``<item>/<i>/<j>``.
@@ -171,7 +169,7 @@ def _pairs_of_lists(
         if not isinstance(record, dict):
             yield line, record
             continue
-        answers = [record.get(column) for column in lists]
+        answers: list[Any] = [record.get(column) for column in lists]
         try:
             identity = _identity(record, columns.get("id", "id"), line)
             if not all(isinstance(these, list) and these for these in answers):

@@ -67,13 +67,13 @@ def score_pairs(
                     "tokens_chosen": tokens[:n],
                     "tokens_rejected": tokens[n:],
                 }
-                _atomically(kept_scores, partial(pq.write_table, pa.table(columns)))
+                write_once(kept_scores, partial(pq.write_table, pa.table(columns)))
             if states is not None:
-                _atomically(kept_states, partial(save_states, ids=ids, chosen=hidden[:n], rejected=hidden[n:]))
+                write_once(kept_states, partial(save_states, ids=ids, chosen=hidden[:n], rejected=hidden[n:]))
         if states is not None:
-            _publish(kept_states, states[language])
+            publish(kept_states, states[language])
         if scores is not None:
-            _publish(kept_scores, scores[language])
+            publish(kept_scores, scores[language])
 
 
 def score_answers(
@@ -98,8 +98,8 @@ def score_answers(
                 language, [chat.encode_answer(scorer.tokenizer, row["prompt"], row["answer"]) for row in rows]
             )
             columns = {"id": [r["id"] for r in rows], "sample": [r["sample"] for r in rows], "reward": rewards}
-            _atomically(kept, partial(pq.write_table, pa.table(columns)))
-        _publish(kept, outputs[language])
+            write_once(kept, partial(pq.write_table, pa.table(columns)))
+        publish(kept, outputs[language])
 
 
 class _Scorer:
@@ -135,14 +135,15 @@ class _Scorer:
         return rewards.numpy(), hidden.numpy(), tokens
 
 
-def _atomically(path: Path, write: Callable[[Path], None]) -> None:
+def write_once(path: Path, write: Callable[[Path], None]) -> None:
+    """Have ``write`` write a file that is there whole or not at all, whoever else writes it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_name(f".{os.getpid()}.{path.name}")
     write(draft)
     os.replace(draft, path)
 
 
-def _publish(kept: Path, output: Path) -> None:
+def publish(kept: Path, output: Path) -> None:
     """The declared output is a hard link to the stored file: no second copy, and deleting one keeps the other."""
     output.parent.mkdir(parents=True, exist_ok=True)
     output.unlink(missing_ok=True)
