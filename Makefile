@@ -26,8 +26,9 @@ check: $(READY)
 setup: $(READY)
 
 # torch comes first and alone, so that pip never looks for another build of it.
-$(READY): envs/requirements.lock
+$(READY): envs/requirements.lock envs/parity.lock
 	test -d $(VENV) || $(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --disable-pip-version-check "$$(grep '^torch==' envs/requirements.lock)"
 	$(BIN)/pip install --quiet --disable-pip-version-check -r envs/requirements.lock
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps -r envs/parity.lock
 	touch $(READY)

@@ -170,7 +170,6 @@ FAULTS = {
     ),
     "a mixture named like a language": ("mixtures", {"ko": {"en": 1, "es": 1}}, ["mixtures.ko: the name is taken"]),
     "a mixture of one": ("mixtures", {"m": {"en": 1}}, ["mixtures.m"]),
-    "nothing to judge": ("base_models", {}, ["base_models: there are none, and no reward_models either"]),
     "nothing to train on": ("preferences", None, ["preferences: missing; base_models are trained on preferences"]),
     "n too large": ("alignment.best_of", [1, 8], ["alignment.best_of: 8 is more than alignment.samples, 4"]),
 }
@@ -258,6 +257,12 @@ def test_off_the_shelf_reward_models_need_neither_preferences_nor_a_base(config)
     config["reward_models"] = {"random": {"kind": "random"}}
     full = load_config(config, ROOT)
     assert list(roles_of(full)) == ["benchmark"]
+
+
+def test_a_study_judges_something(config):
+    config |= {"base_models": {}, "reward_models": {}}
+    with pytest.raises(StudyError, match="base_models: there are none, and no reward_models either"):
+        load_config(config, ROOT)
 
 
 def test_the_source_language_may_come_from_elsewhere(config, tmp_path):

@@ -51,7 +51,7 @@ def test_every_rule_has_its_script_and_every_script_a_rule():
 def test_every_figure_has_its_caption():
     rules = (ROOT / "workflow/rules/report.smk").read_text()
     names = re.findall(r'=figure\("(\w+)"', rules)
-    assert len(names) == 6
+    assert len(names) == 10
     for name in names:
         assert (ROOT / f"workflow/report/{name}.rst").read_text().strip()
 
@@ -60,6 +60,7 @@ def test_every_config_key_is_in_the_default_config():
     """The default config is the documentation: a key that it does not show is a key that nobody finds."""
     schema = yaml.safe_load(SCHEMA_PATH.read_text())
     config = yaml.safe_load((ROOT / "config.yaml").read_text())
+    assert set(schema["properties"]) == set(config)
     for section in ("training", "representation", "alignment", "figures", "resources"):
         assert set(schema["properties"][section]["properties"]) == set(config[section])
 

@@ -110,3 +110,20 @@ def test_rewards_that_are_no_numbers_stop_the_study(tmp_path, bases, pairs):
     with pytest.raises(StudyError, match="24 of 24 rewards on en are not finite"):
         run(tmp_path, folder, {"en": pairs})
     assert not (tmp_path / "store").exists()
+
+
+def test_a_text_that_occurs_often_is_computed_once(tmp_path, model, pairs, monkeypatch):
+    """RewardBench 2 sets one chosen answer against three rejected ones."""
+    computed = []
+    original = reward.score
+    monkeypatch.setattr(
+        reward,
+        "score",
+        lambda m, t, sequences, *rest: (computed.append(len(sequences)), original(m, t, sequences, *rest))[1],
+    )
+    item = [{**p, "prompt": pairs[0]["prompt"], "chosen": pairs[0]["chosen"]} for p in pairs[:3]]
+    frame = pd.read_parquet(run(tmp_path, model, {"en": item})["scores"]["en"])
+    assert computed == [4]
+    assert frame["reward_chosen"].nunique() == 1
+    assert frame["reward_rejected"].nunique() == 3
+    assert frame["tokens_chosen"].nunique() == 1

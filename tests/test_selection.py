@@ -3,6 +3,7 @@
 import pytest
 
 from conftest import pair
+from rmtransfer.benchmarks import item_of
 from rmtransfer.errors import StudyError
 from rmtransfer.selection import digests_of, select_rows
 
@@ -39,3 +40,12 @@ def test_a_digest_follows_the_content_of_the_kept_rows_alone():
     assert digests_of(rows, ["a"]) == before
     rows["es"][0]["prompt"] = [{"role": "user", "content": "p"}]
     assert digests_of(rows, ["a"]) == {"en": before["en"], "es": before["en"]}
+
+
+def test_an_item_of_several_rows_goes_as_a_whole():
+    """One wrong answer lost in translation would turn a best of 4 into a best of 3."""
+    rows = [pair(i, "p", "good", f"bad {i}") for i in ("7/0/0", "7/0/1", "ref:1/0/0", "tied:1/0/0", "8/0/0")]
+    lossy = [row for row in rows if row["id"] not in ("7/0/1", "tied:1/0/0")]
+    kept, dropped = select_rows({"en": rows, "es": lossy}, item_of=item_of)
+    assert kept == ["8/0/0"]
+    assert {d["id"] for d in dropped if "another row" in d["reason"]} == {"7/0/0", "ref:1/0/0"}

@@ -81,7 +81,7 @@ def subset_table(subsets: Sequence[str | None], sections: str) -> pd.DataFrame:
     Raises:
         StudyError: a row has no subset, or one that no section knows.
     """
-    distinct = list(dict.fromkeys(subsets))
+    distinct = list(dict.fromkeys(None if pd.isna(subset) else subset for subset in subsets))
     if sections == "subsets":
         found: dict[str | None, tuple[str, float]] = {s: (s, 1) for s in distinct if s}
     else:
@@ -146,33 +146,31 @@ def item_outcomes(scores: pd.DataFrame, sections: str) -> pd.DataFrame:
     if sections != "rewardbench2":
         right = (scores["reward_chosen"] > scores["reward_rejected"]).astype(float)
         return pd.DataFrame({"id": scores["id"], "subset": scores["subset"], "outcome": right})
-    lines = []
-    for item, rows in scores.groupby(scores["id"].map(item_of), sort=False):
-        subset = rows["subset"].iloc[0]
-        outcome = _tied(str(item), rows) if subset == "Ties" else _best_of(rows)
-        lines.append((item, subset, outcome))
-    return pd.DataFrame(lines, columns=["id", "subset", "outcome"])
+    items = scores["id"].map(item_of).rename("item")
+    margins = scores["reward_chosen"] - scores["reward_rejected"]
+    counts = pd.DataFrame({"lost": margins < 0, "shared": margins == 0}).groupby(items, sort=False).sum()
+    outcomes = (counts["lost"] == 0) / (1 + counts["shared"])
+    ties = scores["subset"] == "Ties"
+    if ties.any():
+        outcomes.update(_ties(scores[ties], items[ties]))
+    subsets = scores["subset"].groupby(items, sort=False).first()
+    return pd.DataFrame({"subset": subsets, "outcome": outcomes}).rename_axis("id").reset_index()
 
 
-def _best_of(rows: pd.DataFrame) -> float:
-    margins = rows["reward_chosen"] - rows["reward_rejected"]
-    return 0.0 if (margins < 0).any() else 1 / (1 + (margins == 0).sum())
-
-
-def _tied(item: str, rows: pd.DataFrame) -> float:
-    kind = rows["id"].str.partition(":")[0]
-    if set(kind) != {"ref", "tied"}:
-        raise StudyError(
-            f"benchmark: item {item!r} of Ties has no {'tied' if 'ref' in set(kind) else 'ref'} part; add it"
-        )
-    ref, tied = rows[kind == "ref"], rows[kind == "tied"]
-    gaps = [part["reward_chosen"].min() - part["reward_rejected"].max() for part in (ref, tied)]
-    spread = tied["reward_chosen"].max() - tied["reward_chosen"].min()
-    ratio = min(gaps) / spread if spread > 0 else 1.0
-    return float(
-        0.3 * (gaps[1] > 0)
-        + 0.3 * (gaps[0] > 0)
-        + 0.2 * (gaps[1] > spread)
-        + 0.2 * (min(gaps) > spread)
+def _ties(rows: pd.DataFrame, items: pd.Series) -> pd.Series:
+    parts = rows.groupby([items, rows["id"].str.partition(":")[0].rename("kind")])
+    lowest = parts["reward_chosen"].min()
+    gaps = (lowest - parts["reward_rejected"].max()).unstack().reindex(columns=["ref", "tied"])
+    for kind in gaps:
+        if gaps[kind].isna().any():
+            raise StudyError(f"benchmark: item {gaps.index[gaps[kind].isna()][0]!r} of Ties has no {kind} part; add it")
+    spread = (parts["reward_chosen"].max() - lowest).unstack()["tied"]
+    smaller = gaps.min(axis=1)
+    ratio = (smaller / spread).where(spread > 0, 1.0)
+    return (
+        0.3 * (gaps["tied"] > 0)
+        + 0.3 * (gaps["ref"] > 0)
+        + 0.2 * (gaps["tied"] > spread)
+        + 0.2 * (smaller > spread)
         + 0.01 * np.tanh(ratio - 1)
     )

@@ -32,7 +32,7 @@ def find_contaminated(prompts: Mapping[str, str], training: Iterable[str], n: in
         n: words to an n-gram; a character counts as a word in scripts that put no spaces between words.
     """
     words = {identity: _words(prompt) for identity, prompt in prompts.items()}
-    wholes = {tuple(these) for these in words.values()}
+    wholes = {tuple(these) for these in words.values() if these}
     wanted = {gram for these in words.values() for gram in _grams(these, n)}
     seen_wholes: set[tuple[str, ...]] = set()
     seen: set[tuple[str, ...]] = set()

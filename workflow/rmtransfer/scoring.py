@@ -117,22 +117,26 @@ class _Scorer:
         return digest_of([kind, versions.SCORING, self._digest, precision, self.has_head, language, list(rows)])
 
     def run(self, language: str, sequences: list[list[int]]) -> tuple[np.ndarray | None, np.ndarray, list[int]]:
-        """Rewards [n] (None without a head), states [n, hidden] and token counts of sequences."""
+        """Rewards [n] (None without a head), states [n, hidden] and token counts of sequences; equal ones run once."""
         if self._model is None:
             load: Callable[..., Any] = reward.load_reward_model if self.has_head else reward.load_backbone
             self._model = load(self.folder, self.device)
         tokens = [len(s) for s in sequences]
-        progress = Progress(f"scoring {language}", sum(tokens), "tokens")
+        distinct = {key: position for position, key in enumerate(dict.fromkeys(map(tuple, sequences)))}
+        where = [distinct[tuple(s)] for s in sequences]
+        progress = Progress(f"scoring {language}", sum(map(len, distinct)), "tokens")
         if not self.has_head:
-            hidden = reward.embed(self._model, self.tokenizer, sequences, self.tokens_per_batch, progress.advance)
-            return None, hidden.numpy(), tokens
-        rewards, hidden = reward.score(self._model, self.tokenizer, sequences, self.tokens_per_batch, progress.advance)
+            hidden = reward.embed(self._model, self.tokenizer, list(distinct), self.tokens_per_batch, progress.advance)
+            return None, hidden.numpy()[where], tokens
+        rewards, hidden = reward.score(
+            self._model, self.tokenizer, list(distinct), self.tokens_per_batch, progress.advance
+        )
         if not torch.isfinite(rewards).all():
             raise StudyError(
                 f"{self.folder}: {int((~torch.isfinite(rewards)).sum())} of {len(rewards)} rewards on {language} are "
                 "not finite numbers; the model is damaged or diverged, train it again with a lower learning rate"
             )
-        return rewards.numpy(), hidden.numpy(), tokens
+        return rewards.numpy()[where], hidden.numpy()[where], tokens
 
 
 def write_once(path: Path, write: Callable[[Path], None]) -> None:

@@ -45,17 +45,19 @@ class Resamples:
         weighted = values * weights[:, None]
         return np.concatenate([block @ weighted for block in self._blocks()])
 
-    def two_way(self, values: np.ndarray, weights: np.ndarray) -> np.ndarray:
-        """Means [resamples] over items and seeds, both drawn, of values [items, seeds]: the seed as a random effect."""
-        seeds = values.shape[1]
-        drawn = self._generator.integers(seeds, size=(RESAMPLES, seeds))
-        return np.take_along_axis(self.means(values, weights), drawn, axis=1).mean(axis=1)
+    def two_way(self, means: np.ndarray) -> np.ndarray:
+        """Means [resamples] over items and seeds, both drawn, of ``means`` [resamples, seeds]: seeds as a random effect."""
+        drawn = self._generator.integers(means.shape[1], size=means.shape)
+        return np.take_along_axis(means, drawn, axis=1).mean(axis=1)
 
     def kappas(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
-        """Cohen's kappa [resamples] of two outcomes [items] of 0 and 1; NaN where a resample leaves it undefined."""
-        n = len(a)
-        columns = np.stack([a, b, a * b], axis=1)
-        a_right, b_right, both = np.concatenate([block @ columns for block in self._blocks()]).T / n
+        """Cohen's kappa [resamples, columns] of outcomes a and b [items, columns] of 0 and 1.
+
+        NaN where a resample leaves it undefined.
+        """
+        columns = np.concatenate([a, b, a * b], axis=1)
+        shares = np.concatenate([block @ columns for block in self._blocks()]) / len(a)
+        a_right, b_right, both = np.split(shares, 3, axis=1)
         agreement = 1 - a_right - b_right + 2 * both
         chance = a_right * b_right + (1 - a_right) * (1 - b_right)
         with np.errstate(invalid="ignore", divide="ignore"):

@@ -101,12 +101,15 @@ def seeds_table(outcomes: Outcomes, resamples: Resamples) -> pd.DataFrame:
     lines: list[tuple] = []
     for language in outcomes.languages:
         models = outcomes.by_model(language)
+        last = np.cumsum([these.shape[1] for these in models.values()])[:-1]
+        values = np.concatenate(list(models.values()), axis=1)
         for section in outcomes.names:
             share = outcomes.share(section)
-            for (base, train), values in models.items():
-                accuracies = share @ values
+            of_models = np.split(share @ values, last)
+            draws_of_models = np.split(resamples.means(values, share), last, axis=1)
+            for (base, train), accuracies, draws in zip(models, of_models, draws_of_models, strict=True):
                 spread = float(accuracies.std(ddof=1)) if len(accuracies) > 1 else None
-                low, high = interval(resamples.two_way(values, share))
+                low, high = interval(resamples.two_way(draws))
                 lines.append((base, train, language, section, accuracies.mean(), spread, low, high, len(accuracies)))
     columns = ["base_model", "train_language", "eval_language", "section", "mean", "sd", "ci_low", "ci_high", "seeds"]
     return pd.DataFrame(lines, columns=columns)
@@ -155,12 +158,14 @@ def consistency_table(outcomes: Outcomes, source: str, resamples: Resamples) -> 
     An item is right where its outcome is full, and a tie is wrong, as in the accuracy.
     """
     lines = []
-    for (judge, language), values in outcomes.values.items():
-        if language == source or (judge, source) not in outcomes.values:
+    for judge in outcomes.judges:
+        languages = [language for j, language in outcomes.values if j == judge and language != source]
+        if not languages or (judge, source) not in outcomes.values:
             continue
-        here, there = (values >= 1).astype(float), (outcomes.values[judge, source] >= 1).astype(float)
-        low, high = interval(resamples.kappas(here, there))
-        lines.append((*judge, language, kappa(here, there), low, high, (here == there).mean(), len(here)))
+        here = np.stack([outcomes.values[judge, language] >= 1 for language in languages], axis=1).astype(float)
+        there = np.broadcast_to((outcomes.values[judge, source] >= 1).astype(float)[:, None], here.shape)
+        for language, a, b, draws in zip(languages, here.T, there.T, resamples.kappas(here, there).T, strict=True):
+            lines.append((*judge, language, kappa(a, b), *interval(draws), (a == b).mean(), len(a)))
     return pd.DataFrame(lines, columns=[*JUDGE, "eval_language", "kappa", "ci_low", "ci_high", "agreement", "n"])
 
 
