@@ -20,8 +20,7 @@ from rmtransfer.errors import StudyError
 def rewardbench():
     """``constants`` and ``utils`` of the package, whose own dependencies need not be there."""
     spec = importlib.util.find_spec("rewardbench")
-    if spec is None:
-        pytest.skip("needs pip install --no-deps rewardbench==0.1.4")
+    assert spec, "pip install --no-deps -r envs/parity.lock"
     package = ModuleType("rewardbench")
     package.__path__ = [str(Path(spec.origin).parent)]
     models, fastchat, conversation = map(ModuleType, ("rewardbench.models", "fastchat", "fastchat.conversation"))

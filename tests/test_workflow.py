@@ -83,7 +83,7 @@ def jobs(folder: Path, config: dict) -> set[str]:
 def changed(**sections) -> dict:
     config = deepcopy(CONFIG)
     for section, values in sections.items():
-        config[section] = {**config[section], **values} if isinstance(values, dict) else values
+        config[section] = {**config.get(section, {}), **values} if isinstance(values, dict) else values
     return config
 
 
@@ -345,7 +345,7 @@ def test_bad_input_stops_the_run_before_any_training(checkout, name):
     for word in [*words, "check log file", "finished jobs are kept"]:
         assert word in done.stdout
     logs = {p.name for p in (checkout / f"results/{config['study']}/logs").iterdir()}
-    assert logs <= {"read_rows", "translate_rows", "prepare_base_model", "select_rows"}
+    assert logs <= {"read_rows", "translate_rows", "prepare_base_model", "select_rows", "find_contamination"}
 
 
 def test_a_bad_config_runs_nothing(checkout):
