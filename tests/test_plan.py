@@ -91,3 +91,30 @@ def test_the_quota_is_asked_for_only_where_there_is_a_key(monkeypatch):
     monkeypatch.delenv("DEEPL_AUTH_KEY", raising=False)
     assert quota_sentence({"es": {"engine": "memory", "options": "x"}}, "en") == ""
     assert quota_sentence({"es": DEEPL}, "en") == "quota: unknown, DEEPL_AUTH_KEY is not set"
+
+
+def test_what_is_not_downloaded_is_assumed_and_said(tmp_path, study, rows):
+    config = study
+    config["preferences"] = {
+        "hub": "org/pairs",
+        "revision": "a",
+        "expected": {"rows": 1000, "characters": 400},
+    }
+    (entry,) = plan_translation(
+        {"es": DEEPL}, "en", {}, tmp_path / "s.sqlite", tmp_path, {"preferences": config["preferences"]["expected"]}
+    )
+    assert (entry["texts"], entry["characters"]) == (3000, 400_000)
+    known = {"benchmark": rows["preferences"], "instructions": rows["preferences"]}
+    text = render_plan(config, [entry], known, ["en", "es"], tmp_path, ROOT, "")
+    assert "preferences: not downloaded yet, 1,000 rows of 400 characters assumed" in text
+    assert "about 10.00 at 25 a million" in text
+    assert "a language's tokens: 100,000 to train on" in text  # 1,000 rows of 400 characters, 4 to a token
+
+
+def test_a_name_says_how_large_a_model_is_that_is_not_here(tmp_path, study, rows, monkeypatch):
+    config = study
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    config["reward_models"] = {"shelf": {"kind": "classifier", "path": "org/Some-RM-8B-v0.1", "revision": "a"}}
+    everything = dict.fromkeys(("preferences", "benchmark", "instructions"), rows["preferences"])
+    text = render_plan(config, [], everything, ["en", "es"], tmp_path, ROOT, "")
+    assert "shelf: classifier\n    8.00B parameters" in text

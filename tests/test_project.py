@@ -81,7 +81,6 @@ def test_the_library_never_imports_snakemake_and_imports_one_way():
         "batching",
         "chat",
         "translation",
-        "plan",
         "base_model",
         "selection",
         "mixture",
@@ -97,6 +96,7 @@ def test_the_library_never_imports_snakemake_and_imports_one_way():
         "best_of_n",
         "figures",
         "config",
+        "plan",
     ]
     modules = [p for p in (ROOT / "workflow/rmtransfer").iterdir() if p.stem not in ("__init__", "__pycache__")]
     assert {p.stem for p in modules} == set(order)

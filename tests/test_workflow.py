@@ -91,7 +91,7 @@ def changed(**sections) -> dict:
 def checkout(tmp_path_factory) -> Path:
     """A copy of the workflow with a tiny base model and the first rows of each embedded file."""
     folder = tmp_path_factory.mktemp("study")
-    for name in ("workflow", "resources", "envs"):
+    for name in ("workflow", "resources", "envs", "studies"):
         shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(ROOT / "Snakefile", folder)
     for name, step in (("preferences", 8), ("benchmark", 15), ("instructions", 8)):
@@ -353,3 +353,16 @@ def test_a_bad_config_runs_nothing(checkout):
     assert done.returncode == 1
     assert "did you mean 'languages'?" in done.stdout
     assert "Traceback" not in done.stdout
+
+
+@pytest.mark.parametrize("study", ["paper", "m_rewardbench"])
+def test_the_published_studies_plan_and_dry_run_without_a_network(checkout, study):
+    config = yaml.safe_load((ROOT / f"studies/{study}.yaml").read_text(encoding="utf-8"))
+    done = snakemake(checkout, config, "plan")
+    assert done.returncode == 0, done.stdout
+    assert "benchmark: not downloaded yet, 2,869 rows" in done.stdout
+    assert re.search(r"in all: \d+\.\d+ GPU hours", done.stdout)
+    waiting = jobs(checkout, config)
+    assert {"fetch_model armorm-8b path", "score_reward_model armorm-8b"} <= waiting
+    trained = {job for job in waiting if job.startswith("train_reward_model")}
+    assert len(trained) == {"paper": 2 * (5 + 3), "m_rewardbench": 0}[study]

@@ -3,13 +3,16 @@
 import json
 import math
 import os
+import re
 import struct
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import pyarrow.parquet as pq
 
+from rmtransfer.config import roles_of
 from rmtransfer.corpus import fields_of, texts_of
 from rmtransfer.errors import StudyError
 from rmtransfer.translation.engines import PAID, build_engine
@@ -22,16 +25,23 @@ _FORWARD, _TRAINING = 2, 6
 _FLOPS = 400e12  # sustained: an H100 in bf16 at 40 %
 _CHARACTERS_PER_TOKEN = 4.0  # English, where no tokenizer is at hand
 _SLICE = 2_000
+_NOTHING = {"rows": 0, "characters": 0}
 
 
 def plan_translation(
-    specs: Mapping[str, Mapping[str, Any]], source: str, rows: Mapping[str, Path], store: Path, root: Path
+    specs: Mapping[str, Mapping[str, Any]],
+    source: str,
+    rows: Mapping[str, Path],
+    store: Path,
+    root: Path,
+    expected: Mapping[str, Mapping[str, int]] = MappingProxyType({}),
 ) -> list[dict[str, Any]]:
     """What translating would ask of each engine; one entry per language with the keys ``COLUMNS``.
 
     Args:
         specs: language code to what :func:`rmtransfer.translation.engines.engine_spec` returned.
         rows: role to the Parquet file of its rows in the source language.
+        expected: role to ``rows`` and ``characters`` a row, for roles that are not downloaded yet.
 
     ``segments`` and ``characters`` are those that the store does not hold yet.
     """
@@ -51,8 +61,12 @@ def plan_translation(
                 if engine.lock is not None:
                     segments.update({prose: len(prose) for prose in unasked(fresh, engine, kept)})
         held = len(stored(seen, engine, kept)) if engine.lock is not None else len(seen)
-        entry = (code, spec["engine"], texts, len(seen), held, len(segments), sum(segments.values()))
-        entries.append(dict(zip(COLUMNS, entry, strict=True)))
+        entry = [texts, len(seen), held, len(segments), sum(segments.values())]
+        for role, assumed in expected.items():
+            more = assumed["rows"] * len(fields_of(role))
+            characters = assumed["rows"] * assumed["characters"]
+            entry = [a + b for a, b in zip(entry, (more, more, 0, more, characters), strict=True)]
+        entries.append(dict(zip(COLUMNS, (code, spec["engine"], *entry), strict=True)))
     return entries
 
 
@@ -85,9 +99,17 @@ def render_plan(
     """The plan as text: translation first, then the model stages.
 
     Args:
+        rows: role to the Parquet file of its rows, for roles that are there.
         quota: what is known of the account, in a sentence; may be empty.
     """
-    lines = ["Translation"]
+    lines = []
+    for role, entry in roles_of(config).items():
+        if role in rows:
+            continue
+        assumed = entry.get("expected")
+        what = f"{assumed['rows']:,} rows of {assumed['characters']:,} characters assumed" if assumed else "not counted"
+        lines.append(f"{role}: not downloaded yet, {what}; snakemake {study}/corpus/{role}.parquet makes this exact")
+    lines += ["Translation"]
     if entries:
         price = config["translation"]["price_per_million"]
         lines.append(
@@ -115,7 +137,17 @@ def render_plan(
 def _plan_models(
     config: Mapping[str, Any], rows: Mapping[str, Path], languages: Sequence[str], study: Path, root: Path
 ) -> Iterator[str]:
-    counts = {role: pq.ParquetFile(path).metadata.num_rows for role, path in rows.items()}
+    assumed = {role: entry.get("expected", _NOTHING) for role, entry in roles_of(config).items()}
+    counts = {
+        role: pq.ParquetFile(rows[role]).metadata.num_rows if role in rows else assumed[role]["rows"]
+        for role in assumed
+    }
+
+    def tokens_of(role: str, folder: Path) -> int:
+        if role in rows:
+            return _tokens(rows[role], role, folder)
+        return round(counts[role] * assumed[role]["characters"] / _CHARACTERS_PER_TOKEN)
+
     benchmarks = ["benchmark", *config["benchmarks"]]
     yield "Models"
     disk = 0.0
@@ -126,7 +158,7 @@ def _plan_models(
             (f for f in (study / "base_models" / name, root / Path(spec["path"]).expanduser()) if f.is_dir()), None
         )
         parameters, hidden = _size(folder, spec)
-        tokens = {role: _tokens(path, role, study / "base_models" / name) for role, path in rows.items()}
+        tokens = {role: tokens_of(role, study / "base_models" / name) for role in counts}
         judged = sum(tokens[role] for role in benchmarks)
         models = (len(languages) + len(config["mixtures"])) * len(config["seeds"])
         yield (
@@ -161,7 +193,7 @@ def _plan_models(
             known = False
             yield "    size unknown until it is downloaded: no estimate of hours and disk"
             continue
-        judged = sum(_tokens(rows[role], role, study) for role in benchmarks)
+        judged = sum(tokens_of(role, study) for role in benchmarks)
         models = 2 if spec["kind"] == "implicit" else 1
         scoring = _FORWARD * len(languages) * judged * models
         disk += 2.0 * parameters * models  # as published, in bf16
@@ -202,7 +234,7 @@ def _tokens(path: Path, role: str, folder: Path) -> int:
 
 
 def _size(folder: Path | None, spec: Mapping[str, Any]) -> tuple[int | None, int]:
-    """(parameters, hidden size) from a folder's safetensors headers, or from the hub's; (None, 0) if neither is there."""
+    """(parameters, hidden size) from a folder's safetensors headers, the hub's, or a name like 8B; (None, 0) if unknown."""
     if folder is not None and (folder / "config.json").is_file():
         settings = json.loads((folder / "config.json").read_text(encoding="utf-8"))
         hidden = settings.get("hidden_size") or settings.get("text_config", {}).get("hidden_size", 0)
@@ -213,8 +245,9 @@ def _size(folder: Path | None, spec: Mapping[str, Any]) -> tuple[int | None, int
         try:
             metadata = huggingface_hub.get_safetensors_metadata(spec["path"], revision=spec.get("revision"))
             return sum(metadata.parameter_count.values()), 0
-        except Exception:  # no network, no such model: whatever it is, a plan goes on without the number
-            return None, 0
+        except Exception:  # no network, no such model: whatever it is, a plan goes on with what the name says
+            billions = re.search(r"(\d+(?:\.\d+)?)b(?![a-z])", spec["path"], re.IGNORECASE)
+            return (round(float(billions[1]) * 1e9), 0) if billions else (None, 0)
     return None, 0
 
 

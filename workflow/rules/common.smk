@@ -115,7 +115,7 @@ def entry_of(role, language):
     rows = ROLES[role]
     own = rows.get("source", rows) if language == SOURCE else rows
     # How subsets are weighed decides nothing about the rows, except that RewardBench 2 lists its answers.
-    kept = {k: v for k, v in own.items() if k not in ("source", "sections")}
+    kept = {k: v for k, v in own.items() if k not in ("source", "sections", "expected")}
     return {**kept, "sections": "rewardbench2"} if rows.get("sections") == "rewardbench2" else kept
 
 

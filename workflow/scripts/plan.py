@@ -11,11 +11,16 @@ from rmtransfer.plan import plan_translation, quota_sentence, render_plan
 
 config, specs = snakemake.params.config, snakemake.params.specs
 roles = roles_of(config)
-rows = dict(zip(roles, map(Path, snakemake.input.rows), strict=True))
+rows = {role: Path(path) for role, path in snakemake.input.items()}
 translated = {role: path for role, path in rows.items() if not is_given(roles[role])}
 store = Path(snakemake.resources.store)
 source = config["languages"]["source"]
-entries = plan_translation(specs, source, translated, store, Path.cwd())
+expected = {
+    role: entry["expected"]
+    for role, entry in roles.items()
+    if role not in rows and "expected" in entry and not is_given(entry)
+}
+entries = plan_translation(specs, source, translated, store, Path.cwd(), expected)
 report(
     "\n"
     + render_plan(

@@ -22,11 +22,14 @@ from rmtransfer.manifest import digest_of
 from rmtransfer.reward_models.baselines import Length, Likelihood, Random
 from rmtransfer.reward_models.classifier import Classifier
 from rmtransfer.reward_models.implicit import Implicit
-from rmtransfer.reward_models.judge import Judge
-from rmtransfer.reward_models.model import Scorer, Scores
+from rmtransfer.reward_models.judge import Judge, JudgeServer, LocalJudge
+from rmtransfer.reward_models.model import Scorer, Scores, Source
 from rmtransfer.scoring import publish, write_once
 
+JUDGEMENTS = ".judgements.parquet"  # in place of a score file's suffix
 _COUNTS = b"counts"
+_NAMES = ("path", "revision", "policy", "reference", "reference_revision", "tokenizer", "server")
+_NEVER_CONSTANT = ("classifier", "implicit", "likelihood")
 
 
 def score_reward_model(
@@ -47,70 +50,89 @@ def score_reward_model(
         spec: the config entry; ``chat_template`` holds Jinja text here.
         slug: the entry's name, for messages.
         rows: language to pairs.
-        scores: language to the Parquet file to write; token counts are null for a model without a tokenizer.
-        settings: JSON file to write: what decides the scores, equal in all languages, and what was counted by language.
+        scores: language to the Parquet file to write; token counts are null for a model without a tokenizer of its own. A
+            judge's judgements are written beside it as ``<language>.judgements.parquet``: ``id, order, verdict, text``,
+            where ``order`` is chosen_first or rejected_first (pairwise), chosen or rejected (rating), and ``verdict`` is
+            null where the text holds none.
+        settings: JSON file to write: what decides the scores, equal in all languages; under ``judgements``, by language,
+            how many pairs a judge was asked about (``n``) and what it did with them. Pairwise they are ``consistent``
+            (the same answer wins in both orders), ``prefers_first`` or ``prefers_second`` (the same place wins),
+            ``tied`` (at least one order) or ``off_format`` (no verdict in at least one order), which sum to ``n``.
+            Rating: ``tied`` and ``off_format``.
         store: folder of finished languages, and of a judge's finished judgements.
 
     Raises:
-        StudyError: the model does not load, a text is too long for it, a reward is not a finite number, all are equal.
+        StudyError: the model does not load, a text is too long for it, a reward is not a finite number, all rewards of a
+            model that learned are equal, a judge does not answer.
     """
-    scorer = _scorer(spec, f"reward_models.{slug}", store, tokens_per_batch, requests_at_once, device)
-    facts = scorer.settings()
+    where = f"reward_models.{slug}"
+    scorer = _scorer(spec, where, store, tokens_per_batch, requests_at_once, device)
+    facts = {"kind": spec["kind"], **scorer.settings()}
     counts = {}
     for language, pairs in rows.items():
         key = digest_of(["reward model", versions.SCORING, facts, language, list(pairs)])
-        kept = store / f"{key}.parquet"
+        kept, kept_judgements = store / f"{key}.parquet", store / f"{key}{JUDGEMENTS}"
         if not kept.is_file():
             result = scorer.score(language, pairs)
-            _check(result, slug, language, pairs)
-            table = _table(result, language, pairs)
-            table = table.replace_schema_metadata({_COUNTS: json.dumps(result.counts).encode()})
-            write_once(kept, partial(pq.write_table, table))
+            _check(result, spec["kind"], where, language, pairs)
+            if result.judgements:
+                columns = pa.schema([(name, pa.string()) for name in ("id", "order", "verdict", "text")])
+                table = pa.Table.from_pylist(list(result.judgements), schema=columns)
+                write_once(kept_judgements, partial(pq.write_table, table))
+            write_once(kept, partial(pq.write_table, _table(result, language, pairs)))
         publish(kept, scores[language])
+        if kept_judgements.is_file():
+            publish(kept_judgements, scores[language].with_suffix(JUDGEMENTS))
         counts[language] = json.loads(pq.read_schema(kept).metadata[_COUNTS])
     found = {language: these for language, these in counts.items() if these}
-    everything = {**facts, **({"judgements": found} if found else {})}
+    named = {name: spec[name] for name in _NAMES if name in spec}
+    everything = {**named, **facts, **({"judgements": found} if found else {})}
+    settings.parent.mkdir(parents=True, exist_ok=True)
     settings.write_text(json.dumps(everything, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def _scorer(
     spec: Mapping[str, Any], where: str, store: Path, tokens_per_batch: int, requests_at_once: int, device: str
 ) -> Scorer:
-    place = pick_device(device)
+    source = partial(Source, spec, where, pick_device(device))
     match spec["kind"]:
         case "classifier":
-            return Classifier(spec, where, tokens_per_batch, place)
+            return Classifier(source(), tokens_per_batch)
         case "implicit":
-            return Implicit(spec, where, tokens_per_batch, place)
-        case "likelihood":
-            return Likelihood(spec, where, tokens_per_batch, place)
+            return Implicit(source("policy"), source("reference", "reference_revision"), tokens_per_batch)
         case "judge":
-            return Judge(spec, where, store, tokens_per_batch, requests_at_once, place)
+            longest = spec.get("max_new_tokens", 512)
+            if "server" in spec:
+                return Judge(spec, where, store, JudgeServer(spec["server"], where, longest, requests_at_once), longest)
+            return Judge(spec, where, store, LocalJudge(source(), longest, tokens_per_batch), longest)
+        case "likelihood":
+            return Likelihood(source(), tokens_per_batch)
         case "length":
-            return Length(spec)
+            return Length(source("tokenizer") if "tokenizer" in spec else None)
         case _:
             return Random(spec)
 
 
-def _check(result: Scores, slug: str, language: str, pairs: Sequence[Row]) -> None:
+def _check(result: Scores, kind: str, where: str, language: str, pairs: Sequence[Row]) -> None:
     rewards = np.array([*result.chosen, *result.rejected])
-    if not np.isfinite(rewards).all():
-        row = pairs[int(np.flatnonzero(~np.isfinite(rewards))[0]) % len(pairs)]
+    strange = np.flatnonzero(~np.isfinite(rewards))
+    if len(strange):
         raise StudyError(
-            f"reward_models.{slug}: {int((~np.isfinite(rewards)).sum())} of {len(rewards)} rewards on {language} are not "
-            f"finite numbers, the first on row {row['id']!r}; the model is damaged, or needs another dtype (float32)"
+            f"{where}: {len(strange)} of {len(rewards)} rewards on {language} are not finite numbers, the first on row "
+            f"{pairs[strange[0] % len(pairs)]['id']!r}; the model is damaged, or needs dtype: float32"
         )
-    if len(pairs) > 1 and len(set(rewards.tolist())) == 1 and not result.counts:
+    if kind in _NEVER_CONSTANT and (rewards == rewards[0]).all():
         raise StudyError(
-            f"reward_models.{slug}: all rewards on {language} are {rewards[0]:g}; its head was not in the checkpoint, or "
-            "output names the wrong one"
+            f"{where}: all {len(rewards)} rewards on {language} are {rewards[0]:g}; the model tells no two answers apart: "
+            "its weights are not those of a reward model, or policy and reference are the same, or output names the "
+            "wrong one"
         )
 
 
 def _table(result: Scores, language: str, pairs: Sequence[Row]) -> pa.Table:
     counted = {"tokens_chosen": result.tokens_chosen, "tokens_rejected": result.tokens_rejected}
     nothing = pa.nulls(len(pairs), pa.int64())
-    return pa.table(
+    table = pa.table(
         {
             "id": [row["id"] for row in pairs],
             "subset": [row["subset"] for row in pairs],
@@ -120,3 +142,4 @@ def _table(result: Scores, language: str, pairs: Sequence[Row]) -> pa.Table:
             **{k: nothing if v is None else pa.array(v, pa.int64()) for k, v in counted.items()},
         }
     )
+    return table.replace_schema_metadata({_COUNTS: json.dumps(dict(result.counts)).encode()})

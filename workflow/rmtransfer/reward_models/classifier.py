@@ -1,102 +1,117 @@
 """Sequence classifiers: one scalar per conversation, or one of several outputs."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from functools import cached_property
 from typing import Any
 
 import torch
-from transformers import AutoConfig, AutoModelForSequenceClassification
+from transformers import AutoModelForSequenceClassification
+from transformers.modeling_layers import GenericForSequenceClassification
 
 from rmtransfer.batching import length_batches, right_padded
 from rmtransfer.corpus import Row
 from rmtransfer.errors import StudyError
 from rmtransfer.progress import Progress
 from rmtransfer.reward import last_token_states
-from rmtransfer.reward_models.model import Encoder, Scores, identity, load, loading_settings, unique
+from rmtransfer.reward_models.model import Encoder, Scores, Source, TokenIds, is_stock, unique
 
 
 class Classifier:
     """A model that AutoModelForSequenceClassification loads.
 
-    A stock head (``score``, a linear layer) is read at the last real token by the attention mask. A custom one, behind
-    ``trust_remote_code``, is asked by its own forward pass, in batches of equal length, so that nothing depends on how it
-    treats padding.
+    The linear head of transformers' own decoders is applied here, in fp32, to the state that their forward pass takes for
+    a single text: that of the last token which is not the config's pad token. Any other head is asked by the model's own
+    forward pass, in batches of equal length, so that nothing depends on how it treats padding.
     """
 
-    def __init__(self, spec: Mapping[str, Any], where: str, tokens_per_batch: int, device: torch.device) -> None:
-        self.spec, self.where, self.tokens_per_batch, self.device = spec, where, tokens_per_batch, device
-        self.path, self.revision, self.output = spec["path"], spec.get("revision"), spec.get("output")
-        self.encoder = Encoder(spec, self.path, self.revision, where)
-        self._model: Any = None
+    def __init__(self, source: Source, tokens_per_batch: int) -> None:
+        self.source, self.where, self.tokens_per_batch = source, source.where, tokens_per_batch
+        self.output: int | str | None = source.spec.get("output")
+        self.encoder = Encoder(source)
 
     def settings(self) -> dict[str, Any]:
         """See :class:`rmtransfer.reward_models.model.Scorer`."""
         return {
-            **loading_settings(self.spec, self.device),
-            "model": identity(self.path, self.revision),
+            "model": self.source.identity,
             "output": self.output,
+            **self.source.settings(),
             **self.encoder.settings(),
         }
+
+    @cached_property
+    def model(self) -> Any:
+        """The model, loaded at first use."""
+        return self.source.load(AutoModelForSequenceClassification)
 
     @torch.inference_mode()
     def score(self, language: str, pairs: Sequence[Row]) -> Scores:
         """See :class:`rmtransfer.reward_models.model.Scorer`."""
-        config = AutoConfig.from_pretrained(
-            self.path, revision=self.revision, trust_remote_code=self.spec.get("trust_remote_code", False)
-        )
-        encoded = self.encoder.pairs(language, pairs, config)
+        encoded = self.encoder.pairs(language, pairs)
         sequences = unique(sequence for side in encoded.values() for sequence in side)
-        model = self._load()
-        head: Any = getattr(model, "score", None)
-        stock = isinstance(head, torch.nn.Linear)
         lengths = [len(s) for s in sequences]
         progress = Progress(f"scoring {language}", sum(lengths), "tokens")
-        rewards: dict[tuple[int, ...], float] = {}
+        linear = self._has_linear_head()
+        rewards: dict[TokenIds, float] = {}
         for batch in length_batches(lengths, self.tokens_per_batch):
-            for part in [batch] if stock else _of_equal_length(batch, lengths):
-                ids, mask = right_padded([sequences[i] for i in part], self.encoder.tokenizer.pad_token_id or 0)
-                ids, mask = ids.to(self.device), mask.to(self.device)
-                if stock:
-                    states = last_token_states(model, ids, mask).float()
-                    bias = None if head.bias is None else head.bias.float()
-                    values = self._one_of(torch.nn.functional.linear(states, head.weight.float(), bias))
-                else:
-                    values = self._output_of(model(input_ids=ids, attention_mask=mask))
-                rewards.update(zip([sequences[i] for i in part], values.float().tolist(), strict=True))
+            for part in [batch] if linear else _of_equal_length(batch, lengths):
+                texts = [sequences[i] for i in part]
+                values = self._one_of(self._pooled(texts)) if linear else self._asked(texts)
+                rewards.update(zip(texts, values.float().tolist(), strict=True))
                 progress.advance(sum(lengths[i] for i in part))
         chosen, rejected = encoded["chosen"], encoded["rejected"]
         return Scores(
             [rewards[s] for s in chosen], [rewards[s] for s in rejected], [*map(len, chosen)], [*map(len, rejected)]
         )
 
-    def _load(self) -> Any:
-        if self._model is None:
-            self._model = load(
-                AutoModelForSequenceClassification, self.path, self.revision, self.spec, self.device, self.where
-            )
-        return self._model
+    def _has_linear_head(self) -> bool:
+        if isinstance(self.output, str) or not is_stock(self.model):
+            return False
+        if not isinstance(self.model, GenericForSequenceClassification):
+            return False
+        return type(self.model.score) is torch.nn.Linear and self.model.score.bias is None  # else it is quantised
 
-    def _output_of(self, result: Any) -> torch.Tensor:
-        if not isinstance(self.output, str):
-            return self._one_of(result.logits)
-        values = getattr(result, self.output, None)
-        if values is None:
-            known = ", ".join(k for k, v in result.items() if isinstance(v, torch.Tensor))
-            raise StudyError(f"{self.where}.output: the model returns no {self.output!r} but {known}; name one of them")
-        return (
-            values.reshape(len(values), -1)[:, 0] if values.ndim < 2 or values.shape[1] == 1 else self._one_of(values)
-        )
+    def _pooled(self, texts: Sequence[TokenIds]) -> torch.Tensor:
+        """What the linear head makes of texts, [batch, outputs] in fp32."""
+        pad = self.model.config.get_text_config().pad_token_id
+        ids, mask = right_padded([_up_to_last_other(text, pad) for text in texts], self.encoder.pad)
+        states = last_token_states(self.model, ids.to(self.source.device), mask.to(self.source.device))
+        return torch.nn.functional.linear(states.float(), self.model.score.weight.float())
+
+    def _asked(self, texts: Sequence[TokenIds]) -> torch.Tensor:
+        """What the model's own forward pass makes of texts of equal length, [batch]."""
+        ids = torch.tensor(texts, device=self.source.device)
+        result = self.model(input_ids=ids, attention_mask=torch.ones_like(ids))
+        name = self.output if isinstance(self.output, str) else "logits"
+        values = getattr(result, name, None)
+        if not isinstance(values, torch.Tensor):
+            known = (
+                ", ".join(k for k, v in getattr(result, "__dict__", {}).items() if isinstance(v, torch.Tensor))
+                or "no tensor by name"
+            )
+            raise StudyError(f"{self.where}.output: the model returns no {name!r} but {known}; name one of them")
+        return self._one_of(values)
 
     def _one_of(self, outputs: torch.Tensor) -> torch.Tensor:
         outputs = outputs.reshape(len(outputs), -1)
-        index = self.output if isinstance(self.output, int) else 0
-        if outputs.shape[1] > 1 and not isinstance(self.output, int):
-            raise StudyError(
-                f"{self.where}: the model has {outputs.shape[1]} outputs; say which one is the reward in "
-                f"{self.where}.output (a number from 0, or the name of an attribute)"
-            )
-        if not 0 <= index < outputs.shape[1]:
-            raise StudyError(f"{self.where}.output: {index} is none of the model's {outputs.shape[1]} outputs, from 0")
+        index, count = self.output, outputs.shape[1]
+        if not isinstance(index, int):
+            if count > 1:
+                raise StudyError(
+                    f"{self.where}.output: the model has {count} outputs; say which one is the reward, by its number from "
+                    "0 or by the name of what the model returns"
+                )
+            index = 0
+        if not 0 <= index < count:
+            raise StudyError(f"{self.where}.output: {index} is none of the model's {count} outputs, from 0")
         return outputs[:, index]
+
+
+def _up_to_last_other(text: TokenIds, pad: int | None) -> TokenIds:
+    """``text`` without the pad tokens at its end: a causal model's states before them do not depend on them."""
+    end = len(text)
+    while end > 1 and text[end - 1] == pad:
+        end -= 1
+    return text[:end]
 
 
 def _of_equal_length(batch: Sequence[int], lengths: Sequence[int]) -> list[list[int]]:

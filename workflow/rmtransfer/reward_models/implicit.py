@@ -1,6 +1,8 @@
 """Rewards that are log-likelihoods: of an answer under a model, or against the model that it was aligned from."""
 
+import inspect
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -8,72 +10,70 @@ from transformers import AutoModelForCausalLM
 
 from rmtransfer.batching import length_batches, right_padded
 from rmtransfer.corpus import Row
+from rmtransfer.errors import StudyError
 from rmtransfer.hidden_states import SIDES
 from rmtransfer.progress import Progress
-from rmtransfer.reward_models.model import Encoder, Scores, identity, load, loading_settings, unique
+from rmtransfer.reward_models.model import Encoder, Scores, Source, TokenIds, unique
 
-_LOGITS = 1 << 28  # of a forward pass: 1 GiB in fp32
-_Answer = tuple[int, tuple[int, ...]]  # length of the prompt, token ids of prompt and answer
+_LOGITS = 2 << 30  # bytes of a forward pass
+Answer = tuple[int, TokenIds]  # number of tokens of the prompt, token ids of prompt and answer
 
 
 class Likelihoods:
     """Log-likelihoods of answers given their prompts under one causal language model."""
 
-    def __init__(
-        self,
-        path: str,
-        revision: str | None,
-        spec: Mapping[str, Any],
-        where: str,
-        tokens_per_batch: int,
-        device: torch.device,
-    ) -> None:
-        self.path, self.revision, self.spec, self.where = path, revision, spec, where
-        self.tokens_per_batch, self.device = tokens_per_batch, device
-        self._model: Any = None
+    def __init__(self, source: Source, tokens_per_batch: int) -> None:
+        self.source, self.tokens_per_batch = source, tokens_per_batch
 
-    @property
+    @cached_property
     def model(self) -> Any:
         """The model, loaded at first use."""
-        if self._model is None:
-            self._model = load(AutoModelForCausalLM, self.path, self.revision, self.spec, self.device, self.where)
-        return self._model
+        return self.source.load(AutoModelForCausalLM)
 
     @torch.inference_mode()
-    def of(self, answers: Sequence[_Answer], what: str) -> dict[_Answer, float]:
-        """Sum of log p(token | what stands before it) over the tokens after the prompt, in fp32."""
-        model = self.model
+    def of(self, answers: Sequence[Answer], what: str) -> dict[Answer, float]:
+        """Sum of log p(token | what stands before it) over the tokens after the prompt, in fp32.
+
+        Args:
+            what: is going on, for the progress report.
+        """
         lengths = [len(ids) for _, ids in answers]
-        budget = max(1, min(self.tokens_per_batch, _LOGITS // model.config.get_text_config().vocab_size))
+        one_token = self.model.config.get_text_config().vocab_size * self.source.dtype.itemsize
+        budget = min(self.tokens_per_batch, _LOGITS // one_token)
+        keeps = "logits_to_keep" in inspect.signature(self.model.forward).parameters
         progress = Progress(what, sum(lengths), "tokens")
-        sums: dict[_Answer, float] = {}
+        sums: dict[Answer, float] = {}
         for batch in length_batches(lengths, budget):
+            longest = lengths[batch[0]]
             # Padding on the right stands after every real token, which a causal model therefore never sees.
             ids, mask = right_padded([answers[i][1] for i in batch], 0)
-            ids = ids.to(self.device)
-            logits = model(input_ids=ids, attention_mask=mask.to(self.device), use_cache=False).logits
-            for row, index in enumerate(batch):
-                prompt, sequence = answers[index]
-                start = max(prompt, 1)  # nothing stands before the first token
-                scored = logits[row, start - 1 : len(sequence) - 1].float().log_softmax(-1)
-                sums[answers[index]] = scored.gather(-1, ids[row, start : len(sequence), None]).sum().item()
+            ids, mask = ids.to(self.source.device), mask.to(self.source.device)
+            starts = [max(answers[i][0], 1) for i in batch]  # nothing stands before the first token
+            # The vocabulary is the widest layer: spare it the prompts.
+            kept = {"logits_to_keep": longest - min(starts) + 1} if keeps else {}
+            logits = self.model(input_ids=ids, attention_mask=mask, use_cache=False, **kept).logits
+            skipped = longest - logits.shape[1]
+            for row, (index, start) in enumerate(zip(batch, starts, strict=True)):
+                end = lengths[index]
+                predicted = logits[row, start - 1 - skipped : end - 1 - skipped].float().log_softmax(-1)
+                sums[answers[index]] = predicted.gather(-1, ids[row, start:end, None]).sum().item()
             progress.advance(sum(lengths[i] for i in batch))
         return sums
 
 
-def answers_of(encoder: Encoder, language: str, pairs: Sequence[Row], config: Any) -> dict[str, list[_Answer]]:
+def answers_of(encoder: Encoder, language: str, pairs: Sequence[Row]) -> dict[str, list[Answer]]:
     """Both answers of each pair with the length of their prompt."""
-    encoded = encoder.pairs(language, pairs, config)
+    encoded = encoder.pairs(language, pairs)
     return {
-        side: [(encoder.prompt_length(row["prompt"], ids), ids) for row, ids in zip(pairs, encoded[side], strict=True)]
+        side: [(encoder.prompt_length(row, language, ids), ids) for row, ids in zip(pairs, encoded[side], strict=True)]
         for side in SIDES
     }
 
 
-def scores_of(answers: Mapping[str, Sequence[_Answer]], rewards: Mapping[_Answer, float], normalized: bool) -> Scores:
+def scores_of(answers: Mapping[str, Sequence[Answer]], rewards: Mapping[Answer, float], normalized: bool) -> Scores:
     """Rewards by pair; divided by the number of the answer's tokens if ``normalized``."""
     by_side = {
-        side: [rewards[a] / (max(1, len(a[1]) - a[0]) if normalized else 1) for a in these]
+        side: [rewards[answer] / (len(answer[1]) - answer[0] if normalized else 1) for answer in these]
         for side, these in answers.items()
     }
     tokens = {side: [len(ids) for _, ids in these] for side, these in answers.items()}
@@ -85,31 +85,40 @@ class Implicit:
 
     Rafailov et al., arXiv 2305.18290, section 4, without the term that depends on the prompt alone. With
     ``length_normalized`` the difference is divided by the number of the answer's tokens.
+
+    Raises:
+        StudyError: policy and reference read different token ids.
     """
 
-    def __init__(self, spec: Mapping[str, Any], where: str, tokens_per_batch: int, device: torch.device) -> None:
-        self.spec, self.device = spec, device
-        self.encoder = Encoder(spec, spec["policy"], spec.get("revision"), where)
-        self.policy = Likelihoods(spec["policy"], spec.get("revision"), spec, where, tokens_per_batch, device)
-        self.reference = Likelihoods(
-            spec["reference"], spec.get("reference_revision"), spec, where, tokens_per_batch, device
-        )
+    def __init__(self, policy: Source, reference: Source, tokens_per_batch: int) -> None:
+        spec = policy.spec
+        self.encoder = Encoder(policy)
         self.beta, self.normalized = spec.get("beta", 0.1), spec.get("length_normalized", False)
+        theirs = reference.tokenizer().get_vocab()
+        strange = [token for token, index in self.encoder.tokenizer.get_vocab().items() if theirs.get(token) != index]
+        if strange:
+            raise StudyError(
+                f"{policy.where}.reference: its tokenizer is not the policy's, {len(strange):,} tokens such as "
+                f"{strange[0]!r} differ; name the model that the policy was aligned from"
+            )
+        if "max_length" not in spec and reference.longest is not None:
+            self.encoder.longest = min(reference.longest, self.encoder.longest or reference.longest)
+        self.policy, self.reference = Likelihoods(policy, tokens_per_batch), Likelihoods(reference, tokens_per_batch)
 
     def settings(self) -> dict[str, Any]:
         """See :class:`rmtransfer.reward_models.model.Scorer`."""
         return {
-            **loading_settings(self.spec, self.device),
-            "policy": identity(self.policy.path, self.policy.revision),
-            "reference": identity(self.reference.path, self.reference.revision),
+            "policy": self.policy.source.identity,
+            "reference": self.reference.source.identity,
             "beta": self.beta,
             "length_normalized": self.normalized,
+            **self.policy.source.settings(),
             **self.encoder.settings(),
         }
 
     def score(self, language: str, pairs: Sequence[Row]) -> Scores:
         """See :class:`rmtransfer.reward_models.model.Scorer`."""
-        answers = answers_of(self.encoder, language, pairs, self.policy.model.config)
+        answers = answers_of(self.encoder, language, pairs)
         distinct = unique(answer for side in SIDES for answer in answers[side])
         policy = self.policy.of(distinct, f"scoring {language} by the policy")
         reference = self.reference.of(distinct, f"scoring {language} by the reference model")

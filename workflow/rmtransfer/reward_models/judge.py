@@ -1,22 +1,27 @@
 """Generative judges: a language model, on this machine or behind an OpenAI-compatible server, says which answer is better.
 
-Every judgement is written to a file as soon as it is there: an interrupted run resumes, and none is paid for twice.
+Every judgement is stored as soon as it is there: an interrupted run resumes, and none is paid for twice.
 """
 
-import json
+import contextlib
 import os
+import random
 import re
+import sqlite3
+import threading
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import requests
 import torch
+import urllib3
 from requests.adapters import HTTPAdapter
+from requests.auth import AuthBase
 from transformers import AutoModelForCausalLM, GenerationConfig
-from urllib3.util import Retry
 
 from rmtransfer import chat
 from rmtransfer.batching import left_padded, length_batches
@@ -25,7 +30,7 @@ from rmtransfer.errors import StudyError
 from rmtransfer.hidden_states import SIDES
 from rmtransfer.manifest import digest_of
 from rmtransfer.progress import Progress
-from rmtransfer.reward_models.model import Encoder, Scores, identity, load, loading_settings
+from rmtransfer.reward_models.model import Encoder, Scores, Source
 
 KEY = "RM_JUDGE_API_KEY"
 PROMPTS = {
@@ -45,49 +50,43 @@ PROMPTS = {
         "form: [[5]]."
     ),
 }
+BIAS_COLUMNS = ("n", "consistent", "prefers_first", "prefers_second", "tied", "off_format")
+_ORDERS = {"chosen_first": ("chosen", "rejected"), "rejected_first": ("rejected", "chosen")}
 _VERDICTS = {"pairwise": re.compile(r"\[\[([ABC])\]\]"), "rating": re.compile(r"\[\[(10|[1-9])\]\]")}
-_ATTEMPTS = 6
-_PATIENCE = 120  # seconds for one answer of a server
+_PREFERENCES = {("A", "A"): "prefers_first", ("B", "B"): "prefers_second"}
+_TO_BE_ASKED_AGAIN = (408, 409, 425, 429, 500, 502, 503, 504, 529)
+_ATTEMPTS = 7
+_FIRST_PAUSE = 1.0  # seconds; doubles with each attempt
+_LONGEST_PAUSE = 600.0  # seconds, whatever the server asks for
+_PATIENCE = (10.0, 300.0)  # seconds to connect, seconds for an answer
 _DECODING_FACTOR = 4
+
+Asked = Mapping[str, str]  # prompt to where it comes from, for messages
+Said = tuple[str, str, str]  # prompt, what the judge said, who it says that it is
 
 
 class Judge:
     """A language model that is asked.
 
-    ``pairwise``: both orders of a pair; an answer's reward is the share of orders that it won, half of one for a tie, so
-    that a judge which only follows the order is right about nothing. ``rating``: 1 to 10 for each answer by itself. What
-    holds no verdict in the form asked for wins nothing (pairwise) or rates 0, below the scale; either way it is counted.
+    ``pairwise``: both orders of a pair. An answer's reward is the share of orders that it won, half of one for a tie, so
+    that a judge which only follows the order is right about nothing. ``rating``: 1 to 10 for each text by itself, asked
+    once. The last verdict in the form asked for counts; what holds none wins nothing (pairwise) or rates 0, below the
+    scale as in RewardBench 2 (arXiv 2506.01937), and is counted.
     """
 
     def __init__(
-        self,
-        spec: Mapping[str, Any],
-        where: str,
-        store: Path,
-        tokens_per_batch: int,
-        requests_at_once: int,
-        device: torch.device,
+        self, spec: Mapping[str, Any], where: str, store: Path, model: "LocalJudge | JudgeServer", longest_answer: int
     ) -> None:
-        self.spec, self.where, self.mode = spec, where, spec["mode"]
+        self.mode, self.model = spec["mode"], model
         self.prompt = spec.get("prompt", PROMPTS[self.mode])
-        self.longest_answer = spec.get("max_new_tokens", 512)
-        self.ask: Callable[[Sequence[str], Progress], Iterator[tuple[str, str]]]
-        if "server" in spec:
-            server = _Server(spec["server"], where, self.longest_answer, requests_at_once)
-            self.ask = server.ask
-            model = {"kind": "judge", "server": dict(spec["server"])}
-        else:
-            local = _Local(spec, where, self.longest_answer, tokens_per_batch, device)
-            self.ask = local.ask
-            model = local.settings()
         self._facts = {
-            **model,
+            **model.settings(),
             "mode": self.mode,
             "prompt_sha256": digest_of(self.prompt),
-            "max_new_tokens": self.longest_answer,
+            "max_new_tokens": longest_answer,
             "temperature": 0,
         }
-        self._kept = store / "judgements" / f"{digest_of(self._facts)}.jsonl"
+        self._store = JudgementStore(store / "judgements.sqlite", digest_of(self._facts), where)
 
     def settings(self) -> dict[str, Any]:
         """See :class:`rmtransfer.reward_models.model.Scorer`."""
@@ -95,45 +94,53 @@ class Judge:
 
     def score(self, language: str, pairs: Sequence[Row]) -> Scores:
         """See :class:`rmtransfer.reward_models.model.Scorer`."""
-        if self.mode == "rating":
-            return self._rate(language, pairs)
-        return self._compare(language, pairs)
+        return (self._rate if self.mode == "rating" else self._compare)(language, pairs)
 
     def _compare(self, language: str, pairs: Sequence[Row]) -> Scores:
-        orders = (("chosen", "rejected"), ("rejected", "chosen"))
         asked = [
-            [self._filled(row, answer_a=row[first], answer_b=row[second]) for first, second in orders] for row in pairs
+            {order: self._filled(row, answer_a=row[a], answer_b=row[b]) for order, (a, b) in _ORDERS.items()}
+            for row in pairs
         ]
-        said = self._judgements([prompt for both in asked for prompt in both], language)
-        counts: Counter[str] = Counter(judged=2 * len(pairs))
+        said = self._judgements(language, pairs, asked)
         rewards: dict[str, list[float]] = {side: [] for side in SIDES}
-        for both in asked:
+        counts = Counter(dict.fromkeys(BIAS_COLUMNS, 0), n=len(pairs))
+        judgements = []
+        for row, prompts in zip(pairs, asked, strict=True):
             won = dict.fromkeys(SIDES, 0.0)
-            places = []
-            for prompt, (first, second) in zip(both, orders, strict=True):
-                verdict = said[prompt]
-                places.append(verdict)
-                if verdict == "C":
-                    won[first] += 0.25
-                    won[second] += 0.25
-                elif verdict is not None:
-                    won[first if verdict == "A" else second] += 0.5
+            verdicts = []
+            for order, sides in _ORDERS.items():
+                text = said[prompts[order]]
+                verdict = self._verdict(text)
+                verdicts.append(verdict)
+                judgements.append({"id": row["id"], "order": order, "verdict": verdict, "text": text})
+                for side, name in zip(sides, "AB", strict=True):
+                    won[side] += {name: 0.5, "C": 0.25}.get(verdict or "", 0.0)
             for side in SIDES:
                 rewards[side].append(won[side])
-            counts["off_format"] += places.count(None)
-            counts["ties"] += places.count("C")
-            # Who is consistent names different places in the two orders.
-            counts["consistent_pairs"] += sorted(map(str, places)) in (["A", "B"], ["C", "C"])
-            counts["prefers_first_pairs"] += places == ["A", "A"]
-            counts["prefers_second_pairs"] += places == ["B", "B"]
-        return Scores(rewards["chosen"], rewards["rejected"], counts=dict(counts))
+            counts[_bias(verdicts)] += 1
+        return Scores(rewards["chosen"], rewards["rejected"], judgements=judgements, counts=counts)
 
     def _rate(self, language: str, pairs: Sequence[Row]) -> Scores:
-        asked = {side: [self._filled(row, answer=row[side]) for row in pairs] for side in SIDES}
-        said = self._judgements([prompt for side in SIDES for prompt in asked[side]], language)
-        rewards = {side: [float(said[prompt] or 0) for prompt in asked[side]] for side in SIDES}
-        missing = sum(said[prompt] is None for side in SIDES for prompt in asked[side])
-        return Scores(rewards["chosen"], rewards["rejected"], counts={"judged": 2 * len(pairs), "off_format": missing})
+        asked = [{side: self._filled(row, answer=row[side]) for side in SIDES} for row in pairs]
+        said = self._judgements(language, pairs, asked)
+        rewards: dict[str, list[float]] = {side: [] for side in SIDES}
+        counts = Counter(n=len(pairs), tied=0, off_format=0)
+        judgements = []
+        for row, prompts in zip(pairs, asked, strict=True):
+            verdicts = []
+            for side in SIDES:
+                text = said[prompts[side]]
+                verdict = self._verdict(text)
+                verdicts.append(verdict)
+                judgements.append({"id": row["id"], "order": side, "verdict": verdict, "text": text})
+                rewards[side].append(float(verdict or 0))
+            counts["off_format"] += None in verdicts
+            counts["tied"] += None not in verdicts and verdicts[0] == verdicts[1]
+        return Scores(rewards["chosen"], rewards["rejected"], judgements=judgements, counts=counts)
+
+    def _verdict(self, text: str) -> str | None:
+        found = _VERDICTS[self.mode].findall(text)
+        return found[-1] if found else None
 
     def _filled(self, row: Row, **answers: Sequence[Message]) -> str:
         values = {"prompt": row["prompt"], **answers}
@@ -141,160 +148,31 @@ class Judge:
         # In one pass: a text may itself hold a placeholder.
         return pattern.sub(lambda found: _text(values[found.group()[1:-1]]), self.prompt)
 
-    def _judgements(self, prompts: Sequence[str], language: str) -> dict[str, str | None]:
-        """Prompt to verdict, None where the answer holds none."""
-        wanted = {digest_of(prompt): prompt for prompt in prompts}
-        said = self._read()
-        missing = [prompt for key, prompt in wanted.items() if key not in said]
+    def _judgements(self, language: str, pairs: Sequence[Row], asked: Sequence[Mapping[str, str]]) -> dict[str, str]:
+        """Prompt to what the judge says to it, asked now or before."""
+        origin = {
+            prompt: f"row {row['id']!r} in {language}"
+            for row, prompts in zip(pairs, asked, strict=True)
+            for prompt in prompts.values()
+        }
+        said = self._store.get(origin)
+        missing = {prompt: where for prompt, where in origin.items() if prompt not in said}
         if missing:
             progress = Progress(f"judging {language}", len(missing), "judgements")
-            self._kept.parent.mkdir(parents=True, exist_ok=True)
-            with self._kept.open("a", encoding="utf-8") as file:
-                file.write("\n")  # ends a line that a killed run may have left half-written
-                for prompt, text in self.ask(missing, progress):
-                    key = digest_of(prompt)
-                    said[key] = text
-                    file.write(json.dumps({"key": key, "text": text}, ensure_ascii=False) + "\n")
-                    file.flush()
-        verdicts: dict[str, str | None] = {}
-        for key, prompt in wanted.items():
-            found = _VERDICTS[self.mode].findall(said[key])
-            verdicts[prompt] = found[-1] if found else None
-        return verdicts
-
-    def _read(self) -> dict[str, str]:
-        said: dict[str, str] = {}
-        if self._kept.is_file():
-            for line in self._kept.read_text(encoding="utf-8", errors="replace").split("\n"):
-                try:
-                    entry = json.loads(line)
-                    said[entry["key"]] = entry["text"]
-                except (json.JSONDecodeError, KeyError, TypeError):  # blank, or cut off when a run was killed
-                    continue
+            for batch in self.model.ask(missing):
+                self._store.put(batch)
+                progress.advance(len(batch))
+            said |= self._store.get(missing)
         return said
 
 
-class _Local:
-    """A causal language model on this machine, decoded greedily."""
-
-    def __init__(
-        self, spec: Mapping[str, Any], where: str, longest_answer: int, tokens_per_batch: int, device: torch.device
-    ) -> None:
-        self.spec, self.where, self.device = spec, where, device
-        self.longest_answer, self.tokens_per_batch = longest_answer, tokens_per_batch
-        self.encoder = Encoder(spec, spec["path"], spec.get("revision"), where)
-        self._model: Any = None
-
-    def settings(self) -> dict[str, Any]:
-        return {
-            **loading_settings(self.spec, self.device),
-            "model": identity(self.spec["path"], self.spec.get("revision")),
-            **self.encoder.settings(),
-        }
-
-    @torch.inference_mode()
-    def ask(self, prompts: Sequence[str], progress: Progress) -> Iterator[tuple[str, str]]:
-        """Prompts with what the model says to them, in any order."""
-        if self._model is None:
-            self._model = load(
-                AutoModelForCausalLM, self.spec["path"], self.spec.get("revision"), self.spec, self.device, self.where
-            )
-        tokenizer = self.encoder.tokenizer
-        stops, _ = chat.turn_end(tokenizer)
-        encoded = [
-            chat.encode(tokenizer, [{"role": "user", "content": prompt}], add_generation_prompt=True)
-            for prompt in prompts
-        ]
-        lengths = [len(ids) + self.longest_answer for ids in encoded]
-        limit = self.spec.get("max_length") or self._model.config.get_text_config().max_position_embeddings
-        if max(lengths) > limit:
-            raise StudyError(
-                f"{self.where}: a pair needs {max(lengths):,} tokens with its judgement, more than the {limit:,} that the "
-                f"model reads; lower {self.where}.max_new_tokens, or take a judge that reads more"
-            )
-        for batch in length_batches(lengths, self.tokens_per_batch * _DECODING_FACTOR):
-            ids, mask = left_padded([encoded[i] for i in batch], tokenizer.pad_token_id or 0)
-            generated = self._model.generate(
-                input_ids=ids.to(self.device),
-                attention_mask=mask.to(self.device),
-                generation_config=GenerationConfig(
-                    do_sample=False,
-                    max_new_tokens=self.longest_answer,
-                    eos_token_id=stops or None,
-                    pad_token_id=tokenizer.pad_token_id,
-                    bos_token_id=tokenizer.bos_token_id,
-                ),
-            )[:, ids.shape[1] :]
-            texts = tokenizer.batch_decode(generated, skip_special_tokens=True)
-            yield from zip([prompts[i] for i in batch], texts, strict=True)
-            progress.advance(len(batch))
-
-
-class _Server:
-    """POST /chat/completions (https://platform.openai.com/docs/api-reference/chat), the protocol of vLLM and others."""
-
-    def __init__(self, server: Mapping[str, str], where: str, longest_answer: int, requests_at_once: int) -> None:
-        self.url = server["url"].rstrip("/") + "/chat/completions"
-        self.model, self.where = server["model"], where
-        self.longest_answer, self.requests_at_once = longest_answer, requests_at_once
-        self.session = requests.Session()
-        patience = Retry(
-            total=_ATTEMPTS,
-            backoff_factor=1,
-            status_forcelist=(408, 429, 500, 502, 503, 504, 529),
-            allowed_methods=None,  # POST too: asking twice harms nothing
-            respect_retry_after_header=True,
-        )
-        for scheme in ("http://", "https://"):
-            self.session.mount(scheme, HTTPAdapter(max_retries=patience, pool_maxsize=requests_at_once))
-
-    def ask(self, prompts: Sequence[str], progress: Progress) -> Iterator[tuple[str, str]]:
-        """Prompts with what the server says to them, in any order.
-
-        Raises:
-            StudyError: the server refuses, or does not answer in the protocol's form; what came before is kept.
-        """
-        with ThreadPoolExecutor(self.requests_at_once) as pool:
-            waiting = {pool.submit(self._one, prompt): prompt for prompt in prompts}
-            try:
-                for done in as_completed(waiting):
-                    yield waiting[done], done.result()
-                    progress.advance()
-            finally:
-                pool.shutdown(wait=True, cancel_futures=True)
-
-    def _one(self, prompt: str) -> str:
-        key = os.environ.get(KEY)
-        kept = "finished judgements are kept, run the same command again"
-        try:
-            response = self.session.post(
-                self.url,
-                json={
-                    "model": self.model,
-                    "messages": [{"role": "user", "content": prompt}],
-                    "max_tokens": self.longest_answer,
-                    "temperature": 0,
-                },
-                headers={"Authorization": f"Bearer {key}"} if key else {},
-                timeout=_PATIENCE,
-            )
-        except requests.RequestException as problem:
-            raise StudyError(
-                f"{self.where}: {self.url} does not answer ({type(problem).__name__}); {kept}"
-            ) from problem
-        if response.status_code in (401, 403):
-            raise StudyError(
-                f"{self.where}: {self.url} refuses the key (HTTP {response.status_code}); set the environment variable "
-                f"{KEY}; {kept}"
-            )
-        try:
-            response.raise_for_status()
-            return str(response.json()["choices"][0]["message"]["content"] or "")
-        except (requests.RequestException, ValueError, LookupError, TypeError) as problem:
-            raise StudyError(
-                f"{self.where}: {self.url} answers HTTP {response.status_code}, not a chat completion: "
-                f"{response.text[:200]!r}; {kept}"
-            ) from problem
+def _bias(verdicts: Sequence[str | None]) -> str:
+    """Which column of BIAS_COLUMNS a pair counts in: one of them."""
+    if None in verdicts:
+        return "off_format"
+    if "C" in verdicts:
+        return "tied"
+    return _PREFERENCES.get((str(verdicts[0]), str(verdicts[1])), "consistent")
 
 
 def _text(messages: Sequence[Message]) -> str:
@@ -302,3 +180,220 @@ def _text(messages: Sequence[Message]) -> str:
     if len(messages) == 1:
         return messages[0]["content"]
     return "\n\n".join(f"{message['role']}: {message['content']}" for message in messages)
+
+
+class JudgementStore:
+    """Judgements at rest, one SQLite file for all judges: ``key, text, answered_by``. Processes may share it.
+
+    Args:
+        judge: digest of everything that decides a judgement, but for the prompt.
+    """
+
+    def __init__(self, path: Path, judge: str, where: str) -> None:
+        self.path, self.judge, self.where = path, judge, where
+
+    def get(self, prompts: Asked) -> dict[str, str]:
+        """What the judge said to those of the prompts that it was asked before."""
+        keys = {self._key(prompt): prompt for prompt in prompts}
+        with self._open() as db:
+            said = {key: db.execute("SELECT text FROM judgement WHERE key = ?", [key]).fetchone() for key in keys}
+        return {keys[key]: found[0] for key, found in said.items() if found}
+
+    def put(self, said: Sequence[Said]) -> None:
+        """Commit judgements. What another process stored in the meantime stays."""
+        with self._open() as db:
+            db.executemany(
+                "INSERT OR IGNORE INTO judgement VALUES (?, ?, ?)",
+                [(self._key(prompt), text, answered_by) for prompt, text, answered_by in said],
+            )
+
+    def _key(self, prompt: str) -> str:
+        return digest_of([self.judge, prompt])
+
+    @contextlib.contextmanager
+    def _open(self) -> Iterator[sqlite3.Connection]:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with contextlib.closing(sqlite3.connect(self.path, timeout=60)) as db, db:
+                db.execute("CREATE TABLE IF NOT EXISTS judgement (key TEXT PRIMARY KEY, text TEXT, answered_by TEXT)")
+                yield db
+        except sqlite3.Error as problem:
+            raise StudyError(
+                f"{self.where}: the judgements in {self.path} cannot be used ({problem}); if the disk is full, make room "
+                "and run again; if the file is damaged, move it away and its judgements are asked for again"
+            ) from problem
+
+
+class LocalJudge:
+    """A causal language model on this machine, decoded greedily."""
+
+    def __init__(self, source: Source, longest_answer: int, tokens_per_batch: int) -> None:
+        self.source, self.longest_answer, self.tokens_per_batch = source, longest_answer, tokens_per_batch
+        self.encoder = Encoder(source)
+
+    def settings(self) -> dict[str, Any]:
+        """Everything that decides what it says, but for the prompt."""
+        return {"model": self.source.identity, **self.source.settings(), **self.encoder.settings()}
+
+    @cached_property
+    def model(self) -> Any:
+        """The model, loaded at first use."""
+        return self.source.load(AutoModelForCausalLM)
+
+    @torch.inference_mode()
+    def ask(self, asked: Asked) -> Iterator[list[Said]]:
+        """What the model says to prompts, in any order, a batch at a time.
+
+        Raises:
+            StudyError: the model does not read a prompt and the longest judgement; before anything is asked.
+        """
+        prompts = list(asked)
+        encoded = [
+            self.encoder.encode([{"role": "user", "content": prompt}], where, add_generation_prompt=True)
+            for prompt, where in asked.items()
+        ]
+        lengths = [len(ids) + self.longest_answer for ids in encoded]
+        longest = max(range(len(lengths)), key=lengths.__getitem__)
+        limit = self.encoder.longest
+        if limit is not None and lengths[longest] > limit:
+            raise StudyError(
+                f"{self.source.where}: {asked[prompts[longest]]} takes {lengths[longest]:,} tokens with its judgement, more "
+                f"than the {limit:,} that the model reads; lower {self.source.where}.max_new_tokens, remove the row from "
+                "the benchmark, or take a judge that reads more"
+            )
+        tokenizer = self.encoder.tokenizer
+        stops, _ = chat.turn_end(tokenizer)
+        options = GenerationConfig(
+            do_sample=False,
+            repetition_penalty=1.0,  # else that of the model's own generation config
+            max_new_tokens=self.longest_answer,
+            eos_token_id=stops or None,
+            pad_token_id=self.encoder.pad,
+            bos_token_id=tokenizer.bos_token_id,
+        )
+        for batch in length_batches(lengths, self.tokens_per_batch * _DECODING_FACTOR):
+            ids, mask = left_padded([encoded[i] for i in batch], self.encoder.pad)
+            generated = self.model.generate(
+                input_ids=ids.to(self.source.device),
+                attention_mask=mask.to(self.source.device),
+                generation_config=options,
+            )[:, ids.shape[1] :]
+            texts = tokenizer.batch_decode(generated, skip_special_tokens=True)
+            yield [(prompts[i], text, self.source.name) for i, text in zip(batch, texts, strict=True)]
+
+
+class JudgeServer:
+    """POST /chat/completions, the protocol of OpenAI (https://platform.openai.com/docs/api-reference/chat), vLLM and others.
+
+    The key comes from the environment variable RM_JUDGE_API_KEY and goes into the request alone.
+    """
+
+    def __init__(self, server: Mapping[str, str], where: str, longest_answer: int, requests_at_once: int) -> None:
+        self.url = server["url"].rstrip("/") + "/chat/completions"
+        self.name, self.where = server["model"], where
+        self.longest_answer, self.requests_at_once = longest_answer, requests_at_once
+        self._key = os.environ.get(KEY, "").strip()
+        self._stopped = threading.Event()
+        self._session = requests.Session()
+        self._session.auth = _Bearer(self._key)
+        for scheme in ("http://", "https://"):
+            self._session.mount(scheme, HTTPAdapter(pool_maxsize=requests_at_once))
+
+    def settings(self) -> dict[str, Any]:
+        """Everything that decides what it says, but for the prompt. Its address does not: a server can move."""
+        return {"model": self.name}
+
+    def ask(self, asked: Asked) -> Iterator[list[Said]]:
+        """What the server says to prompts, in any order, one at a time.
+
+        Raises:
+            StudyError: the server refuses, answers in another form, or not at all however often it is asked. What came
+                before, and what was under way at that moment, is given out first.
+        """
+        self._stopped.clear()
+        problem: BaseException | None = None
+        with ThreadPoolExecutor(self.requests_at_once) as pool:
+            try:
+                for done in as_completed([pool.submit(self._one, prompt, where) for prompt, where in asked.items()]):
+                    if done.exception():
+                        problem = problem or done.exception()
+                        self._stopped.set()
+                    elif (said := done.result()) is not None:
+                        yield [said]
+            finally:
+                self._stopped.set()  # those that wait to be asked, or asked again, are not
+        if problem is not None:
+            raise problem
+
+    def _one(self, prompt: str, where: str) -> Said | None:
+        """One judgement; None if the others were stopped before it began."""
+        trouble = ""
+        for attempt in range(_ATTEMPTS):
+            if self._stopped.is_set():
+                return None
+            pause = _FIRST_PAUSE * 2**attempt * random.uniform(0.5, 1)
+            try:
+                response = self._session.post(
+                    self.url,
+                    json={
+                        "model": self.name,
+                        "messages": [{"role": "user", "content": prompt}],
+                        "max_tokens": self.longest_answer,
+                        "temperature": 0,
+                    },
+                    timeout=_PATIENCE,
+                )
+            except (requests.ConnectionError, requests.Timeout, requests.exceptions.ChunkedEncodingError) as problem:
+                trouble = f"does not answer ({type(problem).__name__})"
+            except requests.RequestException as problem:
+                raise self._failure(f"cannot be asked: {problem}", where) from problem
+            else:
+                if response.status_code not in _TO_BE_ASKED_AGAIN:
+                    return (prompt, *self._content(response, where))
+                trouble = self._answer(response)
+                pause = _asked_to_wait(response) or pause
+            if attempt + 1 < _ATTEMPTS:
+                self._stopped.wait(min(pause, _LONGEST_PAUSE))
+        raise self._failure(f"{trouble}, asked {_ATTEMPTS} times", where)
+
+    def _content(self, response: requests.Response, where: str) -> tuple[str, str]:
+        if response.status_code in (401, 403):
+            raise self._failure(
+                f"refuses the key (HTTP {response.status_code}); set the environment variable {KEY}", where
+            )
+        try:
+            response.raise_for_status()
+            body = response.json()
+            return str(body["choices"][0]["message"]["content"] or ""), str(body.get("model") or self.name)
+        except (requests.RequestException, ValueError, LookupError, TypeError, AttributeError) as problem:
+            raise self._failure(f"{self._answer(response)}, no chat completion", where) from problem
+
+    def _answer(self, response: requests.Response) -> str:
+        text = response.text[:200]
+        return f"answers HTTP {response.status_code} {text.replace(self._key, '***') if self._key else text!r}"
+
+    def _failure(self, trouble: str, where: str) -> StudyError:
+        return StudyError(
+            f"{self.where}: {self.url} {trouble} (asked for {where}); finished judgements are kept, run the same command "
+            "again"
+        )
+
+
+class _Bearer(AuthBase):
+    """As an auth object, so that no ~/.netrc takes its place."""
+
+    def __init__(self, key: str) -> None:
+        self.key = key
+
+    def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
+        if self.key:
+            request.headers["Authorization"] = f"Bearer {self.key}"
+        return request
+
+
+def _asked_to_wait(response: requests.Response) -> float | None:
+    """Seconds that the header Retry-After names, as a number or as a date."""
+    try:
+        return urllib3.Retry().parse_retry_after(response.headers.get("Retry-After", ""))
+    except urllib3.exceptions.InvalidHeader:
+        return None

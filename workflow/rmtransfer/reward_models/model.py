@@ -1,20 +1,24 @@
 """What the reward models of others share: a protocol, loading as the config says, and texts as token ids."""
 
 import hashlib
+import importlib.metadata
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
 
+import jinja2
 import torch
-from transformers import AutoTokenizer, BitsAndBytesConfig, PreTrainedTokenizerBase
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig, PreTrainedTokenizerBase
 
-from rmtransfer import chat
-from rmtransfer.corpus import Row
+from rmtransfer import chat, manifest
+from rmtransfer.corpus import Message, Row
 from rmtransfer.device import inference_dtype, pack_for_cpu
 from rmtransfer.errors import StudyError
 from rmtransfer.hidden_states import SIDES
-from rmtransfer.translation.local_model import model_identity
+
+TokenIds = tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -23,24 +27,142 @@ class Scores:
 
     Attributes:
         tokens_chosen, tokens_rejected: by the model's own tokenizer; None where it has none.
-        counts: what a judge's answers came to; empty for every other kind.
+        judgements: what a judge said, ``id, order, verdict, text``; empty for every other kind.
+        counts: what its judgements came to.
     """
 
     chosen: Sequence[float]
     rejected: Sequence[float]
     tokens_chosen: Sequence[int] | None = None
     tokens_rejected: Sequence[int] | None = None
+    judgements: Sequence[Mapping[str, str | None]] = ()
     counts: Mapping[str, int] = field(default_factory=dict)
 
 
 class Scorer(Protocol):
-    """One kind of reward model. Nothing is loaded before the first call of ``score``."""
+    """One kind of reward model. No weights are loaded before the first call of ``score``."""
 
     def settings(self) -> dict[str, Any]:
         """Everything that decides a score, JSON-able, the same in every language."""
 
     def score(self, language: str, pairs: Sequence[Row]) -> Scores:
         """Score both answers of pairs."""
+
+
+class Source:
+    """A model as the config names it: where it is and how it is loaded.
+
+    Args:
+        spec: one entry of ``reward_models``.
+        where: its key, for messages.
+        path, revision: the keys of ``spec`` that name the model.
+
+    Raises:
+        StudyError: quantisation is asked for without a GPU.
+    """
+
+    def __init__(
+        self,
+        spec: Mapping[str, Any],
+        where: str,
+        device: torch.device,
+        path: str = "path",
+        revision: str = "revision",
+    ) -> None:
+        self.spec, self.where, self.device = spec, where, device
+        folder = Path(spec[path]).expanduser()
+        self.folder = folder if folder.is_dir() else None
+        self.name = str(folder) if self.folder else spec[path]
+        self.revision = None if self.folder else spec.get(revision)
+        self.trusted = spec.get("trust_remote_code", False)
+        self.quantization = spec.get("quantization", "none")
+        if self.quantization != "none" and device.type == "cpu":
+            raise StudyError(f"{where}.quantization: {self.quantization!r} needs a GPU; remove it, or run on one")
+        dtype = spec.get("dtype", "auto")
+        self.dtype: torch.dtype = inference_dtype(device) if dtype == "auto" else getattr(torch, dtype)
+
+    @cached_property
+    def identity(self) -> str:
+        """Which model it is: hub id and revision, or the content of the folder."""
+        if self.folder is None:
+            return f"{self.name}@{self.revision or 'main'}"
+        if (self.folder / manifest.NAME).is_file():
+            return f"sha256:{manifest.digest_folder(self.folder)}"
+        # In full: checkpoints of one training run can agree in all but a head of a few kilobytes.
+        files = sorted(p for p in self.folder.iterdir() if p.is_file() and not p.name.startswith("."))
+        return f"sha256:{manifest.digest_of({p.name: manifest.digest_file(p) for p in files if p.name != 'README.md'})}"
+
+    def settings(self) -> dict[str, Any]:
+        """How the weights are loaded and computed with, as far as that decides a reward."""
+        return {
+            "dtype": str(self.dtype).removeprefix("torch."),
+            "attention": self.spec.get("attention", "sdpa"),
+            "quantization": self.quantization,
+            "trust_remote_code": self.trusted,
+            "libraries": {name: importlib.metadata.version(name) for name in ("torch", "transformers")},
+        }
+
+    @cached_property
+    def config(self) -> Any:
+        """The model's configuration."""
+        return self._from(AutoConfig)
+
+    @cached_property
+    def longest(self) -> int | None:
+        """The most tokens that the model reads, by its configuration."""
+        return getattr(self.config.get_text_config(), "max_position_embeddings", None)
+
+    def tokenizer(self) -> PreTrainedTokenizerBase:
+        """The model's own tokenizer."""
+        return self._from(AutoTokenizer)
+
+    def load(self, factory: Any) -> Any:
+        """The model in evaluation mode on the device.
+
+        Args:
+            factory: AutoModelForSequenceClassification or AutoModelForCausalLM.
+
+        Raises:
+            StudyError: it does not load, or weights that it needs are not in the checkpoint.
+        """
+        arguments: dict[str, Any] = {
+            "dtype": self.dtype,
+            "attn_implementation": self.spec.get("attention", "sdpa"),
+            "output_loading_info": True,
+        }
+        if self.quantization != "none":
+            arguments["quantization_config"] = BitsAndBytesConfig(
+                load_in_8bit=self.quantization == "8bit",
+                load_in_4bit=self.quantization == "4bit",
+                bnb_4bit_compute_dtype=torch.bfloat16,
+            )
+            arguments["device_map"] = {"": self.device}
+        model, found = self._from(factory, **arguments)
+        if found["missing_keys"]:
+            missing = sorted(found["missing_keys"])
+            raise StudyError(
+                f"{self.where}: {self.name!r} holds no {', '.join(missing[:3])}{' and others' * (len(missing) > 3)}, "
+                "which would be random numbers; name a checkpoint that holds all weights of this kind of model"
+            )
+        if self.dtype == torch.float32 and is_stock(model):
+            pack_for_cpu(model if factory is AutoModelForCausalLM else model.base_model, self.device)
+        return (model.to(self.device) if self.quantization == "none" else model).eval()
+
+    def _from(self, factory: Any, **arguments: Any) -> Any:
+        if self.folder is not None:
+            arguments["local_files_only"] = True
+        try:
+            return factory.from_pretrained(
+                self.name, revision=self.revision, trust_remote_code=self.trusted, **arguments
+            )
+        except Exception as problem:  # the loaders raise whatever the first missing or damaged file leads to
+            said = (str(problem).strip() or type(problem).__name__).splitlines()[0]
+            hint = ""
+            if "trust_remote_code" in str(problem) and not self.trusted:
+                hint = f"; it brings Python code of its own: read it, then set {self.where}.trust_remote_code: true"
+            raise StudyError(
+                f"{self.where}: {self.name!r} does not load ({factory.__name__}): {said}{hint}"
+            ) from problem
 
 
 class Encoder:
@@ -50,126 +172,109 @@ class Encoder:
         StudyError: there is no tokenizer, or it has no chat template and the config names none.
     """
 
-    def __init__(self, spec: Mapping[str, Any], path: str, revision: str | None, where: str) -> None:
-        self.where, self._longest = where, spec.get("max_length")
-        try:
-            self.tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
-                path, revision=revision, trust_remote_code=spec.get("trust_remote_code", False)
-            )
-        except Exception as problem:  # the loaders raise whatever the first missing or damaged file leads to
-            raise StudyError(f"{where}: {path!r} has no tokenizer that loads: {first_line(problem)}") from problem
-        if "chat_template" in spec:
-            self.tokenizer.chat_template = spec["chat_template"]
+    def __init__(self, source: Source) -> None:
+        self.source, self.where = source, source.where
+        self.tokenizer = source.tokenizer()
+        if "chat_template" in source.spec:
+            self.tokenizer.chat_template = source.spec["chat_template"]
         if not self.tokenizer.chat_template:
-            raise StudyError(f"{where}: {path!r} has no chat template; name a Jinja file in {where}.chat_template")
-        if self.tokenizer.pad_token_id is None:  # never read: attention masks say what is padding
-            self.tokenizer.pad_token = self.tokenizer.eos_token
+            raise StudyError(
+                f"{self.where}: the tokenizer of {source.name!r} has no chat template; name a Jinja file in "
+                f"{self.where}.chat_template"
+            )
+        self.longest = source.spec.get("max_length") or source.longest
+
+    @property
+    def pad(self) -> int:
+        """What stands where there is no text. Attention masks hide it, so that any id will do."""
+        pad = self.tokenizer.pad_token_id
+        return 0 if pad is None else pad
 
     def settings(self) -> dict[str, Any]:
-        """The template's digest and the limit that the config sets."""
+        """The chat template and the limit."""
         template = str(self.tokenizer.chat_template)
-        return {"chat_template_sha256": hashlib.sha256(template.encode()).hexdigest(), "max_length": self._longest}
+        return {
+            "chat_template_sha256": hashlib.sha256(template.encode()).hexdigest(),
+            "max_length": self.longest,
+        }
 
-    def pairs(self, language: str, pairs: Sequence[Row], config: Any) -> dict[str, list[tuple[int, ...]]]:
+    def pairs(self, language: str, pairs: Sequence[Row]) -> dict[str, list[TokenIds]]:
         """Token ids of both answers of each pair, each with its prompt, as the chat template renders them.
 
         Raises:
-            StudyError: a text is longer than the model can read. Nothing is ever cut off.
+            StudyError: the template refuses a row, or a text is longer than the model reads. Nothing is ever cut off.
         """
-        encoded = {
-            side: [tuple(chat.encode_answer(self.tokenizer, row["prompt"], row[side])) for row in pairs]
-            for side in SIDES
-        }
-        limit = self._longest or getattr(config.get_text_config(), "max_position_embeddings", None)
-        for side, sequences in encoded.items():
-            for row, sequence in zip(pairs, sequences, strict=True):
-                if limit is not None and len(sequence) > limit:
-                    raise StudyError(
-                        f"{self.where}: row {row['id']!r} in {language} has {len(sequence):,} tokens with its {side} "
-                        f"answer, more than the {limit:,} that the model reads; remove the row from the benchmark, or "
-                        f"raise {self.where}.max_length if the model reads more"
-                    )
+        encoded: dict[str, list[TokenIds]] = {side: [] for side in SIDES}
+        too_long: list[tuple[int, str, str]] = []
+        for row in pairs:
+            for side in SIDES:
+                ids = self.encode([*row["prompt"], *row[side]], f"row {row['id']!r} in {language}")
+                encoded[side].append(tuple(ids))
+                if self.longest is not None and len(ids) > self.longest:
+                    too_long.append((len(ids), side, row["id"]))
+        if too_long:
+            count, side, identity = max(too_long)
+            more = f" (and {len(too_long) - 1} more texts are too long)" if len(too_long) > 1 else ""
+            raise StudyError(
+                f"{self.where}: row {identity!r} in {language} has {count:,} tokens with its {side} answer, more than the "
+                f"{self.longest:,} that the model reads{more}; remove the row from the benchmark, or raise "
+                f"{self.where}.max_length if the model does read more"
+            )
         return encoded
 
-    def prompt_length(self, prompt: Sequence[Any], sequence: Sequence[int]) -> int:
+    def encode(self, messages: Sequence[Message], what: str, *, add_generation_prompt: bool = False) -> list[int]:
+        """Token ids of a conversation.
+
+        Args:
+            what: names it, for messages.
+
+        Raises:
+            StudyError: the chat template refuses it.
+        """
+        try:
+            return chat.encode(self.tokenizer, messages, add_generation_prompt=add_generation_prompt)
+        except jinja2.TemplateError as problem:
+            raise StudyError(
+                f"{self.where}: the chat template refuses {what}: {problem}; remove the row from the benchmark, or name "
+                f"another template in {self.where}.chat_template"
+            ) from problem
+
+    def prompt_length(self, row: Row, language: str, sequence: Sequence[int]) -> int:
         """How many ids of a rendered conversation are the prompt, its generation prompt included.
 
-        Where the tokenizer merges across the boundary, the merged token belongs to the answer.
+        The answer starts where both differ, as in TRL's DPOTrainer: a token that the tokenizer merges across the boundary,
+        and whatever the template puts before an answer but not into the generation prompt, belong to the answer.
+
+        Raises:
+            StudyError: the template renders the prompt itself otherwise once an answer follows, or no answer.
         """
-        ids = chat.encode(self.tokenizer, prompt, add_generation_prompt=True)
-        same = next((i for i, (a, b) in enumerate(zip(ids, sequence, strict=False)) if a != b), None)
-        return min(len(ids), len(sequence)) if same is None else same
+        what = f"row {row['id']!r} in {language}"
+        ids = self.encode(row["prompt"], what, add_generation_prompt=True)
+        shared = _common_prefix(ids, sequence)
+        # Without the generation prompt, and less one token that may have merged, the prompt must be there.
+        if shared < len(ids) and shared < len(self.encode(row["prompt"], what)) - 1:
+            raise StudyError(
+                f"{self.where}: the chat template renders the prompt of {what} otherwise once an answer follows, so that "
+                f"it cannot be told where the answer starts; name another template in {self.where}.chat_template"
+            )
+        if shared == len(sequence):
+            raise StudyError(
+                f"{self.where}: the chat template renders no answer of {what}; name another template in "
+                f"{self.where}.chat_template"
+            )
+        return shared
 
 
-def loading(spec: Mapping[str, Any], device: torch.device, where: str) -> dict[str, Any]:
-    """Keyword arguments of from_pretrained that the config decides.
-
-    Raises:
-        StudyError: quantisation is asked for without a GPU.
-    """
-    wanted = spec.get("quantization", "none")
-    if wanted != "none" and device.type == "cpu":
-        raise StudyError(f"{where}.quantization: {wanted!r} needs a GPU; remove it, or run on one")
-    arguments: dict[str, Any] = {
-        "dtype": _dtype(spec, device),
-        "attn_implementation": spec.get("attention", "sdpa"),
-        "trust_remote_code": spec.get("trust_remote_code", False),
-    }
-    if wanted != "none":
-        arguments["quantization_config"] = BitsAndBytesConfig(
-            load_in_8bit=wanted == "8bit", load_in_4bit=wanted == "4bit", bnb_4bit_compute_dtype=torch.bfloat16
-        )
-        arguments["device_map"] = {"": device}
-    return arguments
+def is_stock(model: Any) -> bool:
+    """Whether a model's code is that of transformers and not its own."""
+    return type(model).__module__.startswith("transformers.")
 
 
-def load(
-    factory: Any, path: str, revision: str | None, spec: Mapping[str, Any], device: torch.device, where: str
-) -> Any:
-    """A model in evaluation mode on the device, loaded by ``factory.from_pretrained``.
-
-    Raises:
-        StudyError: it does not load.
-    """
-    try:
-        model = factory.from_pretrained(path, revision=revision, **loading(spec, device, where))
-    except StudyError:
-        raise
-    except Exception as problem:  # the loaders raise whatever the first missing or damaged file leads to
-        hint = ""
-        if "trust_remote_code" in str(problem) and not spec.get("trust_remote_code"):
-            hint = f"; it brings Python code of its own: read it, then set {where}.trust_remote_code: true"
-        raise StudyError(f"{where}: {path!r} does not load: {first_line(problem)}{hint}") from problem
-    if model.dtype == torch.float32 and not spec.get("trust_remote_code"):  # whose code may read the weights
-        pack_for_cpu(model.base_model, device)
-    return (model.to(device) if spec.get("quantization", "none") == "none" else model).eval()
-
-
-def loading_settings(spec: Mapping[str, Any], device: torch.device) -> dict[str, Any]:
-    """How the config has the weights loaded, as far as that decides a reward."""
-    return {
-        "kind": spec["kind"],
-        "dtype": str(_dtype(spec, device)).removeprefix("torch."),
-        "attention": spec.get("attention", "sdpa"),
-        "quantization": spec.get("quantization", "none"),
-    }
-
-
-def identity(path: str, revision: str | None) -> str:
-    """What a model is: hub id and revision, or the content of a folder."""
-    return model_identity(path, revision, Path())
-
-
-def unique(sequences: Iterable[tuple]) -> list[tuple]:
+def unique(sequences: Iterable[Any]) -> list[Any]:
     """Distinct sequences in order of appearance: a best-of-4 item repeats its chosen answer."""
     return list(dict.fromkeys(sequences))
 
 
-def first_line(problem: Exception) -> str:
-    """What an exception says, in a line."""
-    return (str(problem).strip() or type(problem).__name__).splitlines()[0]
-
-
-def _dtype(spec: Mapping[str, Any], device: torch.device) -> torch.dtype:
-    name = spec.get("dtype", "auto")
-    return inference_dtype(device) if name == "auto" else getattr(torch, name)
+def _common_prefix(a: Sequence[int], b: Sequence[int]) -> int:
+    pairs = zip(a, b, strict=False)
+    return next((index for index, (x, y) in enumerate(pairs) if x != y), min(len(a), len(b)))
