@@ -57,7 +57,7 @@ FAULTS = {
         ["translation.engine: 'memry' is none of memory", "did you mean 'memory'?"],
     ),
     "source in targets": ("languages.targets", ["es", "en"], ["languages.targets: 'en' is also languages.source"]),
-    "no targets": ("languages.targets", [], ["languages.targets: []"]),
+    "no targets": ("languages.targets", [], ["languages.targets: [] leaves nothing to transfer to"]),
     "language twice": ("languages.targets", ["es", "es"], ["languages.targets", "non-unique"]),
     "unknown language": ("languages.targets", ["es", "fr"], ["languages: 'fr' is not in", "holds en, es, it, ko, zh"]),
     "no file": ("benchmark.path", "nowhere.jsonl", ["benchmark.path: 'nowhere.jsonl' does not exist"]),

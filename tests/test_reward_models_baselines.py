@@ -5,10 +5,10 @@ import json
 import pandas as pd
 import pytest
 import torch
-from conftest import pair
 from scipy.stats import kstest
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from conftest import pair
 from rmtransfer.errors import StudyError
 from rmtransfer.reward_models import score_reward_model
 

@@ -7,9 +7,10 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import torch
-from conftest import pair
+import transformers
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
+from conftest import pair
 from rmtransfer.errors import StudyError
 from rmtransfer.reward_models import score_reward_model
 from rmtransfer.reward_models.classifier import Classifier
@@ -299,10 +300,50 @@ def test_settings_say_what_decides_a_reward(tmp_path, bases, pairs):
         "max_length",
         "libraries",
     }
-    assert settings["libraries"]["torch"] == torch.__version__.split("+")[0]
+    assert settings["libraries"] == {"torch": torch.__version__, "transformers": transformers.__version__}
     assert (settings["dtype"], settings["max_length"], settings["output"]) == ("float32", 512, 1)
 
 
 def test_a_model_that_is_not_there(tmp_path, pairs):
     with pytest.raises(StudyError, match=r"theirs: .* does not load \(AutoTokenizer\)"):
         run(tmp_path, spec(tmp_path), {"en": pairs})
+
+
+@pytest.mark.parametrize("budget", [1, 100_000])
+def test_neighbours_change_nothing(tmp_path, bases, pairs, budget):
+    folder = classifier(bases["gemma"], tmp_path / "rm")
+    agree(run(tmp_path, spec(folder), {"en": pairs}, budget)["en"], plainly(folder, pairs))
+
+
+@pytest.mark.parametrize("budget", [1, 100_000])
+def test_neighbours_change_nothing_for_a_head_of_its_own(tmp_path, custom, pairs, budget):
+    trusted = {"trust_remote_code": True}
+    frame = run(tmp_path, spec(custom, output="score", **trusted), {"en": pairs}, budget)["en"]
+    agree(frame, plainly(custom, pairs, lambda output: output.score[0], **trusted))
+
+
+@pytest.mark.parametrize("kind", ["Bert", "DebertaV2", "GPT2"])
+def test_architectures_that_read_a_text_otherwise(tmp_path, bases, pairs, kind):
+    """Encoders pool the first token; GPT-2's classifier has a forward pass of its own."""
+    tokenizer = AutoTokenizer.from_pretrained(bases["llama"])
+    config = getattr(transformers, f"{kind}Config")(
+        vocab_size=len(tokenizer),
+        hidden_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=64,
+        num_labels=1,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    torch.manual_seed(0)
+    model = getattr(transformers, f"{kind}ForSequenceClassification")(config)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.ndim == 2:
+                parameter.normal_(0, 0.2)
+    folder = tmp_path / kind
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    expected = plainly(folder, pairs)
+    agree(run(tmp_path, spec(folder), {"en": pairs}, 100_000)["en"], expected)
+    assert torch.tensor(expected).std() > 1e-3

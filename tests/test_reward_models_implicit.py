@@ -62,11 +62,11 @@ def test_equals_trl(tmp_path, policy, bases, pairs):
         eval_dataset=sets,
         processing_class=AutoTokenizer.from_pretrained(policy),
     )
-    theirs = trainer.evaluate()
+    trainer.evaluate()
     ours = frame.set_index("id")
-    for identity in sets:
+    for identity, theirs in zip(sets, trainer.state.log_history, strict=True):
         for side in ("chosen", "rejected"):
-            expected = theirs[f"eval_{identity}_rewards/{side}"]
+            expected = theirs[f"eval_rewards/{side}"]
             assert abs(expected) > 1e-3
             assert ours.loc[identity, f"reward_{side}"] == pytest.approx(expected, abs=1e-4)
 
@@ -91,10 +91,37 @@ def test_beta_scales_and_length_divides(tmp_path, policy, bases, pairs):
 
 
 def test_a_policy_that_is_its_reference_has_no_reward(tmp_path, bases, pairs):
-    with pytest.raises(StudyError, match="all 24 rewards on en are 0; .* policy and reference are the same"):
+    with pytest.raises(StudyError, match=r"all 24 rewards on en are 0; .* policy and reference are the same"):
         run(tmp_path, bases["qwen"], bases["qwen"], pairs)
 
 
 def test_a_reference_of_another_vocabulary(tmp_path, policy, bases, pairs):
     with pytest.raises(StudyError, match=r"dpo.reference: its tokenizer is not the policy's, \d+ tokens such as"):
         run(tmp_path, policy, bases["gemma"], pairs)
+
+
+def test_a_reward_by_hand(tmp_path, policy, bases, pairs):
+    frame = run(tmp_path, policy, bases["qwen"], pairs, beta=0.7)
+    p = pairs[4]
+    tokenizer = AutoTokenizer.from_pretrained(policy)
+    start = len(tokenizer.apply_chat_template(p["prompt"], add_generation_prompt=True)["input_ids"])
+    for side in ("chosen", "rejected"):
+        ids = tokenizer.apply_chat_template(p["prompt"] + p[side])["input_ids"]
+        total = []
+        for folder in (policy, bases["qwen"]):
+            model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+            with torch.inference_mode():
+                logp = model(torch.tensor([ids])).logits[0].log_softmax(-1)
+            total.append(sum(logp[i - 1, ids[i]].item() for i in range(start, len(ids))))
+        assert frame[f"reward_{side}"][4] == pytest.approx(0.7 * (total[0] - total[1]), abs=1e-4)
+        assert frame[f"tokens_{side}"][4] == len(ids)
+
+
+def test_the_reference_may_read_less(tmp_path, policy, bases, pairs):
+    short = tmp_path / "short"
+    model = AutoModelForCausalLM.from_pretrained(bases["qwen"])
+    model.config.max_position_embeddings = 40
+    model.save_pretrained(short)
+    AutoTokenizer.from_pretrained(bases["qwen"]).save_pretrained(short)
+    with pytest.raises(StudyError, match=r"more than the 40 that the model reads"):
+        run(tmp_path, policy, short, pairs)

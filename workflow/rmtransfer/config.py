@@ -101,6 +101,9 @@ def _cross_check(config: Mapping[str, Any], root: Path) -> Iterator[str]:
     if source in targets:
         yield f"languages.targets: {source!r} is also languages.source; remove it from the targets"
 
+    if config["base_models"] and not targets:
+        yield "languages.targets: [] leaves nothing to transfer to; add a language, or remove base_models"
+
     for role, rows in roles_of(config).items():
         where = role if role in config else f"benchmarks.{role}"
         yield from _check_rows(rows, where, [source, *targets], root)

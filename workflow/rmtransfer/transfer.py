@@ -278,17 +278,25 @@ def _source_against_rest(outcomes: Outcomes, source: str, resamples: Resamples) 
     """For models of others: accuracy in the source language and on average in the rest."""
     lines = []
     for judge in outcomes.judges:
-        rest = [v for (j, language), v in outcomes.values.items() if j == judge and language != source]
-        if not rest or (judge, source) not in outcomes.values:
+        if (judge, source) not in outcomes.values:
             continue
-        there, here = np.mean(rest, axis=0), outcomes.values[judge, source]
-        low, high = interval(resamples.means((there - here)[:, None], outcomes.weights)[:, 0])
-        lines.append(
-            f"{judge[0]}: {100 * outcomes.weights @ here:.1f} % in {source}, {100 * outcomes.weights @ there:.1f} % on "
-            f"average over {len(rest)} other language{'s' if len(rest) > 1 else ''} (difference "
-            f"{100 * outcomes.weights @ (there - here):+.1f} points, 95 % interval {100 * low:+.1f} to {100 * high:+.1f}; "
-            f"paired bootstrap over {len(here)} benchmark items)."
-        )
+        base, train, seed = judge
+        name = base if train == OFF_THE_SHELF else f"{base} trained in {train} (seed {seed})"
+        here = outcomes.values[judge, source]
+        line = f"{name}: {100 * outcomes.weights @ here:.1f} % in {source}"
+        rest = [v for (j, language), v in outcomes.values.items() if j == judge and language != source]
+        if rest:
+            there = np.mean(rest, axis=0)
+            low, high = interval(resamples.means((there - here)[:, None], outcomes.weights)[:, 0])
+            line += (
+                f", {100 * outcomes.weights @ there:.1f} % on average over {len(rest)} other "
+                f"language{'s' if len(rest) > 1 else ''} (difference {100 * outcomes.weights @ (there - here):+.1f} points, "
+                f"95 % interval {100 * low:+.1f} to {100 * high:+.1f}; paired bootstrap over {len(here)} benchmark items)"
+            )
+        else:
+            low, high = wilson(float(outcomes.weights @ here), outcomes.weights)
+            line += f" (95 % interval {100 * low:.1f} to {100 * high:.1f}; {len(here)} benchmark items)"
+        lines.append(f"{line}.")
     return lines
 
 

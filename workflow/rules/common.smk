@@ -84,7 +84,7 @@ wildcard_constraints:
 
 def role_at(wildcards):
     """The benchmark behind the wildcard ``at``."""
-    return wildcards.at.rstrip("/") or "benchmark"
+    return Path(wildcards.at or "benchmark").name
 
 
 def rows_of(role, language):

@@ -103,7 +103,7 @@ class Judge:
         ]
         said = self._judgements(language, pairs, asked)
         rewards: dict[str, list[float]] = {side: [] for side in SIDES}
-        counts = Counter(dict.fromkeys(BIAS_COLUMNS, 0), n=len(pairs))
+        counts = Counter({**dict.fromkeys(BIAS_COLUMNS, 0), "n": len(pairs)})
         judgements = []
         for row, prompts in zip(pairs, asked, strict=True):
             won = dict.fromkeys(SIDES, 0.0)
@@ -286,6 +286,9 @@ class JudgeServer:
     """POST /chat/completions, the protocol of OpenAI (https://platform.openai.com/docs/api-reference/chat), vLLM and others.
 
     The key comes from the environment variable RM_JUDGE_API_KEY and goes into the request alone.
+
+    Raises:
+        StudyError: the key holds what no HTTP header can, such as a line break.
     """
 
     def __init__(self, server: Mapping[str, str], where: str, longest_answer: int, requests_at_once: int) -> None:
@@ -293,6 +296,8 @@ class JudgeServer:
         self.name, self.where = server["model"], where
         self.longest_answer, self.requests_at_once = longest_answer, requests_at_once
         self._key = os.environ.get(KEY, "").strip()
+        if not (self._key.isascii() and self._key.isprintable()):  # whoever sends it would print it in the message
+            raise StudyError(f"{where}: {KEY} holds a line break or another character that no key has; set it again")
         self._stopped = threading.Event()
         self._session = requests.Session()
         self._session.auth = _Bearer(self._key)
@@ -364,15 +369,20 @@ class JudgeServer:
         try:
             response.raise_for_status()
             body = response.json()
-            return str(body["choices"][0]["message"]["content"] or ""), str(body.get("model") or self.name)
+            said = str(body["choices"][0]["message"]["content"] or ""), str(body.get("model") or self.name)
         except (requests.RequestException, ValueError, LookupError, TypeError, AttributeError) as problem:
             raise self._failure(f"{self._answer(response)}, no chat completion", where) from problem
+        # JSON can hold half a surrogate pair, where max_tokens ended an emoji; no file can.
+        text, answered_by = (part.encode("utf-8", "replace").decode("utf-8") for part in said)
+        return text, answered_by
 
     def _answer(self, response: requests.Response) -> str:
-        text = response.text[:200]
-        return f"answers HTTP {response.status_code} {text.replace(self._key, '***') if self._key else text!r}"
+        # Before the cut, which could fall into the key.
+        text = response.text.replace(self._key, "***") if self._key else response.text
+        return f"answers HTTP {response.status_code} {text[:200]!r}"
 
     def _failure(self, trouble: str, where: str) -> StudyError:
+        self._stopped.set()  # here, before this thread takes up the next prompt
         return StudyError(
             f"{self.where}: {self.url} {trouble} (asked for {where}); finished judgements are kept, run the same command "
             "again"

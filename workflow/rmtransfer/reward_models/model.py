@@ -19,6 +19,7 @@ from rmtransfer.errors import StudyError
 from rmtransfer.hidden_states import SIDES
 
 TokenIds = tuple[int, ...]
+_MERGED = 4  # tokens of a word that may become others when the word goes on
 
 
 @dataclass(frozen=True)
@@ -96,7 +97,7 @@ class Source:
         """How the weights are loaded and computed with, as far as that decides a reward."""
         return {
             "dtype": str(self.dtype).removeprefix("torch."),
-            "attention": self.spec.get("attention", "sdpa"),
+            "attention": self.spec.get("attention", "auto"),
             "quantization": self.quantization,
             "trust_remote_code": self.trusted,
             "libraries": {name: importlib.metadata.version(name) for name in ("torch", "transformers")},
@@ -127,7 +128,7 @@ class Source:
         """
         arguments: dict[str, Any] = {
             "dtype": self.dtype,
-            "attn_implementation": self.spec.get("attention", "sdpa"),
+            "attn_implementation": self.spec.get("attention"),  # None: SDPA where there is one (not in DeBERTa)
             "output_loading_info": True,
         }
         if self.quantization != "none":
@@ -140,13 +141,20 @@ class Source:
         model, found = self._from(factory, **arguments)
         if found["missing_keys"]:
             missing = sorted(found["missing_keys"])
+            remedy = "name a checkpoint that holds all weights of this kind of model"
+            if not self.trusted and factory.__name__ in (getattr(self.config, "auto_map", None) or {}):
+                remedy = self._trust_it
             raise StudyError(
                 f"{self.where}: {self.name!r} holds no {', '.join(missing[:3])}{' and others' * (len(missing) > 3)}, "
-                "which would be random numbers; name a checkpoint that holds all weights of this kind of model"
+                f"which would be random numbers; {remedy}"
             )
         if self.dtype == torch.float32 and is_stock(model):
             pack_for_cpu(model if factory is AutoModelForCausalLM else model.base_model, self.device)
         return (model.to(self.device) if self.quantization == "none" else model).eval()
+
+    @property
+    def _trust_it(self) -> str:
+        return f"it brings Python code of its own: read it, then set {self.where}.trust_remote_code: true"
 
     def _from(self, factory: Any, **arguments: Any) -> Any:
         if self.folder is not None:
@@ -157,9 +165,7 @@ class Source:
             )
         except Exception as problem:  # the loaders raise whatever the first missing or damaged file leads to
             said = (str(problem).strip() or type(problem).__name__).splitlines()[0]
-            hint = ""
-            if "trust_remote_code" in str(problem) and not self.trusted:
-                hint = f"; it brings Python code of its own: read it, then set {self.where}.trust_remote_code: true"
+            hint = f"; {self._trust_it}" if "trust_remote_code" in str(problem) and not self.trusted else ""
             raise StudyError(
                 f"{self.where}: {self.name!r} does not load ({factory.__name__}): {said}{hint}"
             ) from problem
@@ -251,8 +257,8 @@ class Encoder:
         what = f"row {row['id']!r} in {language}"
         ids = self.encode(row["prompt"], what, add_generation_prompt=True)
         shared = _common_prefix(ids, sequence)
-        # Without the generation prompt, and less one token that may have merged, the prompt must be there.
-        if shared < len(ids) and shared < len(self.encode(row["prompt"], what)) - 1:
+        # Without the generation prompt, and but for the end of its last word, the prompt must be there.
+        if shared < len(ids) and shared < len(self.encode(row["prompt"], what)) - _MERGED:
             raise StudyError(
                 f"{self.where}: the chat template renders the prompt of {what} otherwise once an answer follows, so that "
                 f"it cannot be told where the answer starts; name another template in {self.where}.chat_template"
