@@ -40,8 +40,8 @@ rule evaluate_transfer:
         scores=lambda wildcards: scores_of(role_at(wildcards)),
         contaminated=f"{STUDY}/corpus/{{at}}contaminated.csv",
     output:
-        answer=f"{STUDY}/tables/{{at}}answer.txt",
         **{table: f"{STUDY}/tables/{{at}}{table}.csv" for table in TABLES},
+        answer=f"{STUDY}/tables/{{at}}answer.txt",
     log:
         f"{STUDY}/logs/evaluate_transfer/{{at}}transfer.log",
     benchmark:
