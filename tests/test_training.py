@@ -21,7 +21,7 @@ RECIPE = {
     "freeze_embeddings": True,
     "frozen_layers": 1,
 }
-CARD = {"base_model": "tiny", "train_language": "en"}
+CARD = {"base_model": "tiny", "train_language": "en", "languages": "en"}
 
 
 def train(base, pairs, tmp_path, name="out", recipe=RECIPE, tokens_per_batch=10_000, minutes=10.0):

@@ -46,7 +46,7 @@ def train_reward_model(
     Args:
         base: folder of the base model.
         recipe: the config's ``training`` section.
-        card: ``base_model``, ``train_language`` and the like, for the model card and manifest.
+        card: ``base_model``, ``train_language`` and ``languages`` (comma-separated), for the model card and manifest.
         work: folder for training states; emptied of this model's when it is done.
 
     Raises:
