@@ -114,6 +114,35 @@ def test_many_writers_at_once_lose_nothing(store):
     assert len(store.get(SCOPE, [f"{n}-{i}" for n in range(6) for i in range(20)])) == 120
 
 
+OPENED_AT_ONCE = """
+import multiprocessing, sys, time
+from pathlib import Path
+from rmtransfer.translation.store import SegmentStore
+
+def open_at(path, moment):
+    while time.time() < moment:
+        pass
+    SegmentStore(path).close()
+
+with multiprocessing.get_context("fork").Pool(8) as pool:
+    for trial in range(30):
+        path = Path(sys.argv[1]) / str(trial) / "store.sqlite"
+        pool.starmap(open_at, [(path, time.time() + 0.01)] * 8, chunksize=1)
+"""
+
+
+def test_the_first_jobs_of_a_study_open_a_new_store_at_once(tmp_path):
+    """Without turns, one trial in four ends in "database is locked"."""
+    opened = subprocess.run(
+        [sys.executable, "-c", OPENED_AT_ONCE, str(tmp_path)],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT / "workflow")},
+        check=False,
+    )
+    assert opened.returncode == 0, opened.stderr
+
+
 KILLED = """
 import sys
 from rmtransfer.translation.store import *

@@ -13,7 +13,7 @@ import sqlite3
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import IO, Any, NamedTuple
 
 from rmtransfer.errors import StudyError
 from rmtransfer.progress import report
@@ -83,12 +83,14 @@ class SegmentStore:
         try:
             # autocommit between explicit transactions; a minute of patience for another job's commit
             self._db = sqlite3.connect(path, timeout=60, isolation_level=None)
-            with self._explained():
+            # SQLite waits for nobody when a new file is turned into WAL, so the first jobs of a study take turns here.
+            with self._explained(), self._file("opening") as file:
+                fcntl.flock(file, fcntl.LOCK_EX)
                 self._db.execute("PRAGMA journal_mode = WAL")
                 self._db.execute("PRAGMA synchronous = NORMAL")  # in WAL a killed process loses no commit
                 self._db.execute("PRAGMA cache_size = -65536")  # KiB: the keys of two million texts
                 self._prepare()
-        except sqlite3.OperationalError as problem:
+        except (sqlite3.OperationalError, OSError) as problem:
             raise StudyError(
                 f"{path}: cannot open the translation store ({problem}); check the path and its rights"
             ) from problem
@@ -155,8 +157,7 @@ class SegmentStore:
 
         The operating system releases it when the process dies, however it dies.
         """
-        path = self.path.with_name(f"{self.path.name}.{name}.lock")
-        with path.open("w") as file:
+        with self._file(name) as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
@@ -165,6 +166,9 @@ class SegmentStore:
                 )
                 fcntl.flock(file, fcntl.LOCK_EX)
             yield
+
+    def _file(self, name: str) -> IO[str]:
+        return self.path.with_name(f"{self.path.name}.{name}.lock").open("w")
 
     def _scope_id(self, scope: Scope, *, create: bool) -> int | None:
         key = scope.key
