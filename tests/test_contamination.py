@@ -76,13 +76,25 @@ def test_chinese_counts_characters():
     assert kinds({"a": prompt}, [f"{prompt[:9]}， {prompt[9:]}。"]) == {"a": ("exact", 1.0)}
 
 
+@pytest.mark.parametrize(("one", "other"), [("वह कि", "वह की"), ("มา นี้", "มา นั้น"), ("มาก", "มากี่")])
+def test_vowel_signs_tell_words_apart(one, other):
+    assert kinds({"a": one}, [other]) == {}
+    assert kinds({"a": one}, [f"{one}!"]) == {"a": ("exact", 1.0)}
+
+
+def test_thai_counts_characters_with_their_marks():
+    prompt = "กี้" * 14  # 14 characters of 3 code points: 2 runs of 13
+    assert kinds({"a": prompt}, [prompt[: 3 * 13] + " ข"]) == {"a": ("ngram", 1.0)}  # both runs are the same
+    assert kinds({"a": prompt[: 3 * 12]}, [prompt]) == {}
+
+
 def test_korean_counts_words():
     assert kinds({"a": "하늘은 왜 파란가요?"}, ["하늘은 왜 파란가요"]) == {"a": ("exact", 1.0)}
     assert kinds({"a": "하늘은 왜 파란가요?"}, ["하늘 은왜 파란가요"]) == {}
 
 
 def test_without_words_there_is_nothing_to_compare():
-    assert kinds({"a": "🙂", "b": "?!"}, ["...", "🙃"]) == {}
+    assert kinds({"a": "🙂", "b": "?!", "c": "❤️"}, ["...", "🙃", "☀️"]) == {}
 
 
 def test_nothing_without_training():

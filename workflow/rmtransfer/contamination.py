@@ -16,8 +16,12 @@ COLUMNS = ("id", "kind", "overlap")
 N_GRAM = 13  # words (Brown et al., arXiv 2005.14165, appendix C)
 _ENOUGH = 0.5
 _SLICE = 2_000
-_UNSPACED = re.compile(r"[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff]")  # each character a unit
-_WORD = re.compile(r"\w+")
+# Vowel signs of Indic scripts and of Thai are marks, which \w leaves out.
+_MARKS = "".join(c for c in map(chr, range(0x10000)) if unicodedata.category(c) in ("Mn", "Mc"))
+_WORD = re.compile(rf"\w[\w{_MARKS}]*")
+_UNSPACED = re.compile(  # each character, with its marks, a unit
+    rf"[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff][{_MARKS}]*"
+)
 
 
 def find_contaminated(prompts: Mapping[str, str], training: Iterable[str], n: int = N_GRAM) -> list[dict]:
