@@ -228,6 +228,26 @@ def test_ties_by_hand():
     assert our_ties([(0, [([2], [1]), ([4, 4], [3])])])["outcome"].tolist() == pytest.approx([1])
 
 
+@pytest.mark.parametrize(
+    ("rows", "named"),
+    [
+        (pairs("7", [1], [0, 0, 0], "Math")[:2], "'7' of RewardBench 2 has 2 rows instead of 3"),
+        (pairs("7", [1], [0, 0, 0], "Math")[1:], "'7' of RewardBench 2 has 2 rows instead of 3"),
+        (pairs("7", [1], [0, 0, 0, 0], "Math").drop(1), "'7' of RewardBench 2 has 3 rows instead of 4"),
+        (pairs("tied:7", [1, 2, 3], [0, 0], "Ties").drop(1), "'tied:7' of RewardBench 2 has 2 rows instead of 3"),
+        (pairs("7", [1], [0, 0, 0], "Math").assign(id=["7", "8", "9"]), "id '7' of RewardBench 2 does not end in"),
+    ],
+)
+def test_an_item_without_all_its_answers_is_named(rows, named):
+    with pytest.raises(StudyError, match=named):
+        item_outcomes(pd.concat([pairs("1", [1], [0, 0, 0], "Math"), rows]), "rewardbench2")
+
+
+def test_best_of_more_than_four_is_whole_too():
+    table = item_outcomes(pairs("1", [2], [2, 1, 2, 0], "Math"), "rewardbench2")
+    assert table["outcome"].tolist() == pytest.approx([1 / 3])
+
+
 @pytest.mark.parametrize(("kept", "missing"), [("ref", "tied"), ("tied", "ref")])
 def test_half_a_ties_item_is_named(kept, missing):
     with pytest.raises(StudyError, match=f"'ties:7' of Ties has no {missing} part"):

@@ -141,11 +141,12 @@ def item_outcomes(scores: pd.DataFrame, sections: str) -> pd.DataFrame:
         scores: rows of one score file.
 
     Raises:
-        StudyError: half of a Ties item is missing.
+        StudyError: a row of an item of RewardBench 2 is missing, or half of a Ties item.
     """
     if sections != "rewardbench2":
         right = (scores["reward_chosen"] > scores["reward_rejected"]).astype(float)
         return pd.DataFrame({"id": scores["id"], "subset": scores["subset"], "outcome": right})
+    _check_complete(scores)
     items = scores["id"].map(item_of).rename("item")
     margins = scores["reward_chosen"] - scores["reward_rejected"]
     counts = pd.DataFrame({"lost": margins < 0, "shared": margins == 0}).groupby(items, sort=False).sum()
@@ -155,6 +156,24 @@ def item_outcomes(scores: pd.DataFrame, sections: str) -> pd.DataFrame:
         outcomes.update(_ties(scores[ties], items[ties]))
     subsets = scores["subset"].groupby(items, sort=False).first()
     return pd.DataFrame({"subset": subsets, "outcome": outcomes}).rename_axis("id").reset_index()
+
+
+def _check_complete(scores: pd.DataFrame) -> None:
+    """An item whose rows go up to answer m has m + 1 of them, and at least 3 outside Ties: a best of fewer is easier."""
+    parts = scores["id"].str.extract(r"^(.+)/(\d+)/(\d+)$")
+    if parts[0].isna().any():
+        raise StudyError(
+            f"benchmark: id {scores['id'][parts[0].isna()].iloc[0]!r} of RewardBench 2 does not end in "
+            "/<chosen>/<rejected>; write ids like 17/0/2"
+        )
+    last = parts[[1, 2]].astype(int).max(axis=1)
+    items = pd.DataFrame({"last": last, "least": np.where(scores["subset"] == "Ties", 1, 3)}).groupby(parts[0]).max()
+    rows, needed = parts[0].value_counts().reindex(items.index), np.maximum(items["last"] + 1, items["least"])
+    for item in items.index[rows != needed]:
+        raise StudyError(
+            f"benchmark: item {item!r} of RewardBench 2 has {rows[item]} rows instead of {needed[item]}; "
+            "give all of them, or drop the item"
+        )
 
 
 def _ties(rows: pd.DataFrame, items: pd.Series) -> pd.Series:
