@@ -37,6 +37,13 @@ def test_wilson_at_the_effective_size():
     assert wilson(p, np.array([0.5, 0.25, 0.25])) == pytest.approx((centre - half, centre + half))
 
 
+@pytest.mark.parametrize(("score", "nearest"), [(1.0076, 1), (-0.0076, 0)])
+@pytest.mark.parametrize("n", [5, 102, 5000])
+def test_wilson_holds_a_score_beyond_zero_and_one(score, nearest, n):
+    expected = stats.binomtest(nearest * n, n).proportion_ci(0.95, method="wilson")
+    assert wilson(score, equal(n)) == pytest.approx((min(expected.low, score), max(expected.high, score)), abs=1e-12)
+
+
 def test_bootstrap_interval_is_close_to_the_normal_one():
     generator = np.random.default_rng(0)
     values = (generator.random((800, 1)) < 0.7).astype(float)
@@ -122,19 +129,39 @@ def test_permutation_p_is_scipys_exact_one(n):
         for k in range(6)
     ]
     error = 4 * np.sqrt(np.multiply(exact, np.subtract(1, exact)) / RESAMPLES) + 1 / RESAMPLES
-    assert (np.abs(permutation_p_values(a - b, weights) - exact) <= error).all()
+    ours = permutation_p_values(np.concatenate([a, b], axis=1), np.arange(6), np.arange(6, 12), weights)
+    assert (np.abs(ours - exact) <= error).all()
     assert min(exact) < 0.7
 
 
 def test_permutation_p_is_never_zero_and_one_without_difference():
-    differences = np.stack([np.ones(200), np.zeros(200)], axis=1)
-    assert permutation_p_values(differences, equal(200)).tolist() == pytest.approx([1 / (RESAMPLES + 1), 1])
+    values = np.stack([np.ones(200), np.zeros(200), np.ones(200)], axis=1)
+    ours = permutation_p_values(values, np.array([0, 2, 1]), np.array([1, 0, 2]), equal(200))
+    assert ours.tolist() == pytest.approx([1 / (RESAMPLES + 1), 1, 1 / (RESAMPLES + 1)])
+
+
+@pytest.mark.parametrize("pairs", [1, 500, 2000])
+def test_the_smallest_p_is_significant_among_all_pairs(pairs):
+    values, zeros = np.stack([np.ones(40), np.zeros(40)], axis=1), np.zeros(pairs, int)
+    p_values = permutation_p_values(values, zeros, zeros + 1, equal(40))
+    assert (p_values > 0).all()
+    assert holm(p_values).max() < 0.025
+
+
+def test_permutation_p_of_large_samples_is_the_normal_one():
+    values = (np.random.default_rng(5).random((2000, 4)) < [0.7, 0.7, 0.68, 0.66]).astype(float)
+    first, second = np.array([0, 0, 0]), np.array([1, 2, 3])
+    difference = values[:, first] - values[:, second]
+    # Each item adds +d or -d, of variance d^2.
+    expected = 2 * stats.norm.sf(np.abs(difference.sum(axis=0)) / np.sqrt((difference**2).sum(axis=0)))
+    assert permutation_p_values(values, first, second, equal(2000)) == pytest.approx(expected, abs=0.03)
 
 
 def test_permutation_p_does_not_depend_on_the_other_pairs():
-    differences = np.random.default_rng(0).integers(-1, 2, (60, 5)).astype(float)
-    alone = [permutation_p_values(differences[:, [k]], equal(60))[0] for k in range(5)]
-    assert permutation_p_values(differences, equal(60)).tolist() == pytest.approx(alone)
+    values = np.random.default_rng(0).integers(0, 2, (60, 6)).astype(float)
+    first, second = np.arange(5), np.arange(1, 6)
+    alone = [permutation_p_values(values, first[[k]], second[[k]], equal(60))[0] for k in range(5)]
+    assert permutation_p_values(values, first, second, equal(60)).tolist() == pytest.approx(alone)
 
 
 def test_holm_by_hand():

@@ -1,6 +1,7 @@
 """Train-language x eval-language accuracy: sections, what differs beyond chance, consistency, calibration, the answer."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
+from itertools import combinations
 from pathlib import Path
 
 import numpy as np
@@ -122,30 +123,31 @@ def significance_table(outcomes: Outcomes, resamples: Resamples) -> pd.DataFrame
     adjusted by Holm's method within a family: comparisons to the same base's model trained in the evaluation language
     (``in-language``), and all ``other`` ones.
     """
-    lines = []
+    cells: list[tuple[str, tuple[str, str], int]] = []  # language, model, seeds
+    columns: list[np.ndarray] = []
+    pairs: list[tuple[int, int]] = []
     for language in outcomes.languages:
-        models = outcomes.by_model(language)
-        names = list(models)
-        values = np.stack([these.mean(axis=1) for these in models.values()], axis=1)
-        draws = resamples.means(values, outcomes.weights)
-        pairs = []
-        for i, a in enumerate(names):
-            for j in range(i + 1, len(names)):
-                b = names[j]
-                # The in-language model is the one to compare to, so it comes second.
-                pairs.append((j, i) if a[1] == language and a[0] == b[0] else (i, j))
-        if not pairs:
-            continue
-        first, second = np.array(pairs).T
-        differences = values[:, first] - values[:, second]
-        p_values = permutation_p_values(differences, outcomes.weights)
-        for (i, j), p_value, difference in zip(pairs, p_values, outcomes.weights @ differences, strict=True):
-            a, b = names[i], names[j]
-            family = IN_LANGUAGE if a[0] == b[0] and b[1] == language else "other"
-            low, high = interval(draws[:, i] - draws[:, j])
-            seeds = min(models[a].shape[1], models[b].shape[1])
-            n = len(values)
-            lines.append((language, *a, *b, family, difference, low, high, p_value, np.nan, n, seeds))
+        start = len(cells)
+        for model, these in outcomes.by_model(language).items():
+            cells.append((language, model, these.shape[1]))
+            columns.append(these.mean(axis=1))
+        for i, j in combinations(range(start, len(cells)), 2):
+            # The in-language model is the one to compare to, so it comes second.
+            (base, train), other = cells[i][1], cells[j][1]
+            pairs.append((j, i) if train == language and base == other[0] else (i, j))
+    if not pairs:
+        return pd.DataFrame(columns=SIGNIFICANCE_COLUMNS)
+    values = np.stack(columns, axis=1)
+    first, second = np.array(pairs).T
+    p_values = permutation_p_values(values, first, second, outcomes.weights)
+    means, draws = outcomes.weights @ values, resamples.means(values, outcomes.weights).T.copy()
+    lines = []
+    for (i, j), p_value in zip(pairs, p_values, strict=True):
+        (language, a, seeds_a), (_, b, seeds_b) = cells[i], cells[j]
+        family = IN_LANGUAGE if a[0] == b[0] and b[1] == language else "other"
+        low, high = interval(draws[i] - draws[j])
+        n, seeds = len(values), min(seeds_a, seeds_b)
+        lines.append((language, *a, *b, family, means[i] - means[j], low, high, p_value, np.nan, n, seeds))
     table = pd.DataFrame(lines, columns=SIGNIFICANCE_COLUMNS)
     for _, rows in table.groupby("family").groups.items():
         table.loc[rows, "p_holm"] = holm(table.loc[rows, "p_value"].to_numpy())
@@ -250,27 +252,38 @@ def source_advantage(outcomes: Outcomes, source: str, resamples: Resamples) -> t
 
 def headline(outcomes: Outcomes, significance: pd.DataFrame, source: str, resamples: Resamples) -> str:
     """The study's answer in a few sentences, whichever way it falls."""
+    family = significance[significance["family"] == IN_LANGUAGE]
     advantage = source_advantage(outcomes, source, resamples)
     if advantage is None:
-        return "\n".join(_source_against_rest(outcomes, source, resamples))
-    difference, low, high, n = advantage
-    targets = [language for language in outcomes.languages if language != source]
+        sentences = _source_against_rest(outcomes, source, resamples)
+    else:
+        # A language that no model was trained in is evaluated, but there is nothing to compare to.
+        targets = family.loc[family["train_a"] == source, "eval_language"].unique()
+        sentences = [_source_against_targets(source, targets, *advantage)]
+    if len(family):
+        differing = family[family["p_holm"] < _ALPHA]
+        worse = int((differing["difference"] < 0).sum())
+        found = f"{len(differing)} are" if len(differing) != 1 else "1 is"
+        found += f" ({worse} of them to the disadvantage of the model from elsewhere)"
+        sentences.append(
+            f"Of {len(family)} difference{'s' if len(family) > 1 else ''} to the in-language reward model, "
+            f"{found if len(differing) else 'none is'} significant at 5 % after Holm's correction (paired permutation tests)."
+        )
+    return "\n".join(sentences)
+
+
+def _source_against_targets(
+    source: str, targets: Sequence[str], difference: float, low: float, high: float, n: int
+) -> str:
     points = 100 * difference
     if abs(points) < 0.05:
         verdict = "as accurate as the target-language reward models"
     else:
         verdict = f"{abs(points):.1f} points {'above' if points > 0 else 'below'} the target-language reward models"
     zero = "includes zero" if low <= 0 <= high else "excludes zero"
-    family = significance[significance["family"] == IN_LANGUAGE]
-    differing = family[family["p_holm"] < _ALPHA]
-    worse = int((differing["difference"] < 0).sum())
-    found = f"{len(differing)} are" if len(differing) != 1 else "1 is"
-    found += f" ({worse} of them to the disadvantage of the model from elsewhere)" if len(differing) else ""
     return (
         f"The {source} reward model is {verdict} on average over {', '.join(targets)} "
-        f"(95 % interval {100 * low:+.1f} to {100 * high:+.1f}, which {zero}; paired bootstrap over {n} benchmark pairs).\n"
-        f"Of {len(family)} differences to the in-language reward model, {found if len(differing) else 'none is'} "
-        "significant at 5 % after Holm's correction (paired permutation tests)."
+        f"(95 % interval {100 * low:+.1f} to {100 * high:+.1f}, which {zero}; paired bootstrap over {n} benchmark pairs)."
     )
 
 
