@@ -1,5 +1,6 @@
 """The loss by hand, TRL's own trainer as the reference, and resumed training equal to uninterrupted training."""
 
+import functools
 import json
 import math
 
@@ -134,6 +135,23 @@ def test_the_token_budget_does_not_change_what_is_learnt(bases, pairs, tmp_path)
     parts = parameters(train(bases["llama"], pairs, tmp_path, "parts", tokens_per_batch=4 * longest))
     start = parameters(reward.build_reward_model(bases["llama"], 0))
     assert (whole - parts).abs().max() < 0.02 * (whole - start).abs().max()
+
+
+def test_of_several_gpus_one_is_used(bases, pairs, tmp_path, monkeypatch):
+    """As Trainer sees a machine with two, but for the arithmetic, which stays on the CPU."""
+
+    set_up = training.RewardConfig._setup_devices.func
+
+    def two_gpus(arguments):
+        device = set_up(arguments)
+        arguments._n_gpu = 2
+        return device
+
+    seen = functools.cached_property(two_gpus)
+    seen.__set_name__(training.RewardConfig, "_setup_devices")
+    expected = parameters(train(bases["llama"], pairs, tmp_path, "one"))
+    monkeypatch.setattr(training.RewardConfig, "_setup_devices", seen)
+    torch.testing.assert_close(parameters(train(bases["llama"], pairs, tmp_path, "two")), expected)
 
 
 def test_resumed_equals_uninterrupted(bases, pairs, tmp_path, monkeypatch):

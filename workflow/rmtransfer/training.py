@@ -83,6 +83,8 @@ def train_reward_model(
         report_to="none",
         disable_tqdm=True,
     )
+    # Of several visible GPUs a job uses one: Trainer would spread batches over all of them, which TRL refuses.
+    arguments._n_gpu = min(arguments.n_gpu, 1)
     steps = -(-len(pairs) // recipe["pairs_per_step"]) * recipe["epochs"]
     trainer = _Trainer(
         model=model,
