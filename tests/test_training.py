@@ -154,6 +154,33 @@ def test_of_several_gpus_one_is_used(bases, pairs, tmp_path, monkeypatch):
     torch.testing.assert_close(parameters(train(bases["llama"], pairs, tmp_path, "two")), expected)
 
 
+@pytest.mark.parametrize("family", ["gemma", "llama", "qwen"])
+def test_mixed_precision_as_on_a_gpu(bases, pairs, tmp_path, monkeypatch, family):
+    """bf16 products over fp32 weights go the same way, and the bf16 model judges like the fp32 one; here on the CPU."""
+    expected = parameters(train(bases[family], pairs, tmp_path, "fp32"))
+    stock = training.RewardConfig
+    monkeypatch.setattr(training, "RewardConfig", lambda **arguments: stock(**{**arguments, "bf16": True}))
+    monkeypatch.setattr(training, "train_with_onednn", lambda *_: None)
+    got = parameters(train(bases[family], pairs, tmp_path, "bf16"))
+    assert got.dtype == torch.float32
+    assert 0 < (got - expected).abs().max() < RECIPE["learning_rate"] * 6  # six steps, the wrong way every time
+
+    sequences = [
+        ids
+        for pair in pairs
+        for ids in training.encode_pairs(chat.load_tokenizer(bases[family]), [pair], 512)[0].values()
+    ]
+    rewards = []
+    for precision in (torch.float32, torch.bfloat16):
+        monkeypatch.setattr(reward, "inference_dtype", lambda _, precision=precision: precision)
+        monkeypatch.setattr(reward, "pack_for_cpu", lambda *_: None)
+        model = reward.load_reward_model(tmp_path / "bf16", torch.device("cpu"))
+        assert model.dtype == precision
+        rewards.append(reward.score(model, chat.load_tokenizer(bases[family]), sequences, 64)[0])
+    assert rewards[1].dtype == torch.float32
+    torch.testing.assert_close(rewards[1], rewards[0], atol=0.1, rtol=0)
+
+
 def test_resumed_equals_uninterrupted(bases, pairs, tmp_path, monkeypatch):
     whole = parameters(train(bases["llama"], pairs, tmp_path, "whole"))
 
