@@ -122,7 +122,7 @@ def heat(
             text += "\n±" + number(form.replace("+", ""), deviation.iat[i, j])
         written = axis.text(j, i, text, ha="center", va="center", color=ink, gid=_NUMBER, linespacing=0.95)
         if marked is not None and marked.iat[i, j]:
-            axis.add_patch(hatched((j - 0.5, i - 0.5), image.cmap(image.norm(value))))
+            axis.add_patch(hatched((j - 0.5, i - 0.5), image.cmap(image.norm(value)), ink))
             written.set_fontstyle("italic")
             # A halo in the cell's own colour keeps the hatch out of the digits.
             written.set_bbox({"facecolor": image.cmap(image.norm(value)), "edgecolor": "none", "pad": 0.8})
@@ -133,9 +133,9 @@ def heat(
     return image
 
 
-def hatched(corner: tuple[float, float], face: Any) -> Rectangle:
-    """A cell with the light hatch that marks a difference within chance."""
-    return Rectangle(corner, 1, 1, facecolor=face, edgecolor="0.45", hatch="//////", linewidth=0)
+def hatched(corner: tuple[float, float], face: Any, ink: str = "black") -> Rectangle:
+    """A cell with the light hatch that marks a difference within chance, in a colour that shows on ``face``."""
+    return Rectangle(corner, 1, 1, facecolor=face, edgecolor=(ink, 0.55), hatch="//////", linewidth=0)
 
 
 def number(form: str, value: float) -> str:
