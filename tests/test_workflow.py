@@ -189,6 +189,8 @@ def test_same_seed_same_tables_and_a_report(finished):
     report = (finished / "results/again/report.html").read_text(encoding="utf-8")
     assert "evaluate_transfer" in report
     assert "difference in percentage points" in report
+    answer = (finished / "results/again/tables/answer.txt").read_text(encoding="utf-8").split("(")[0].strip()
+    assert answer in report
 
 
 def test_a_translation_that_comes_out_the_same_retrains_nothing(finished):
