@@ -37,8 +37,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", type=Path)
     parser.add_argument("texts", type=Path, help="JSONL of prompt, chosen, rejected")
-    parser.add_argument("--pairs", type=int, default=32)
-    parser.add_argument("--tokens-per-batch", type=int, default=2048)
+    parser.add_argument("--pairs", type=int, default=60)
+    parser.add_argument("--tokens-per-batch", type=int, default=512)
     arguments = parser.parse_args()
 
     tokenizer = chat.load_tokenizer(arguments.model)
