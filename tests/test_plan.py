@@ -7,7 +7,7 @@ from conftest import ROOT, pair
 from rmtransfer.config import load_config
 from rmtransfer.corpus import save_rows
 from rmtransfer.errors import StudyError
-from rmtransfer.plan import check_budget, plan_translation, quota_sentence, render_plan
+from rmtransfer.plan import check_budget, plan_back, plan_translation, quota_sentence, render_plan
 from rmtransfer.translation.deepl import DeepL
 from rmtransfer.translation.pipeline import adopt
 from rmtransfer.translation.store import SegmentStore, Translation
@@ -34,6 +34,33 @@ def test_what_is_left_to_pay(tmp_path, rows):
     after = plan_translation(specs, "en", rows, store, tmp_path)
     assert (after[0]["stored"], after[0]["segments"], after[0]["characters"]) == (1, 3, characters - len("Two two."))
     assert after[1] == entries[1]
+
+
+def test_the_way_back_is_paid_for_too(tmp_path, rows):
+    """Exactly where the benchmark is translated, else as if every language were as long as the source."""
+    store = tmp_path / "store.sqlite"
+    save_rows([pair("a", "Uno.", "Dos.", "Tres tres.")], tmp_path / "es.parquet")
+    source = {"benchmark": rows["preferences"]}
+    benchmarks = {"es": tmp_path / "es.parquet", "it": tmp_path / "not_yet.parquet"}
+    spanish, italian = plan_back(DEEPL, "en", benchmarks, source, store, tmp_path)
+    assert spanish == {
+        "language": "es > en",
+        "engine": "deepl",
+        "texts": 3,
+        "unique": 3,
+        "stored": 0,
+        "segments": 3,
+        "characters": len("Uno.Dos.Tres tres."),
+    }
+    assert italian == {**plan_translation({"it": DEEPL}, "en", source, store, tmp_path)[0], "language": "it > en"}
+    with pytest.raises(StudyError, match=f"es > en {spanish['characters']}, it > en {italian['characters']}"):
+        check_budget([spanish, italian], store, spanish["characters"])
+    adopt({"Uno.": Translation("One.")}, DeepL({}, "es", "en"), SegmentStore(store))
+    assert plan_back(DEEPL, "en", benchmarks, source, store, tmp_path)[0]["stored"] == 1
+    (downloaded,) = plan_back(
+        DEEPL, "en", {"it": benchmarks["it"]}, {}, store, tmp_path, {"benchmark": {"rows": 10, "characters": 7}}
+    )
+    assert (downloaded["texts"], downloaded["characters"]) == (30, 70)
 
 
 def test_the_budget_counts_what_was_billed_and_what_is_to_come(tmp_path, rows):
@@ -89,8 +116,9 @@ def test_a_model_that_is_not_here_yet_leaves_its_numbers_open(tmp_path, rows, st
 
 def test_the_quota_is_asked_for_only_where_there_is_a_key(monkeypatch):
     monkeypatch.delenv("DEEPL_AUTH_KEY", raising=False)
-    assert quota_sentence({"es": {"engine": "memory", "options": "x"}}, "en") == ""
-    assert quota_sentence({"es": DEEPL}, "en") == "quota: unknown, DEEPL_AUTH_KEY is not set"
+    memory = ({"engine": "memory", "options": "x"}, "en", "es")
+    assert quota_sentence([memory]) == ""
+    assert quota_sentence([memory, (DEEPL, "es", "en")]) == "quota: unknown, DEEPL_AUTH_KEY is not set"
 
 
 def test_what_is_not_downloaded_is_assumed_and_said(tmp_path, study, rows):

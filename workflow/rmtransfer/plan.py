@@ -5,7 +5,7 @@ import math
 import os
 import re
 import struct
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 from rmtransfer.config import roles_of
 from rmtransfer.corpus import fields_of, texts_of
 from rmtransfer.errors import StudyError
+from rmtransfer.languages import split_variant
 from rmtransfer.translation.engines import PAID, build_engine
 from rmtransfer.translation.pipeline import stored, unasked
 from rmtransfer.translation.store import SegmentStore
@@ -45,29 +46,72 @@ def plan_translation(
 
     ``segments`` and ``characters`` are those that the store does not hold yet.
     """
-    kept = SegmentStore(store)
+    return [_entry(code, spec, (source, code), rows, store, root, expected) for code, spec in specs.items()]
+
+
+def plan_back(
+    spec: Mapping[str, Any],
+    source: str,
+    benchmarks: Mapping[str, Path],
+    untranslated: Mapping[str, Path],
+    store: Path,
+    root: Path,
+    expected: Mapping[str, Mapping[str, int]] = MappingProxyType({}),
+) -> list[dict[str, Any]]:
+    """The same for translating the benchmark back into ``source``; entries are called ``<language> > <source>``.
+
+    Args:
+        benchmarks: language code to the benchmark in that language, which need not be there yet: it is then counted as
+            if it were as long as in the source language.
+        untranslated: ``benchmark`` to its rows in the source language, if they are there.
+        expected: ``benchmark`` to what is expected of it, if they are not.
+    """
     entries = []
-    for code, spec in specs.items():
-        engine = build_engine(spec, source, code, root, tokens_per_batch=1, requests_at_once=1, device="cpu")
-        seen: set[str] = set()
-        segments: dict[str, int] = {}
-        texts = 0
-        for role, path in rows.items():
-            for batch in pq.ParquetFile(path).iter_batches(_SLICE):
-                these = [text for row in batch.to_pylist() for text in texts_of(row, fields_of(role))]
-                texts += len(these)
-                fresh = [text for text in dict.fromkeys(these) if text not in seen]
-                seen.update(fresh)
-                if engine.lock is not None:
-                    segments.update({prose: len(prose) for prose in unasked(fresh, engine, kept)})
-        held = len(stored(seen, engine, kept)) if engine.lock is not None else len(seen)
-        entry = [texts, len(seen), held, len(segments), sum(segments.values())]
-        for role, assumed in expected.items():
-            more = assumed["rows"] * len(fields_of(role))
-            characters = assumed["rows"] * assumed["characters"]
-            entry = [a + b for a, b in zip(entry, (more, more, 0, more, characters), strict=True)]
-        entries.append(dict(zip(COLUMNS, (code, spec["engine"], *entry), strict=True)))
+    for code, path in benchmarks.items():
+        there = path.is_file()
+        entries.append(
+            _entry(
+                f"{code} > {source}",
+                spec,
+                (split_variant(code)[0], source),
+                {"benchmark": path} if there else untranslated,
+                store,
+                root,
+                {} if there else expected,
+            )
+        )
     return entries
+
+
+def _entry(
+    name: str,
+    spec: Mapping[str, Any],
+    direction: tuple[str, str],
+    rows: Mapping[str, Path],
+    store: Path,
+    root: Path,
+    expected: Mapping[str, Mapping[str, int]],
+) -> dict[str, Any]:
+    kept = SegmentStore(store)
+    engine = build_engine(spec, *direction, root, tokens_per_batch=1, requests_at_once=1, device="cpu")
+    seen: set[str] = set()
+    segments: dict[str, int] = {}
+    texts = 0
+    for role, path in rows.items():
+        for batch in pq.ParquetFile(path).iter_batches(_SLICE):
+            these = [text for row in batch.to_pylist() for text in texts_of(row, fields_of(role))]
+            texts += len(these)
+            fresh = [text for text in dict.fromkeys(these) if text not in seen]
+            seen.update(fresh)
+            if engine.lock is not None:
+                segments.update({prose: len(prose) for prose in unasked(fresh, engine, kept)})
+    held = len(stored(seen, engine, kept)) if engine.lock is not None else len(seen)
+    entry = [texts, len(seen), held, len(segments), sum(segments.values())]
+    for role, assumed in expected.items():
+        more = assumed["rows"] * len(fields_of(role))
+        characters = assumed["rows"] * assumed["characters"]
+        entry = [a + b for a, b in zip(entry, (more, more, 0, more, characters), strict=True)]
+    return dict(zip(COLUMNS, (name, spec["engine"], *entry), strict=True))
 
 
 def check_budget(entries: Sequence[Mapping[str, Any]], store: Path, budget: int) -> None:
@@ -113,12 +157,12 @@ def render_plan(
     if entries:
         price = config["translation"]["price_per_million"]
         lines.append(
-            f"  {'language':<12}{'engine':<10}{'texts':>10}{'unique':>10}{'stored':>10}{'to ask':>10}{'characters':>14}{'price':>10}"
+            f"  {'language':<16}{'engine':<10}{'texts':>10}{'unique':>10}{'stored':>10}{'to ask':>10}{'characters':>14}{'price':>10}"
         )
         for e in entries:
             cost = f"{e['characters'] * price / 1e6:,.2f}" if e["engine"] in PAID else "-"
             lines.append(
-                f"  {e['language']:<12}{e['engine']:<10}{e['texts']:>10,}{e['unique']:>10,}{e['stored']:>10,}"
+                f"  {e['language']:<16}{e['engine']:<10}{e['texts']:>10,}{e['unique']:>10,}{e['stored']:>10,}"
                 f"{e['segments']:>10,}{e['characters']:>14,}{cost:>10}"
             )
         paid = sum(e["characters"] for e in entries if e["engine"] in PAID)
@@ -259,18 +303,22 @@ def _parameters(path: Path) -> int:
     return sum(math.prod(tensor["shape"]) for name, tensor in header.items() if name != "__metadata__")
 
 
-def quota_sentence(specs: Mapping[str, Mapping[str, Any]], source: str) -> str:
-    """What is left of the DeepL quota, if the study uses it and a key is set."""
-    paid = [(code, spec) for code, spec in specs.items() if spec["engine"] == "deepl"]
-    if not paid:
+def quota_sentence(engines: Iterable[tuple[Mapping[str, Any], str, str]]) -> str:
+    """What is left of the DeepL quota, if the study uses it and a key is set.
+
+    Args:
+        engines: each with the language it translates from and the one it translates into.
+    """
+    paid = next((engine for engine in engines if engine[0]["engine"] == "deepl"), None)
+    if paid is None:
         return ""
     from rmtransfer.translation.deepl import KEY, DeepL
 
     if not os.environ.get(KEY):
         return f"quota: unknown, {KEY} is not set"
-    code, spec = paid[0]
+    spec, source, target = paid
     try:
-        quota = DeepL(spec["options"], source, code).quota()
+        quota = DeepL(spec["options"], source, target).quota()
     except StudyError as problem:
         return f"quota: unknown, {problem}"
     return "quota: unlimited" if quota is None else f"quota: {quota[1] - quota[0]:,} of {quota[1]:,} characters left"

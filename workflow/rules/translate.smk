@@ -5,13 +5,23 @@ Out: translations/<language>/<role>.parquet, its ledger <role>.dropped.csv and w
      tables/translation.csv. Whatever an engine answered stays in the translation store, whatever happens to these.
 """
 
+# What must be there before a character is asked for.
+BUDGET = [f"{STUDY}/translations/budget.csv"] if "budget_characters" in config["translation"] else []
+# What the way back will ask for: an engine, and the benchmark in every language where it is there.
+BACK = None
+if TRANSLATED_BACK:
+    BACK = {
+        "spec": back_engine(),
+        "benchmarks": {language: rows_of("benchmark", language) for language in TRANSLATED_BACK},
+    }
+
 
 rule translate_rows:
     input:
         rows=f"{STUDY}/corpus/{{role}}.parquet",
         needs=lambda wildcards: engine_files(wildcards.language),
         references=config["translation"].get("references", []),
-        budget=([f"{STUDY}/translations/budget.csv"] if "budget_characters" in config["translation"] else []),
+        budget=BUDGET,
     output:
         rows=f"{STUDY}/translations/{{language}}/{{role}}.parquet",
         dropped=f"{STUDY}/translations/{{language}}/{{role}}.dropped.csv",
@@ -48,6 +58,7 @@ rule translate_back:
     input:
         rows=lambda wildcards: rows_of("benchmark", wildcards.language),
         needs=lambda wildcards: files_of_engine(back_engine()),
+        budget=BUDGET,
     output:
         rows=rows_in_source("{language}"),
         dropped=f"{STUDY}/translations/{{language}}/benchmark.back.dropped.csv",
@@ -80,6 +91,7 @@ rule check_budget:
     input:
         rows=[f"{STUDY}/corpus/{role}.parquet" for role in TRANSLATED],
         needs=[engine_files(language) for language in TRANSLATIONS],
+        benchmark=f"{STUDY}/corpus/benchmark.parquet" if TRANSLATED_BACK else [],
     output:
         plan=f"{STUDY}/translations/budget.csv",
     log:
@@ -93,6 +105,7 @@ rule check_budget:
         budget=config["translation"].get("budget_characters", sys.maxsize),
     params:
         specs={language: engine_of(language) for language in TRANSLATIONS},
+        back=BACK,
         source=SOURCE,
         roles=TRANSLATED,
         version=versions.TRANSLATION,
@@ -180,5 +193,6 @@ rule plan:
     params:
         config=config,
         specs={language: engine_of(language) for language in TRANSLATIONS},
+        back=BACK,
     script:
         "../scripts/plan.py"

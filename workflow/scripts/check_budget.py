@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from rmtransfer.plan import COLUMNS, check_budget, plan_translation
+from rmtransfer.plan import COLUMNS, check_budget, plan_back, plan_translation
 from rmtransfer.translation.engines import PAID
 
 store = Path(snakemake.resources.store)
@@ -19,6 +19,11 @@ entries = plan_translation(
     store,
     Path.cwd(),
 )
+back = snakemake.params.back
+if back is not None and back["spec"]["engine"] in PAID:
+    benchmarks = {code: Path(path) for code, path in back["benchmarks"].items()}
+    untranslated = {"benchmark": Path(snakemake.input.benchmark)}
+    entries += plan_back(back["spec"], snakemake.params.source, benchmarks, untranslated, store, Path.cwd())
 check_budget(entries, store, snakemake.resources.budget)
 pd.DataFrame(entries, columns=COLUMNS).to_csv(snakemake.output.plan, index=False)
 report("the budget suffices")
