@@ -213,6 +213,19 @@ def test_a_budget_that_does_not_suffice_asks_for_nothing(checkout, deepl):
     assert done.returncode == 1
     assert re.search(r"budget_characters: 1,000 do not suffice: .*0 .* are to come \(en-GB", done.stdout)
     assert "DOES NOT SUFFICE" in snakemake(checkout, poor, "plan").stdout
+
+    def to_pay(**translation) -> int:
+        shown = snakemake(checkout, config(server, store="results/poor.sqlite", **translation), "plan").stdout
+        return int(re.search(r"to pay: ([\d,]+)", shown).group(1).replace(",", ""))
+
+    there = to_pay()
+    both_ways = {"translate_test": {"engine": "deepl"}}
+    back = to_pay(**both_ways) - there
+    assert 0 < back < there  # of three files, the benchmark's 20 rows
+    poor = config(server, store="results/poor.sqlite", budget_characters=there + back - 1, **both_ways)
+    done = snakemake(checkout, poor, TABLE, "--forceall")
+    assert done.returncode == 1
+    assert re.search(rf"{there + back:,} are to come \(en-GB {there:,}, en-GB > en {back:,}\)", done.stdout)
     assert deepl.texts() == []
 
 
