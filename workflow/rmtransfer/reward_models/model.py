@@ -79,6 +79,7 @@ class Source:
         self.quantization = spec.get("quantization", "none")
         if self.quantization != "none" and device.type == "cpu":
             raise StudyError(f"{where}.quantization: {self.quantization!r} needs a GPU; remove it, or run on one")
+        self.attention = spec.get("attention", "auto")  # auto: SDPA where there is one (not in DeBERTa)
         dtype = spec.get("dtype", "auto")
         self.dtype: torch.dtype = inference_dtype(device) if dtype == "auto" else getattr(torch, dtype)
 
@@ -97,7 +98,7 @@ class Source:
         """How the weights are loaded and computed with, as far as that decides a reward."""
         return {
             "dtype": str(self.dtype).removeprefix("torch."),
-            "attention": self.spec.get("attention", "auto"),
+            "attention": self.attention,
             "quantization": self.quantization,
             "trust_remote_code": self.trusted,
             "libraries": {name: importlib.metadata.version(name) for name in ("torch", "transformers")},
@@ -128,7 +129,7 @@ class Source:
         """
         arguments: dict[str, Any] = {
             "dtype": self.dtype,
-            "attn_implementation": self.spec.get("attention"),  # None: SDPA where there is one (not in DeBERTa)
+            "attn_implementation": None if self.attention == "auto" else self.attention,
             "output_loading_info": True,
         }
         if self.quantization != "none":
