@@ -75,7 +75,7 @@ def counts_of(resamples, n):
 def test_draws_keep_the_number_per_stratum():
     strata = np.array(list("abacbbaaab"))
     counts = counts_of(Resamples(strata), 10)
-    assert counts.shape == (RESAMPLES, 10)
+    assert counts.shape == (100_000, 10)
     for stratum in "abc":
         assert (counts[:, strata == stratum].sum(axis=1) == (strata == stratum).sum()).all()
     assert counts.mean(axis=0) == pytest.approx(np.ones(10), abs=0.05)
@@ -197,7 +197,7 @@ def test_kappas_are_those_of_the_resampled_items():
     a, b = np.random.default_rng(3).integers(0, 2, (2, n, 2)).astype(float)
     resamples = Resamples(np.array([0, 0, 0, 0, 1, 1, 1]))
     ours, counts = resamples.kappas(a, b), counts_of(resamples, n).astype(int)
-    assert ours.shape == (RESAMPLES, 2)
+    assert ours.shape == (100_000, 2)
     for column in range(2):
         for k in range(200):
             x, y = (np.repeat(values[:, column].astype(int), counts[k]) for values in (a, b))

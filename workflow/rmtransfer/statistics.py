@@ -1,6 +1,6 @@
 """Intervals and tests for accuracies on shared items.
 
-Resamples are matrix products: 10,000 of them for all models of a language at once take a second.
+Resamples are matrix products: all of them for all models of a language at once take a second.
 """
 
 from collections.abc import Sequence
@@ -14,6 +14,7 @@ LEVEL = 0.95
 RESAMPLES = 10_000
 _BLOCK = 1_000  # resamples in memory at a time: 1,000 x 3,000 items are 24 MB
 _PER_TEST = 40
+_DRAWN, _MOST = 30_000_000, 100_000  # items in all resamples; resamples
 
 
 def wilson(accuracy: float, weights: np.ndarray) -> tuple[float, float]:
@@ -31,17 +32,21 @@ def wilson(accuracy: float, weights: np.ndarray) -> tuple[float, float]:
 class Resamples:
     """Bootstrap draws of a benchmark's items, within each stratum, the same for everything that is compared.
 
+    10,000 of them for 3,000 items and up to 100,000 for fewer: the means of few items take few values, far apart, and a
+    bound that few resamples put on the wrong one of two neighbours is visibly off.
+
     Args:
         strata: [items], the subset of each item.
     """
 
     def __init__(self, strata: np.ndarray, seed: int = 0) -> None:
         self._generator = np.random.default_rng(seed)
-        self._counts = np.zeros((RESAMPLES, len(strata)), np.uint16)  # how often each item is drawn
+        resamples = min(_MOST, max(RESAMPLES, _DRAWN // len(strata)))
+        self._counts = np.zeros((resamples, len(strata)), np.uint16)  # how often each item is drawn
         for stratum in dict.fromkeys(strata.tolist()):
             members = np.flatnonzero(strata == stratum)
             equal = np.full(len(members), 1 / len(members))
-            self._counts[:, members] = self._generator.multinomial(len(members), equal, RESAMPLES)
+            self._counts[:, members] = self._generator.multinomial(len(members), equal, resamples)
 
     def means(self, values: np.ndarray, weights: np.ndarray) -> np.ndarray:
         """Weighted means [resamples, columns] of values [items, columns], for weights [items] that sum to one."""
@@ -67,7 +72,7 @@ class Resamples:
             return np.where(chance < 1, (agreement - chance) / (1 - chance), np.nan)
 
     def _blocks(self):
-        for start in range(0, RESAMPLES, _BLOCK):
+        for start in range(0, len(self._counts), _BLOCK):
             yield self._counts[start : start + _BLOCK].astype(float)
 
 

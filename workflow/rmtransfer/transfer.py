@@ -1,7 +1,7 @@
 """Train-language x eval-language accuracy: sections, what differs beyond chance, consistency, calibration, the answer."""
 
 from collections.abc import Collection, Mapping, Sequence
-from itertools import combinations
+from itertools import combinations, groupby
 from pathlib import Path
 
 import numpy as np
@@ -140,14 +140,17 @@ def significance_table(outcomes: Outcomes, resamples: Resamples) -> pd.DataFrame
     values = np.stack(columns, axis=1)
     first, second = np.array(pairs).T
     p_values = permutation_p_values(values, first, second, outcomes.weights)
-    means, draws = outcomes.weights @ values, resamples.means(values, outcomes.weights).T.copy()
+    means = outcomes.weights @ values
     lines = []
-    for (i, j), p_value in zip(pairs, p_values, strict=True):
-        (language, a, seeds_a), (_, b, seeds_b) = cells[i], cells[j]
-        family = IN_LANGUAGE if a[0] == b[0] and b[1] == language else "other"
-        low, high = interval(draws[i] - draws[j])
-        n, seeds = len(values), min(seeds_a, seeds_b)
-        lines.append((language, *a, *b, family, means[i] - means[j], low, high, p_value, np.nan, n, seeds))
+    for language, tests in groupby(zip(pairs, p_values, strict=True), lambda test: cells[test[0][0]][0]):
+        of_language = [k for k, cell in enumerate(cells) if cell[0] == language]
+        draws = dict(zip(of_language, resamples.means(values[:, of_language], outcomes.weights).T.copy(), strict=True))
+        for (i, j), p_value in tests:
+            (_, a, seeds_a), (_, b, seeds_b) = cells[i], cells[j]
+            family = IN_LANGUAGE if a[0] == b[0] and b[1] == language else "other"
+            low, high = interval(draws[i] - draws[j])
+            n, seeds = len(values), min(seeds_a, seeds_b)
+            lines.append((language, *a, *b, family, means[i] - means[j], low, high, p_value, np.nan, n, seeds))
     table = pd.DataFrame(lines, columns=SIGNIFICANCE_COLUMNS)
     for _, rows in table.groupby("family").groups.items():
         table.loc[rows, "p_holm"] = holm(table.loc[rows, "p_value"].to_numpy())
