@@ -102,6 +102,11 @@ FAULTS = {
     "folder lost": ("base_models", {"m": {"path": "./nowhere"}}, ["base_models.m.path: './nowhere' is not a folder"]),
     "slug": ("base_models", {"org/name": {"path": "org/name"}}, ["base_models", "org/name"]),
     "a reward model of no kind": ("reward_models", {"x": {"path": "y"}}, ["reward_models.x: missing 'kind'"]),
+    "a column that rows do not have": (
+        "benchmark.columns",
+        {"promt": "question"},
+        ["benchmark.columns: unknown key 'promt'", "did you mean 'prompt'?"],
+    ),
     "a kind misspelt": (
         "reward_models",
         {"x": {"kind": "clasifier"}},

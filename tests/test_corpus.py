@@ -20,11 +20,11 @@ def write(path, *rows):
     return path
 
 
-def run(tmp_path, *rows, role="preferences", **source):
+def run(tmp_path, *rows, role="preferences", table=None, **source):
     path = write(tmp_path / "rows.jsonl", *rows)
     source = {"path": path.name, "invalid_rows": "stop", **source}
     out, ledger = tmp_path / "rows.parquet", tmp_path / "rejected.csv"
-    return corpus.import_rows(source, role, "en", tmp_path, out, ledger)
+    return corpus.import_rows(source, role, "en", tmp_path, out, ledger, table)
 
 
 BAD = {
@@ -92,6 +92,25 @@ def test_strings_become_messages_and_messages_stay(tmp_path):
 def test_instructions_need_only_a_prompt(tmp_path):
     (row,) = run(tmp_path, {"id": "a", "prompt": "Why?"}, role="instructions")
     assert set(row) == {"id", "subset", "prompt"}
+
+
+@pytest.mark.parametrize(
+    ("sections", "subsets", "named"),
+    [
+        (
+            "rewardbench",
+            ["chat", "chatty", "hep-go"],
+            r"rows\.jsonl: row '1' has subset 'chatty', .* 'rewardbench'; .*chat-hard",
+        ),
+        ("rewardbench", ["chat", None, "x"], r"rows\.jsonl: 2 rows, the first is '1', has subset None"),
+        ("subsets", ["a", "b", ""], r"row '2' has subset '', .* needs one of a subset, any string"),
+    ],
+)
+def test_a_subset_that_no_section_knows_stops_before_anything_is_done(tmp_path, sections, subsets, named):
+    rows = [{**GOOD, "id": str(i), "subset": subset} for i, subset in enumerate(subsets)]
+    with pytest.raises(StudyError, match=named):
+        run(tmp_path, *rows, table=sections)
+    run(tmp_path, *rows)  # no benchmark
 
 
 def test_columns_are_renamed(tmp_path):

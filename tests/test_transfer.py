@@ -455,17 +455,28 @@ def test_without_target_models_the_comparison_to_the_in_language_one_is_still_to
     for language in ("en", "es"):
         frames["m", "en", 0, language].loc[0, "reward_chosen"] = 0.0
     answer, _ = evaluate(frames)
-    first, second, last = answer.splitlines()
+    first, second, last, _ = answer.splitlines()
     assert first.startswith("m trained in en (seed 0): 97.5 % in en")
     assert second.startswith("m trained in mix (seed 0): 2.5 % in en")
     assert last.startswith("Of 1 difference to the in-language reward model, 1 is (1 of them to the disadvantage")
+
+
+def test_sections_without_rows_are_named(evaluate):
+    rows = scores([True, False, True]).assign(subset=["chat", "llmbar-natural", "chat"])
+    answer, tables = evaluate({("m", "en", 0, "en"): rows})
+    assert answer.endswith("no rows in Safety, Reasoning: the average is that of Chat, Chat Hard.")
+    assert tables["transfer"]["section"].tolist() == ["Chat", "Chat Hard", "average"]
+    whole = rows.loc[[0, 0, 0, 0]].assign(id=list("abcd"), subset=["chat", "chat-hard", "safety", "reasoning"])
+    whole.loc[:, "reward_rejected"] = [0.0, 0.5, 0.0, 2.0]
+    answer, _ = evaluate({("m", "en", 0, "en"): whole})
+    assert "no rows" not in answer
 
 
 def test_off_the_shelf_models_alone_get_a_sentence_each(evaluate):
     cells = {("armo", "en"): 4, ("armo", "es"): 2, ("armo", "ko"): 0, ("other", "en"): 1, ("other", "es"): 1}
     frames = {(m, "-", 0, language): scores([True] * k + [False] * (4 - k)) for (m, language), k in cells.items()}
     answer, tables = evaluate(frames)
-    armo, other = answer.splitlines()
+    armo, other, _ = answer.splitlines()
     assert "armo: 100.0 % in en, 25.0 % on average over 2 other languages (difference -75.0 points" in armo
     assert "other: 25.0 % in en, 25.0 % on average over 1 other language (difference +0.0 points" in other
     assert "4 benchmark items" in other

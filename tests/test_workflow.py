@@ -150,6 +150,15 @@ def test_a_figure_option_redraws_figures_only(finished):
     assert jobs(finished, changed(figures={"dpi": 80})) == DRAWINGS | {"draw_translation"}
 
 
+def test_other_sections_score_nothing_again(finished):
+    assert jobs(finished, changed(benchmark={"sections": "subsets"})) == {
+        "evaluate_transfer",
+        "write_paper_tables",
+        "draw_transfer",
+        "draw_source_against_target",
+    }
+
+
 def test_the_learning_rate_retrains_and_translates_nothing(finished):
     models = {f"{rule} llama {t} 0" for rule in ("score_benchmark", "score_answers") for t in ("en", "es")}
     trained = {"train_reward_model llama en 0", "train_reward_model llama es 0"}
@@ -322,6 +331,11 @@ FAULTS = {
         "benchmark.jsonl",
         b'{"id": "new", "subset": "chat", "prompt": "Not in memory?", "chosen": "No.", "rejected": "Yes."}\n',
         ["segments have no en -> es translation", "'Not in memory?'"],
+    ),
+    "a subset of no section": (
+        "benchmark.jsonl",
+        b'{"id": "new", "subset": "chat-hrad", "prompt": "Two?", "chosen": "No.", "rejected": "Yes."}\n',
+        ["benchmark.jsonl: row 'new' has subset 'chat-hrad'", "every row needs one of chat, chat-hard"],
     ),
     "a duplicate id": (
         "preferences.jsonl",

@@ -1,6 +1,7 @@
 """What a benchmark asks for: sections, weights, and when an item counts as right."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -72,6 +73,25 @@ SECTIONS: dict[str, dict[str, dict[str, float]]] = {
 }
 
 
+def check_subsets(rows: Sequence[Mapping[str, Any]], sections: str, name: str) -> None:
+    """Whether the sections know the subset of every row, before anything is done with the rows.
+
+    Args:
+        rows: with ``id`` and ``subset``.
+        name: where the rows are, for the message.
+
+    Raises:
+        StudyError: a row has no subset, or one that no section knows.
+    """
+    known = _known(sections)
+    wrong = [row for row in rows if not row["subset"] or (known and row["subset"] not in known)]
+    if wrong:
+        those = (
+            f"{len(wrong):,} rows, the first is {wrong[0]['id']!r}," if len(wrong) > 1 else f"row {wrong[0]['id']!r}"
+        )
+        raise StudyError(f"{name}: {those} {_unknown([wrong[0]['subset']], sections)}")
+
+
 def subset_table(subsets: Sequence[str | None], sections: str) -> pd.DataFrame:
     """Section and weight of each distinct subset: a frame indexed by subset with columns ``section`` and ``weight``.
 
@@ -82,20 +102,29 @@ def subset_table(subsets: Sequence[str | None], sections: str) -> pd.DataFrame:
         StudyError: a row has no subset, or one that no section knows.
     """
     distinct = list(dict.fromkeys(None if pd.isna(subset) else subset for subset in subsets))
-    if sections == "subsets":
-        found: dict[str | None, tuple[str, float]] = {s: (s, 1) for s in distinct if s}
-    else:
-        table = SECTIONS[sections]
-        found = {section.lower().replace(" ", "-"): (section, 1) for section in table}
-        found.update({subset: (section, n) for section, counts in table.items() for subset, n in counts.items()})
-    unknown = [s for s in distinct if s not in found]
+    known = _known(sections) or {subset: (subset, 1.0) for subset in distinct if subset}
+    unknown = [subset for subset in distinct if subset not in known]
     if unknown:
-        known = ", ".join(map(str, found)) or "a subset, any string"
-        raise StudyError(
-            f"benchmark: subset{'s' if len(unknown) > 1 else ''} {', '.join(map(repr, unknown))} not in sections "
-            f"{sections!r}; every row needs one of {known}, or set sections: subsets"
-        )
-    return pd.DataFrame([found[s] for s in distinct], index=distinct, columns=["section", "weight"])
+        raise StudyError(f"benchmark: a row {_unknown(unknown, sections)}")
+    return pd.DataFrame([known[s] for s in distinct], index=distinct, columns=["section", "weight"])
+
+
+def _unknown(subsets: Sequence[str | None], sections: str) -> str:
+    known = ", ".join(_known(sections) or ["a subset, any string"])
+    return (
+        f"has subset {', '.join(map(repr, subsets))}, which is not in sections {sections!r}; every row needs one of {known}, "
+        "or set sections: subsets"
+    )
+
+
+def _known(sections: str) -> dict[str, tuple[str, float]] | None:
+    """Subset to its section and weight; None if any will do."""
+    if sections == "subsets":
+        return None
+    table = SECTIONS[sections]
+    known = {section.lower().replace(" ", "-"): (section, 1.0) for section in table}
+    known.update({subset: (section, n) for section, counts in table.items() for subset, n in counts.items()})
+    return known
 
 
 def section_names(subsets: Sequence[str | None], sections: str) -> list[str]:

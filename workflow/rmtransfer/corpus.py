@@ -14,6 +14,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from rmtransfer.benchmarks import check_subsets
 from rmtransfer.errors import StudyError
 from rmtransfer.languages import filled_in
 
@@ -34,7 +35,13 @@ def fields_of(role: str) -> tuple[str, ...]:
 
 
 def import_rows(
-    source: Mapping[str, Any], role: str, language: str, root: Path, output: Path, ledger: Path
+    source: Mapping[str, Any],
+    role: str,
+    language: str,
+    root: Path,
+    output: Path,
+    ledger: Path,
+    sections: str | None = None,
 ) -> list[Row]:
     """Read, validate and store the rows that one config entry names.
 
@@ -47,9 +54,10 @@ def import_rows(
         output: Parquet file to write.
         ledger: CSV file to write: every rejected row with file, line and reason. It is written before this function
             raises, so that it can be read after a stop.
+        sections: of a benchmark, the table that must know every row's subset.
 
     Raises:
-        StudyError: a row is invalid and ``invalid_rows`` is ``stop``, or no row is left.
+        StudyError: a row is invalid and ``invalid_rows`` is ``stop``, a subset is in no section, or no row is left.
     """
     columns, codes = source.get("columns", {}), source.get("codes", "bcp47")
     if "hub" in source:
@@ -74,6 +82,8 @@ def import_rows(
         )
     if not rows:
         raise StudyError(f"{name}: holds no valid row; {role} needs at least one ({ledger} lists what was rejected)")
+    if sections is not None:
+        check_subsets(rows, sections, name)
     save_rows(rows, output)
     return rows
 

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from scipy.stats import spearmanr
 
-from rmtransfer.benchmarks import item_of, item_outcomes, row_weights, section_names, subset_table
+from rmtransfer.benchmarks import SECTIONS, item_of, item_outcomes, row_weights, section_names, subset_table
 from rmtransfer.errors import StudyError
 from rmtransfer.statistics import (
     Resamples,
@@ -353,9 +353,17 @@ def evaluate_transfer(
     }
     for name, table in tables.items():
         table.to_csv(outputs[name], index=False, float_format="%.6f")
-    answer = headline(outcomes, significance, source, resamples)
+    answer = "\n".join([headline(outcomes, significance, source, resamples), *_empty_sections(outcomes)])
     outputs["answer"].write_text(answer + "\n", encoding="utf-8")
     return answer
+
+
+def _empty_sections(outcomes: Outcomes) -> list[str]:
+    empty = [section for section in SECTIONS.get(outcomes.sections, ()) if section not in outcomes.names]
+    if not empty:
+        return []
+    there = ", ".join(name for name in outcomes.names if name != AVERAGE)
+    return [f"The benchmark has no rows in {', '.join(empty)}: the average is that of {there}."]
 
 
 def _load(score_files: Mapping[Judge, Mapping[str, Path]]) -> dict[tuple[Judge, str], pd.DataFrame]:

@@ -22,6 +22,9 @@ rule read_rows:
         f"{STUDY}/benchmarks/read_rows/{{role}}.tsv"
     conda:
         "../../envs/translate.yaml"
+    resources:
+        # Decides whether rows are refused, and nothing about those that are not.
+        sections=lambda wildcards: ROLES[wildcards.role].get("sections", ""),
     params:
         source=lambda wildcards: entry_of(wildcards.role, SOURCE),
         language=SOURCE,
@@ -45,6 +48,9 @@ rule read_given_rows:
         role=any_of(GIVEN),
     conda:
         "../../envs/translate.yaml"
+    resources:
+        # Decides whether rows are refused, and nothing about those that are not.
+        sections=lambda wildcards: ROLES[wildcards.role].get("sections", ""),
     params:
         source=lambda wildcards: entry_of(wildcards.role, wildcards.language),
         language=lambda wildcards: split_variant(wildcards.language)[0],

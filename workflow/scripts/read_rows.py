@@ -15,5 +15,6 @@ rows = import_rows(
     Path.cwd(),
     Path(snakemake.output.rows),
     Path(snakemake.params.ledger),
+    snakemake.resources.sections or None,
 )
 report(f"{len(rows):,} rows")
