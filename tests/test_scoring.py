@@ -99,15 +99,18 @@ def test_answers(tmp_path, model, pairs):
     np.testing.assert_allclose(pd.read_parquet(out)["reward"], expected, atol=1e-4)
 
 
-def test_rewards_that_are_no_numbers_stop_the_study(tmp_path, bases, pairs):
+@pytest.mark.parametrize(
+    ("weight", "named"), [(torch.nan, "24 of 24 rewards on en are not finite"), (0.0, "all rewards on en are 0;")]
+)
+def test_rewards_that_say_nothing_stop_the_study(tmp_path, bases, pairs, weight, named):
     folder = tmp_path / "broken"
     broken = reward.build_reward_model(bases["gemma"], 0)
     with torch.no_grad():
-        broken.score.weight.fill_(torch.nan)
+        broken.score.weight.fill_(weight)
     broken.save_pretrained(folder)
     chat.load_tokenizer(bases["gemma"]).save_pretrained(folder)
     write_manifest(folder, {})
-    with pytest.raises(StudyError, match="24 of 24 rewards on en are not finite"):
+    with pytest.raises(StudyError, match=named):
         run(tmp_path, folder, {"en": pairs})
     assert not (tmp_path / "store").exists()
 

@@ -435,9 +435,15 @@ def test_a_reward_that_is_no_number_is_named(evaluate, reward):
         evaluate(two(scores([True, False]).assign(reward_rejected=[0.5, reward])))
 
 
-def test_a_model_that_tells_nothing_apart_is_named(evaluate):
-    with pytest.raises(StudyError, match=r"scores1\.parquet: all rewards are 0\.5"):
-        evaluate(two(scores([True, False]).assign(reward_chosen=0.5)))
+def test_a_judge_that_tells_nothing_apart_is_wrong_about_everything(evaluate):
+    """A judge that follows the order of the answers gives all of them the same reward: a result, no error."""
+    frames = {("judge", "-", 0, language): scores([True] * 4).assign(reward_chosen=0.5) for language in ("en", "es")}
+    frames |= {("m", "en", 0, language): scores([True, True, True, False]) for language in ("en", "es")}
+    _, tables = evaluate(frames)
+    line = tables["transfer"].set_index(["base_model", "eval_language", "section"]).loc[("judge", "es", "average")]
+    assert (line["accuracy"], line["ci_low"]) == (0, 0)
+    assert tables["calibration"].query("base_model == 'judge'")["ties"].tolist() == [4, 4]
+    assert tables["consistency"].query("base_model == 'judge'")["kappa"].isna().all()
 
 
 def test_other_rows_than_the_others_are_named(evaluate):

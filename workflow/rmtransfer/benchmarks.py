@@ -103,10 +103,10 @@ def subset_table(subsets: Sequence[str | None], sections: str) -> pd.DataFrame:
     """
     distinct = list(dict.fromkeys(None if pd.isna(subset) else subset for subset in subsets))
     known = _known(sections) or {subset: (subset, 1.0) for subset in distinct if subset}
-    unknown = [subset for subset in distinct if subset not in known]
-    if unknown:
-        raise StudyError(f"benchmark: a row {_unknown(unknown, sections)}")
-    return pd.DataFrame([known[s] for s in distinct], index=distinct, columns=["section", "weight"])
+    found = [(*known[subset], subset) for subset in distinct if subset in known]
+    if len(found) < len(distinct):
+        raise StudyError(f"benchmark: a row {_unknown([s for s in distinct if s not in known], sections)}")
+    return pd.DataFrame(found, columns=["section", "weight", "subset"]).set_index("subset")
 
 
 def _unknown(subsets: Sequence[str | None], sections: str) -> str:

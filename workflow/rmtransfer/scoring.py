@@ -45,7 +45,7 @@ def score_pairs(
         store: folder of finished languages, shared by all models.
 
     Raises:
-        StudyError: a reward is not a finite number.
+        StudyError: a reward is not a finite number, or all are equal.
     """
     scorer = _Scorer(model, scores is not None, tokens_per_batch, device)
     for language, pairs in rows.items():
@@ -135,6 +135,11 @@ class _Scorer:
             raise StudyError(
                 f"{self.folder}: {int((~torch.isfinite(rewards)).sum())} of {len(rewards)} rewards on {language} are "
                 "not finite numbers; the model is damaged or diverged, train it again with a lower learning rate"
+            )
+        if len(rewards) > 1 and (rewards == rewards[0]).all():
+            raise StudyError(
+                f"{self.folder}: all rewards on {language} are {rewards[0].item():g}; the model tells no two answers apart, "
+                "train it again with another learning rate"
             )
         return rewards.numpy()[where], hidden.numpy()[where], tokens
 

@@ -334,7 +334,7 @@ def evaluate_transfer(
         contaminated: ids of rows that ``transfer_clean`` leaves out.
 
     Raises:
-        StudyError: a reward is not a finite number, or all are equal, or the ids of a file are not those of the others.
+        StudyError: a reward is not a finite number, or the ids of a file are not those of the others.
     """
     scores = _load(score_files)
     outcomes = Outcomes(scores, sections)
@@ -378,8 +378,6 @@ def _load(score_files: Mapping[Judge, Mapping[str, Path]]) -> dict[tuple[Judge, 
                 raise StudyError(
                     f"{path}: the rewards of {first!r} are not finite numbers; score again, or drop the model"
                 )
-            if len(rows) > 1 and (rewards == rewards[0, 0]).all():
-                raise StudyError(f"{path}: all rewards are {rewards[0, 0]:g}; the model tells nothing apart, drop it")
             if ids is None:
                 ids = rows["id"].tolist()
             elif rows["id"].tolist() != ids:

@@ -19,6 +19,7 @@ from rmtransfer.errors import StudyError
 from rmtransfer.hidden_states import SIDES
 
 TokenIds = tuple[int, ...]
+_SAID = 300  # characters of what another library says
 _MERGED = 4  # tokens of a word that may become others when the word goes on
 
 
@@ -165,7 +166,7 @@ class Source:
                 self.name, revision=self.revision, trust_remote_code=self.trusted, **arguments
             )
         except Exception as problem:  # the loaders raise whatever the first missing or damaged file leads to
-            said = (str(problem).strip() or type(problem).__name__).splitlines()[0]
+            said = " ".join((str(problem) or type(problem).__name__).split())[:_SAID]
             hint = f"; {self._trust_it}" if "trust_remote_code" in str(problem) and not self.trusted else ""
             raise StudyError(
                 f"{self.where}: {self.name!r} does not load ({factory.__name__}): {said}{hint}"
