@@ -9,7 +9,7 @@ from scipy import stats
 
 from rmtransfer import transfer
 from rmtransfer.errors import StudyError
-from rmtransfer.statistics import Resamples
+from rmtransfer.statistics import Resamples, interval
 
 JUDGE = ["base_model", "train_language", "seed"]
 COLUMNS = {
@@ -191,8 +191,8 @@ def test_significance_by_hand():
     # Only the same base's model trained in Spanish is the one to compare to, and it comes second; k has none of its own.
     assert (inside[["base_a", "base_b", "train_b"]] == ["m", "m", "es"]).all(axis=None)
     assert inside["difference"].to_dict() == pytest.approx({"en": 0.5, "mix": 0})
-    assert inside["p_value"].to_dict() == pytest.approx({"en": 1 / 10_001, "mix": 1})
-    assert inside["p_holm"].to_dict() == pytest.approx({"en": 2 / 10_001, "mix": 1})
+    assert inside["p_value"].to_dict() == pytest.approx({"en": 1 / 100_001, "mix": 1})
+    assert inside["p_holm"].to_dict() == pytest.approx({"en": 2 / 100_001, "mix": 1})
     assert table["family"].value_counts().to_dict() == {"other": 8, "in-language": 2}
     deviation = 1.96 * 0.5 / math.sqrt(n)
     assert inside.loc["en", ["ci_low", "ci_high"]].tolist() == pytest.approx(
@@ -214,7 +214,7 @@ def test_holm_is_over_all_languages_of_a_family():
     inside = table[table["family"] == "in-language"]
     assert len(inside) == 6
     assert inside["difference"].tolist() == pytest.approx([-1] * 6)
-    assert inside["p_holm"].tolist() == pytest.approx([6 / 10_001] * 6)
+    assert inside["p_holm"].tolist() == pytest.approx([6 / 100_001] * 6)
 
 
 def test_seeds_by_hand():
@@ -350,7 +350,7 @@ def test_every_table_of_a_study(evaluate):
     inside = significance[significance["family"] == "in-language"]
     assert inside[["eval_language", "train_b"]].value_counts().to_dict() == {("en", "en"): 2, ("es", "es"): 2}
     assert (inside["base_a"] == inside["base_b"]).all()
-    assert significance["p_value"].between(1 / 10_001 - 1e-6, 1).all()
+    assert significance["p_value"].between(1 / 100_001 - 1e-6, 1).all()
     assert (significance["p_holm"] >= significance["p_value"]).all()
     armo = significance[(significance["base_a"] == "armo") | (significance["base_b"] == "armo")]
     assert armo["family"].eq("other").all()
@@ -465,6 +465,24 @@ def test_without_target_models_the_comparison_to_the_in_language_one_is_still_to
     assert first.startswith("m trained in en (seed 0): 97.5 % in en")
     assert second.startswith("m trained in mix (seed 0): 2.5 % in en")
     assert last.startswith("Of 1 difference to the in-language reward model, 1 is (1 of them to the disadvantage")
+
+
+def test_many_small_differences_are_added_up(evaluate):
+    """Six comparisons, each of two items in ten, none significant; on average the own language is 20 points better."""
+    right = {True: [True] * 8 + [False] * 2, False: [True] * 6 + [False] * 4}
+    frames = {("m", t, 0, e): scores(right[t == e]) for t in ("en", "es", "ko") for e in ("en", "es", "ko")}
+    answer, _ = evaluate(frames)
+    assert "Of 6 differences to the in-language reward model, none is significant" in answer
+    assert (
+        "On average the model from elsewhere is 20.0 points below the in-language one (95 % interval -50.0 to" in answer
+    )
+
+
+def test_an_interval_that_ends_at_zero_includes_it():
+    """0.1 + 0.2 - 0.3 is not 0 in floating point."""
+    low, high = interval(np.full(100, 0.3 - 0.1 - 0.2))
+    assert (low, high) == (0, 0)
+    assert math.copysign(1, low) == 1
 
 
 def test_sections_without_rows_are_named(evaluate):

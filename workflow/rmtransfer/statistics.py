@@ -29,6 +29,10 @@ def wilson(accuracy: float, weights: np.ndarray) -> tuple[float, float]:
     return min(float(low), accuracy), max(float(high), accuracy)
 
 
+def _enough(items: int) -> int:
+    return min(_MOST, max(RESAMPLES, _DRAWN // items))
+
+
 class Resamples:
     """Bootstrap draws of a benchmark's items, within each stratum, the same for everything that is compared.
 
@@ -41,7 +45,7 @@ class Resamples:
 
     def __init__(self, strata: np.ndarray, seed: int = 0) -> None:
         self._generator = np.random.default_rng(seed)
-        resamples = min(_MOST, max(RESAMPLES, _DRAWN // len(strata)))
+        resamples = _enough(len(strata))
         self._counts = np.zeros((resamples, len(strata)), np.uint16)  # how often each item is drawn
         for stratum in dict.fromkeys(strata.tolist()):
             members = np.flatnonzero(strata == stratum)
@@ -81,7 +85,8 @@ def interval(draws: np.ndarray) -> tuple[float, float]:
     defined = draws[np.isfinite(draws)]
     if not len(defined):
         return float("nan"), float("nan")
-    low, high = np.quantile(defined, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    # Rounded, so that an exact zero is not a sum that came out just below or above it.
+    low, high = np.round(np.quantile(defined, [(1 - LEVEL) / 2, (1 + LEVEL) / 2]), 12) + 0.0
     return float(low), float(high)
 
 
@@ -92,7 +97,7 @@ def permutation_p_values(
 
     Under the null hypothesis the two models of a pair are interchangeable on every item, so that each difference has
     either sign. p = (1 + number of resamples at least as far from 0 as observed) / (1 + resamples), never 0 (Phipson and
-    Smyth, 2010). There are at least 40 resamples to a pair: the smallest p, corrected for all pairs, is below 0.025, where
+    Smyth, 2010). There are as many resamples as in a bootstrap, and at least 40 to a pair: the smallest p, corrected for all pairs, is below 0.025, where
     10,000 resamples alone could not make any of more than 500 pairs significant at 5 %.
     scipy.stats.permutation_test does the same for one pair at a time, a hundred times slower.
 
@@ -109,7 +114,7 @@ def permutation_p_values(
     means = weighted.sum(axis=0)
     observed = np.abs(means[first] - means[second])[:, None] - 1e-12
     exceeding = np.zeros(len(first), int)
-    resamples = max(RESAMPLES, _PER_TEST * len(first))
+    resamples = max(_enough(len(weighted)), _PER_TEST * len(first))
     for start in range(0, resamples, _BLOCK):
         signs = generator.integers(0, 2, (min(_BLOCK, resamples - start), len(weighted))).astype(float) * 2 - 1
         # One product per model instead of one per pair: the sign goes with the item.

@@ -272,7 +272,25 @@ def headline(outcomes: Outcomes, significance: pd.DataFrame, source: str, resamp
             f"Of {len(family)} difference{'s' if len(family) > 1 else ''} to the in-language reward model, "
             f"{found if len(differing) else 'none is'} significant at 5 % after Holm's correction (paired permutation tests)."
         )
+    if len(family) > 1:
+        gap, low, high = _mean_difference(outcomes, family, resamples)
+        sentences.append(
+            f"On average the model from elsewhere is {abs(100 * gap):.1f} points {'above' if gap > 0 else 'below'} the "
+            f"in-language one (95 % interval {100 * low:+.1f} to {100 * high:+.1f}; paired bootstrap)."
+        )
     return "\n".join(sentences)
+
+
+def _mean_difference(outcomes: Outcomes, tests: pd.DataFrame, resamples: Resamples) -> tuple[float, float, float]:
+    """Mean over ``tests`` of the difference between two models, with an interval: what many small ones come to."""
+    models = {language: outcomes.by_model(language) for language in tests["eval_language"].unique()}
+    differences = [
+        models[test.eval_language][test.base_a, test.train_a].mean(axis=1)
+        - models[test.eval_language][test.base_b, test.train_b].mean(axis=1)
+        for test in tests.itertuples()
+    ]
+    mean = np.mean(differences, axis=0)
+    return float(outcomes.weights @ mean), *interval(resamples.means(mean[:, None], outcomes.weights)[:, 0])
 
 
 def _source_against_targets(
@@ -371,7 +389,7 @@ def _load(score_files: Mapping[Judge, Mapping[str, Path]]) -> dict[tuple[Judge, 
     ids: list[str] | None = None
     for judge, files in score_files.items():
         for language, path in files.items():
-            rows = pd.read_parquet(path)
+            rows = pd.read_parquet(path).astype({"reward_chosen": float, "reward_rejected": float})
             rewards = rows[["reward_chosen", "reward_rejected"]].to_numpy(float)
             if not np.isfinite(rewards).all():
                 first = rows["id"][~np.isfinite(rewards).all(axis=1)].iloc[0]
