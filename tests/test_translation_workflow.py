@@ -246,7 +246,7 @@ def test_the_embedded_model_translates_end_to_end(checkout):
     """Gemma 3 270M as engine: real text, honest gates. It is too small to translate well; the ledger says so."""
     sample = [json.loads(line) for line in (ROOT / "resources/sample/preferences.jsonl").open(encoding="utf-8")][:6]
     for role in ("preferences", "benchmark"):
-        (checkout / f"few_{role}.jsonl").write_text("".join(json.dumps(r) + "\n" for r in sample))
+        (checkout / f"few_{role}.jsonl").write_text("".join(json.dumps({**r, "subset": "chat"}) + "\n" for r in sample))
     (checkout / "few_instructions.jsonl").write_text(json.dumps({"id": "i", "prompt": sample[0]["prompt"]}) + "\n")
     study = {
         "study": "gemma",
