@@ -16,8 +16,8 @@ from pathlib import Path
 import torch
 from transformers import AutoModelForSequenceClassification
 
-from rmtransfer import chat, reward
-from rmtransfer.batching import length_batches
+from rmtransfer.models import chat, reward
+from rmtransfer.models.batching import length_batches
 
 
 def file_order(model, tokenizer, sequences: list[list[int]], size: int = 8) -> torch.Tensor:

@@ -17,7 +17,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from rmtransfer.corpus import save_rows
+from rmtransfer.texts.corpus import save_rows
 from rmtransfer.translation.pipeline import adopt
 from rmtransfer.translation.rows import translate_rows
 from rmtransfer.translation.store import Scope, SegmentStore, Translation, text_digest

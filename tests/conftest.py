@@ -28,8 +28,8 @@ from transformers import (
 )
 from transformers.models.m2m_100.tokenization_m2m_100 import M2M100Tokenizer
 
-from rmtransfer.base_model import ensure_pad_token
-from rmtransfer.manifest import write_manifest
+from rmtransfer.kit.manifest import write_manifest
+from rmtransfer.models.base import ensure_pad_token
 
 ROOT = Path(__file__).parent.parent
 QUESTION_ANSWER = (ROOT / "resources/chat_templates/question_answer.jinja").read_text(encoding="utf-8")

@@ -11,8 +11,8 @@ LIBRARY = Path(workflow.basedir) / "workflow"
 if str(LIBRARY) not in sys.path:
     sys.path.insert(0, str(LIBRARY))
 
-from rmtransfer import versions
-from rmtransfer.config import (
+from rmtransfer.kit import stages as versions
+from rmtransfer.study.config import (
     MODEL_KEYS,
     TRANSLATE_TEST,
     back_spec,
@@ -21,9 +21,9 @@ from rmtransfer.config import (
     roles_of,
     study_languages,
 )
-from rmtransfer.errors import StudyError
-from rmtransfer.machine import has_gpu, prepare_environment
-from rmtransfer.languages import filled_in, split_variant
+from rmtransfer.kit.errors import StudyError
+from rmtransfer.kit.machine import has_gpu, prepare_environment
+from rmtransfer.study.languages import filled_in, split_variant
 from rmtransfer.translation.engines import engine_spec
 
 try:

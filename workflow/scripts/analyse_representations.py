@@ -1,12 +1,12 @@
 """Compare the hidden states of all models."""
 
-from rmtransfer.progress import report, start_job
+from rmtransfer.kit.progress import report, start_job
 
 start_job("analyse_representations", snakemake.log[0])
 
 from pathlib import Path
 
-from rmtransfer.representation import analyse_representations
+from rmtransfer.representation.analysis import analyse_representations
 
 paths = iter(map(Path, snakemake.input.states))
 analyse_representations(

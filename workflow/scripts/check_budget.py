@@ -1,6 +1,6 @@
 """Refuse to start a translation that the budget cannot pay."""
 
-from rmtransfer.progress import report, start_job
+from rmtransfer.kit.progress import report, start_job
 
 start_job("check_budget", snakemake.log[0])
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from rmtransfer.plan import COLUMNS, check_budget, plan_back, plan_translation
+from rmtransfer.report.plan import COLUMNS, check_budget, plan_back, plan_translation
 from rmtransfer.translation.engines import PAID
 
 store = Path(snakemake.resources.store)

@@ -1,12 +1,12 @@
 """Draw the PCA panels, the shift from the base, the singular-value share and the norms."""
 
-from rmtransfer.progress import report, start_job
+from rmtransfer.kit.progress import report, start_job
 
 start_job("draw_representation", snakemake.log[0])
 
 from pathlib import Path
 
-from rmtransfer.figures import draw_representation
+from rmtransfer.report.figures import draw_representation
 
 draw_representation(
     Path(snakemake.input.table),

@@ -1,12 +1,12 @@
 """Draw the source-language reward model against the target-language ones."""
 
-from rmtransfer.progress import report, start_job
+from rmtransfer.kit.progress import report, start_job
 
 start_job("draw_source_against_target", snakemake.log[0])
 
 from pathlib import Path
 
-from rmtransfer.figures import draw_source_against_target
+from rmtransfer.report.figures import draw_source_against_target
 
 draw_source_against_target(
     Path(snakemake.input.seeds),

@@ -1,12 +1,12 @@
 """Draw what a benchmark says of all reward models."""
 
-from rmtransfer.progress import report, start_job
+from rmtransfer.kit.progress import report, start_job
 
 start_job("draw_transfer", snakemake.log[0])
 
 from pathlib import Path
 
-from rmtransfer.figures import draw_consistency, draw_length_bias, draw_rewards, draw_transfer
+from rmtransfer.report.figures import draw_consistency, draw_length_bias, draw_rewards, draw_transfer
 
 table = {name: Path(path) for name, path in snakemake.input.items()}
 figure = {name: [Path(path) for path in paths] for name, paths in snakemake.output.items()}

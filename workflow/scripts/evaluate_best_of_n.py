@@ -1,12 +1,12 @@
 """Judge what each reward model picks by the others."""
 
-from rmtransfer.progress import report, start_job
+from rmtransfer.kit.progress import report, start_job
 
 start_job("evaluate_best_of_n", snakemake.log[0])
 
 from pathlib import Path
 
-from rmtransfer.best_of_n import evaluate_best_of_n
+from rmtransfer.alignment.best_of_n import evaluate_best_of_n
 
 paths = iter(map(Path, snakemake.input.rewards))
 evaluate_best_of_n(

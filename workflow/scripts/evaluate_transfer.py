@@ -1,6 +1,6 @@
 """Turn a benchmark's scores into its tables and the answer."""
 
-from rmtransfer.progress import report, start_job
+from rmtransfer.kit.progress import report, start_job
 
 start_job("evaluate_transfer", snakemake.log[0])
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from rmtransfer.transfer import evaluate_transfer
+from rmtransfer.transfer.transfer import evaluate_transfer
 
 # scores/<reward model>/<language>.parquet; several files in a row belong to one judge.
 files: dict = {}

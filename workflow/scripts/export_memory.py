@@ -1,6 +1,6 @@
 """Write every text of the study with all its translations as TMX."""
 
-from rmtransfer.progress import report, start_job
+from rmtransfer.kit.progress import report, start_job
 
 start_job("export_memory", snakemake.log[0])
 

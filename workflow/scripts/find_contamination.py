@@ -1,12 +1,12 @@
 """Look for a benchmark's prompts in the training data."""
 
-from rmtransfer.progress import report, start_job
+from rmtransfer.kit.progress import report, start_job
 
 start_job("find_contamination", snakemake.log[0])
 
 from pathlib import Path
 
-from rmtransfer.contamination import write_contamination
+from rmtransfer.texts.contamination import write_contamination
 
 training = snakemake.input.get("training")
 flagged = write_contamination(

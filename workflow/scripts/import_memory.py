@@ -1,6 +1,6 @@
 """Put a TMX file into the translation store."""
 
-from rmtransfer.progress import report, start_job
+from rmtransfer.kit.progress import report, start_job
 
 start_job("import_memory", snakemake.log[0])
 

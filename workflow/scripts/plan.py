@@ -1,14 +1,14 @@
 """Print what the study will cost."""
 
-from rmtransfer.progress import report, start_job
+from rmtransfer.kit.progress import report, start_job
 
 start_job("plan", snakemake.log[0])
 
 from pathlib import Path
 
-from rmtransfer.config import is_given, roles_of, study_languages
-from rmtransfer.languages import split_variant
-from rmtransfer.plan import plan_back, plan_translation, quota_sentence, render_plan
+from rmtransfer.report.plan import plan_back, plan_translation, quota_sentence, render_plan
+from rmtransfer.study.config import is_given, roles_of, study_languages
+from rmtransfer.study.languages import split_variant
 
 config, specs, back = snakemake.params.config, snakemake.params.specs, snakemake.params.back
 roles = roles_of(config)

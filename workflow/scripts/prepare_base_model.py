@@ -1,12 +1,12 @@
 """Bring one base model into the study."""
 
-from rmtransfer.progress import report, start_job
+from rmtransfer.kit.progress import report, start_job
 
 start_job(f"prepare_base_model {snakemake.wildcards.base}", snakemake.log[0])
 
 from pathlib import Path
 
-from rmtransfer.base_model import prepare_base_model
+from rmtransfer.models.base import prepare_base_model
 
 template = snakemake.input.get("chat_template")
 prepare_base_model(

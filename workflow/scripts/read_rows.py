@@ -1,12 +1,12 @@
 """Read, validate and store the rows of one role in one language."""
 
-from rmtransfer.progress import report, start_job
+from rmtransfer.kit.progress import report, start_job
 
 start_job(f"read_rows {snakemake.wildcards.role} {snakemake.params.language}", snakemake.log[0])
 
 from pathlib import Path
 
-from rmtransfer.corpus import import_rows
+from rmtransfer.texts.corpus import import_rows
 
 rows = import_rows(
     snakemake.params.source,

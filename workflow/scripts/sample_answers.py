@@ -1,13 +1,13 @@
 """Sample answers to the instructions from one base model in one language."""
 
-from rmtransfer.progress import report, start_job
+from rmtransfer.kit.progress import report, start_job
 
 start_job(f"sample_answers {snakemake.wildcards.base} {snakemake.wildcards.language}", snakemake.log[0])
 
 from pathlib import Path
 
-from rmtransfer.corpus import load_ids, load_rows
-from rmtransfer.sampling import sample_answers
+from rmtransfer.alignment.sampling import sample_answers
+from rmtransfer.texts.corpus import load_ids, load_rows
 
 sample_answers(
     Path(snakemake.input.base),

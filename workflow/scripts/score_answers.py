@@ -1,13 +1,13 @@
 """Score the sampled answers in every language with one reward model."""
 
-from rmtransfer.progress import report, start_job
+from rmtransfer.kit.progress import report, start_job
 
 start_job(" ".join([snakemake.rule, *map(str, snakemake.wildcards)]), snakemake.log[0])
 
 from pathlib import Path
 
-from rmtransfer.corpus import load_rows
-from rmtransfer.scoring import score_answers
+from rmtransfer.scoring.job import score_answers
+from rmtransfer.texts.corpus import load_rows
 
 languages = snakemake.params.languages
 score_answers(

@@ -1,13 +1,13 @@
 """Score the benchmark in every language with one reward model, or take a base model's hidden states of it."""
 
-from rmtransfer.progress import report, start_job
+from rmtransfer.kit.progress import report, start_job
 
 start_job(" ".join([snakemake.rule, *map(str, snakemake.wildcards)]), snakemake.log[0])
 
 from pathlib import Path
 
-from rmtransfer.corpus import load_ids, load_rows
-from rmtransfer.scoring import score_pairs
+from rmtransfer.scoring.job import score_pairs
+from rmtransfer.texts.corpus import load_ids, load_rows
 
 languages = snakemake.params.languages
 ids = load_ids(Path(snakemake.input.ids))

@@ -1,13 +1,13 @@
 """Score a benchmark in every language with one off-the-shelf reward model or baseline."""
 
-from rmtransfer.progress import report, start_job
+from rmtransfer.kit.progress import report, start_job
 
 start_job(" ".join([snakemake.rule, *map(str, snakemake.wildcards)]), snakemake.log[0])
 
 from pathlib import Path
 
-from rmtransfer.corpus import load_ids, load_rows
-from rmtransfer.reward_models import score_reward_model
+from rmtransfer.scoring.others import score_reward_model
+from rmtransfer.texts.corpus import load_ids, load_rows
 
 languages = snakemake.params.languages
 ids = load_ids(Path(snakemake.input.ids))

@@ -1,16 +1,16 @@
 """Decide which rows of each role the study keeps."""
 
-from rmtransfer.progress import report, start_job
+from rmtransfer.kit.progress import report, start_job
 
 start_job("select_rows", snakemake.log[0])
 
 import json
 from pathlib import Path
 
-from rmtransfer.benchmarks import item_of
-from rmtransfer.chat import longest_conversation
-from rmtransfer.corpus import load_rows, save_ids, write_ledger
-from rmtransfer.selection import digests_of, select_rows
+from rmtransfer.models.chat import longest_conversation
+from rmtransfer.study.sections import item_of
+from rmtransfer.texts.corpus import load_rows, save_ids, write_ledger
+from rmtransfer.texts.selection import digests_of, select_rows
 
 count = longest_conversation([Path(base) for base in snakemake.input.bases])
 digests = {}

@@ -1,6 +1,6 @@
 """Put what every translation job counted into one table."""
 
-from rmtransfer.progress import report, start_job
+from rmtransfer.kit.progress import report, start_job
 
 start_job("summarise_translation", snakemake.log[0])
 

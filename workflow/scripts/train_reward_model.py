@@ -1,14 +1,14 @@
 """Train one reward model."""
 
-from rmtransfer.progress import report, start_job
+from rmtransfer.kit.progress import report, start_job
 
 start_job(f"train_reward_model {snakemake.wildcards.base} {snakemake.wildcards.train_language}", snakemake.log[0])
 
 from pathlib import Path
 
-from rmtransfer.corpus import load_ids, load_rows
-from rmtransfer.mixture import mix
-from rmtransfer.training import train_reward_model
+from rmtransfer.models.training import train_reward_model
+from rmtransfer.texts.corpus import load_ids, load_rows
+from rmtransfer.texts.mixture import mix
 
 output = Path(snakemake.output.folder)
 shares = snakemake.params.shares

@@ -1,12 +1,12 @@
 """Translate the rows of one role from one language into another."""
 
-from rmtransfer.progress import report, start_job
+from rmtransfer.kit.progress import report, start_job
 
 start_job(" ".join([snakemake.rule, *map(str, snakemake.wildcards)]), snakemake.log[0])
 
 from pathlib import Path
 
-from rmtransfer.languages import split_variant
+from rmtransfer.study.languages import split_variant
 from rmtransfer.translation.engines import build_engine
 from rmtransfer.translation.memory import read_tmx
 from rmtransfer.translation.rows import translate_rows

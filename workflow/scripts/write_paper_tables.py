@@ -1,12 +1,12 @@
 """Write the main result as a LaTeX and a Markdown table."""
 
-from rmtransfer.progress import report, start_job
+from rmtransfer.kit.progress import report, start_job
 
 start_job("write_paper_tables", snakemake.log[0])
 
 from pathlib import Path
 
-from rmtransfer.paper_tables import write_paper_tables
+from rmtransfer.report.paper_tables import write_paper_tables
 
 write_paper_tables(
     Path(snakemake.input.transfer),

@@ -22,7 +22,7 @@ import deepl
 import deepl.http_client
 from requests.adapters import HTTPAdapter
 
-from rmtransfer.errors import StudyError
+from rmtransfer.kit.errors import StudyError
 from rmtransfer.translation.store import Scope, Translation
 from rmtransfer.translation.structure import Splitting, mark_spans
 

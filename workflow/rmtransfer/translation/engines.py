@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from rmtransfer.languages import split_variant
+from rmtransfer.study.languages import split_variant
 from rmtransfer.translation import Engine
 
 ENGINES = ("memory", "deepl", "seq2seq", "llm")

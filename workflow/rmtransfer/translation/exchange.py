@@ -6,8 +6,8 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
-from rmtransfer.corpus import fields_of, texts_of
-from rmtransfer.languages import split_variant
+from rmtransfer.study.languages import split_variant
+from rmtransfer.texts.corpus import fields_of, texts_of
 from rmtransfer.translation import Engine
 from rmtransfer.translation.engines import build_engine
 from rmtransfer.translation.memory import read_tmx, write_tmx

@@ -7,11 +7,11 @@ from typing import Any
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
-from rmtransfer import chat
-from rmtransfer.batching import left_padded, length_batches
-from rmtransfer.device import inference_dtype, pack_for_cpu, pick_device
-from rmtransfer.errors import StudyError
-from rmtransfer.languages import english_name
+from rmtransfer.kit.errors import StudyError
+from rmtransfer.models import chat
+from rmtransfer.models.batching import left_padded, length_batches
+from rmtransfer.models.device import inference_dtype, pack_for_cpu, pick_device
+from rmtransfer.study.languages import english_name
 from rmtransfer.translation.local_model import CUT_OFF, model_identity
 from rmtransfer.translation.store import Scope, Translation
 from rmtransfer.translation.structure import Splitting

@@ -9,7 +9,7 @@ from typing import Any
 
 from lxml import etree
 
-from rmtransfer.errors import StudyError
+from rmtransfer.kit.errors import StudyError
 from rmtransfer.translation.store import Scope, Translation
 from rmtransfer.translation.structure import Splitting
 

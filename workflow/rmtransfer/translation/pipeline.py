@@ -3,9 +3,9 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
-from rmtransfer import versions
-from rmtransfer.errors import StudyError
-from rmtransfer.progress import Progress, report
+from rmtransfer.kit import stages as versions
+from rmtransfer.kit.errors import StudyError
+from rmtransfer.kit.progress import Progress, report
 from rmtransfer.translation import Engine
 from rmtransfer.translation.quality import flaws_of
 from rmtransfer.translation.store import Scope, SegmentStore, Translation

@@ -10,7 +10,7 @@ import unicodedata
 from collections import Counter
 from typing import Any
 
-from rmtransfer.languages import primary
+from rmtransfer.study.languages import primary
 from rmtransfer.translation.structure import prose_of, same_spans
 
 # Characters of a text for each character of its English original. es, it, ko and zh are the totals of the reference

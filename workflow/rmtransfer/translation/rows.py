@@ -9,8 +9,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from rmtransfer.corpus import Row, fields_of, texts_of, write_ledger
-from rmtransfer.progress import report
+from rmtransfer.kit.progress import report
+from rmtransfer.texts.corpus import Row, fields_of, texts_of, write_ledger
 from rmtransfer.translation import Engine
 from rmtransfer.translation.pipeline import translate_texts
 from rmtransfer.translation.store import SegmentStore, Translation, text_digest

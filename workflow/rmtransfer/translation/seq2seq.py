@@ -11,10 +11,10 @@ import torch
 from transformers import AutoModelForSeq2SeqLM, AutoTokenizer, GenerationConfig, MarianTokenizer, NllbTokenizer
 from transformers.models.m2m_100.tokenization_m2m_100 import M2M100Tokenizer
 
-from rmtransfer.batching import length_batches, right_padded
-from rmtransfer.device import inference_dtype, pick_device
-from rmtransfer.errors import StudyError
-from rmtransfer.languages import FLORES, primary
+from rmtransfer.kit.errors import StudyError
+from rmtransfer.models.batching import length_batches, right_padded
+from rmtransfer.models.device import inference_dtype, pick_device
+from rmtransfer.study.languages import FLORES, primary
 from rmtransfer.translation.local_model import CUT_OFF, model_identity
 from rmtransfer.translation.store import Scope, Translation
 from rmtransfer.translation.structure import Splitting

@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
-from rmtransfer.errors import StudyError
-from rmtransfer.progress import report
+from rmtransfer.kit.errors import StudyError
+from rmtransfer.kit.progress import report
 
 # Texts lie in the order in which they came, so that a corpus is read from neighbouring pages; only the keys are random.
 _SCHEMA = """

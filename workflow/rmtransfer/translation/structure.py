@@ -12,7 +12,7 @@ from typing import Literal
 
 import sentencex
 
-from rmtransfer.languages import primary
+from rmtransfer.study.languages import primary
 
 
 @dataclass(frozen=True)

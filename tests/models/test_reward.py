@@ -1,0 +1,146 @@
+"""Scoring does not depend on batching, order, padding or neighbours, and equals what stock classes compute."""
+
+import math
+import random
+import subprocess
+import sys
+
+import pytest
+import torch
+from transformers import AutoModelForSequenceClassification
+
+from conftest import ROOT
+from rmtransfer.kit.errors import StudyError
+from rmtransfer.kit.manifest import write_manifest
+from rmtransfer.models import chat, reward
+
+TOLERANCE = 1e-4
+
+
+@pytest.fixture
+def model(base):
+    return reward.build_reward_model(base, seed=0).eval()
+
+
+@pytest.fixture
+def sequences(base, pairs):
+    tokenizer = chat.load_tokenizer(base)
+    return tokenizer, [chat.encode_answer(tokenizer, p["prompt"], p[s]) for p in pairs for s in ("chosen", "rejected")]
+
+
+def test_rewards_differ_between_inputs(model, sequences):
+    rewards, _ = reward.score(model, *sequences, tokens_per_batch=512)
+    assert rewards.std() > 100 * TOLERANCE  # otherwise the tests below could not fail
+
+
+def test_independent_of_batch_size_order_and_neighbours(model, sequences):
+    tokenizer, ids = sequences
+    alone = [reward.score(model, tokenizer, [s], 10_000) for s in ids]
+    rewards, states = torch.cat([r for r, _ in alone]), torch.cat([s for _, s in alone])
+    for budget in (1, 100, 400, 10_000):
+        order = random.Random(budget).sample(range(len(ids)), len(ids))
+        got, hidden = reward.score(model, tokenizer, [ids[i] for i in order], budget)
+        torch.testing.assert_close(got, rewards[order], atol=TOLERANCE, rtol=0)
+        torch.testing.assert_close(hidden, states[order], atol=TOLERANCE, rtol=0)
+
+
+@pytest.mark.parametrize("side", ["left", "right"])
+def test_independent_of_padding_side(model, sequences, side):
+    tokenizer, ids = sequences
+    expected, _ = reward.score(model, tokenizer, ids, 10_000)
+    tokenizer.padding_side = side
+    batch = tokenizer.pad({"input_ids": ids}, return_tensors="pt")
+    with torch.inference_mode():
+        got = reward.rewards_of(model, reward.last_token_states(model, batch["input_ids"], batch["attention_mask"]))
+    torch.testing.assert_close(got, expected, atol=TOLERANCE, rtol=0)
+
+
+def test_pools_the_last_real_token_even_where_pad_is_eos(model, sequences):
+    tokenizer, ids = sequences
+    expected = [reward.score(model, tokenizer, [s], 10_000)[0].item() for s in ids]
+    tokenizer.pad_token = tokenizer.eos_token
+    ids = [[*s, tokenizer.eos_token_id] if s[-1] != tokenizer.eos_token_id else s for s in ids]
+    alone = [reward.score(model, tokenizer, [s], 10_000)[0].item() for s in ids]
+    together, _ = reward.score(model, tokenizer, ids, 10_000)
+    torch.testing.assert_close(together, torch.tensor(alone), atol=TOLERANCE, rtol=0)
+    if tokenizer.eos_token != "<|eot_id|>":  # that one already ended with EOS
+        assert alone != pytest.approx(expected, abs=TOLERANCE)
+
+
+def test_equals_a_stock_forward_of_the_single_text(model, sequences):
+    tokenizer, ids = sequences
+    rewards, _ = reward.score(model, tokenizer, ids, 200)
+    with torch.inference_mode():
+        stock = torch.stack([model(input_ids=torch.tensor([s])).logits[0, 0] for s in ids])
+    torch.testing.assert_close(rewards, stock, atol=TOLERANCE, rtol=0)
+
+
+def test_state_is_what_the_head_reads(model, sequences):
+    tokenizer, ids = sequences
+    rewards, states = reward.score(model, tokenizer, ids, 200)
+    torch.testing.assert_close(rewards, states @ model.score.weight[0].detach(), atol=TOLERANCE, rtol=0)
+    with torch.inference_mode():
+        stock = model(input_ids=torch.tensor([ids[0]]), output_hidden_states=True).hidden_states[-1][0, -1]
+    torch.testing.assert_close(states[0], stock, atol=TOLERANCE, rtol=0)
+
+
+def test_bucketed_forward_has_the_gradient_of_a_padded_one(model, sequences):
+    tokenizer, ids = sequences
+    batch = tokenizer.pad({"input_ids": ids[:8]}, padding_side="right", return_tensors="pt")
+    gradients = []
+    for budget in (1, 10_000):
+        model.zero_grad()
+        reward.bucketed_forward(model, batch["input_ids"], batch["attention_mask"], budget).logits.sum().backward()
+        gradients.append(torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None]))
+    torch.testing.assert_close(gradients[0], gradients[1], atol=1e-3, rtol=1e-4)
+
+
+def test_head_follows_the_authors_initialisation(base):
+    heads = torch.cat([reward.build_reward_model(base, seed).score.weight.flatten() for seed in range(40)])
+    hidden = reward.build_reward_model(base, 0).config.hidden_size
+    assert heads.std().item() == pytest.approx(1 / math.sqrt(hidden + 1), rel=0.1)
+    assert heads.mean().item() == pytest.approx(0, abs=0.02)
+    assert reward.build_reward_model(base, 0).score.bias is None
+
+
+def test_same_seed_same_head(base):
+    weights = [reward.build_reward_model(base, seed).score.weight for seed in (3, 3, 4)]
+    assert torch.equal(weights[0], weights[1])
+    assert not torch.equal(weights[0], weights[2])
+
+
+def test_saved_and_loaded_in_a_fresh_process_gives_equal_rewards(model, sequences, tmp_path):
+    tokenizer, ids = sequences
+    model.save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    write_manifest(tmp_path, {})
+    expected, _ = reward.score(model, tokenizer, ids, 300)
+    torch.save((ids, expected), tmp_path / "expected.pt")
+    code = (
+        "import sys, torch\nfrom pathlib import Path\nfrom rmtransfer import chat, reward\n"
+        "folder = Path(sys.argv[1])\nids, expected = torch.load(folder / 'expected.pt')\n"
+        "model = reward.load_reward_model(folder, torch.device('cpu'))\n"
+        "got, _ = reward.score(model, chat.load_tokenizer(folder), ids, 300)\n"
+        f"assert (got - expected).abs().max() <= {TOLERANCE}, (got, expected)\nprint('equal')\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path)],
+        capture_output=True,
+        text=True,
+        env={"PYTHONPATH": str(ROOT / "workflow")},
+    )
+    assert done.stdout == "equal\n", done.stderr
+    stock = AutoModelForSequenceClassification.from_pretrained(tmp_path)
+    batch = tokenizer.pad({"input_ids": ids}, return_tensors="pt")
+    with torch.inference_mode():
+        torch.testing.assert_close(stock(**batch).logits[:, 0], expected, atol=TOLERANCE, rtol=0)
+
+
+def test_a_base_model_is_no_reward_model(base):
+    with pytest.raises(StudyError, match="score head"):
+        reward.score_head(reward.load_backbone(base, torch.device("cpu")))
+
+
+def test_an_unfinished_folder_is_refused(tmp_path):
+    with pytest.raises(StudyError, match="never finished"):
+        reward.load_reward_model(tmp_path, torch.device("cpu"))

@@ -1,0 +1,127 @@
+"""The reward that a DPO policy implies, against TRL's own."""
+
+import json
+
+import pandas as pd
+import pytest
+import torch
+from datasets import Dataset
+from transformers import AutoModelForCausalLM, AutoTokenizer
+from trl import DPOConfig, DPOTrainer
+
+from rmtransfer.kit.errors import StudyError
+from rmtransfer.scoring.others import score_reward_model
+
+
+@pytest.fixture
+def policy(bases, tmp_path):
+    """Qwen's base, moved a little."""
+    model = AutoModelForCausalLM.from_pretrained(bases["qwen"])
+    torch.manual_seed(3)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(torch.randn_like(parameter) * 0.05)
+    model.save_pretrained(tmp_path / "policy")
+    AutoTokenizer.from_pretrained(bases["qwen"]).save_pretrained(tmp_path / "policy")
+    return tmp_path / "policy"
+
+
+def run(tmp_path, policy, reference, pairs, **more) -> pd.DataFrame:
+    path = tmp_path / "scores/en.parquet"
+    score_reward_model(
+        {"kind": "implicit", "policy": str(policy), "reference": str(reference), **more},
+        "dpo",
+        {"en": pairs},
+        {"en": path},
+        tmp_path / "scores/settings.json",
+        tmp_path / "store",
+        tokens_per_batch=200,
+        requests_at_once=1,
+        device="cpu",
+    )
+    return pd.read_parquet(path)
+
+
+def test_equals_trl(tmp_path, policy, bases, pairs):
+    frame = run(tmp_path, policy, bases["qwen"], pairs, beta=0.3)
+    some = [pairs[i] for i in (0, 5, 11)]
+    sets = {p["id"]: Dataset.from_list([{k: p[k] for k in ("prompt", "chosen", "rejected")}]) for p in some}
+    trainer = DPOTrainer(
+        model=AutoModelForCausalLM.from_pretrained(policy),
+        ref_model=AutoModelForCausalLM.from_pretrained(bases["qwen"]),
+        args=DPOConfig(
+            output_dir=str(tmp_path / "trl"),
+            beta=0.3,
+            per_device_eval_batch_size=1,
+            use_cpu=True,
+            bf16=False,
+            max_length=None,
+            report_to=[],
+        ),
+        train_dataset=sets["r0"],
+        eval_dataset=sets,
+        processing_class=AutoTokenizer.from_pretrained(policy),
+    )
+    trainer.evaluate()
+    ours = frame.set_index("id")
+    for identity, theirs in zip(sets, trainer.state.log_history, strict=True):
+        for side in ("chosen", "rejected"):
+            expected = theirs[f"eval_rewards/{side}"]
+            assert abs(expected) > 1e-3
+            assert ours.loc[identity, f"reward_{side}"] == pytest.approx(expected, abs=1e-4)
+
+
+def test_beta_scales_and_length_divides(tmp_path, policy, bases, pairs):
+    plain = run(tmp_path, policy, bases["qwen"], pairs)
+    scaled = run(tmp_path, policy, bases["qwen"], pairs, beta=0.5)
+    normalized = run(tmp_path, policy, bases["qwen"], pairs, length_normalized=True)
+    tokenizer = AutoTokenizer.from_pretrained(policy)
+    for side in ("chosen", "rejected"):
+        column = f"reward_{side}"
+        torch.testing.assert_close(torch.tensor(scaled[column]), torch.tensor(5 * plain[column]))
+        length = [
+            len(tokenizer.apply_chat_template(p["prompt"] + p[side])["input_ids"])
+            - len(tokenizer.apply_chat_template(p["prompt"], add_generation_prompt=True)["input_ids"])
+            for p in pairs
+        ]
+        torch.testing.assert_close(torch.tensor(normalized[column]), torch.tensor(plain[column] / length))
+    settings = json.loads((tmp_path / "scores/settings.json").read_text())
+    assert (settings["beta"], settings["length_normalized"]) == (0.1, True)
+    assert settings["policy"] != settings["reference"]
+
+
+def test_a_policy_that_is_its_reference_has_no_reward(tmp_path, bases, pairs):
+    with pytest.raises(StudyError, match=r"all 24 rewards on en are 0; .* policy and reference are the same"):
+        run(tmp_path, bases["qwen"], bases["qwen"], pairs)
+
+
+def test_a_reference_of_another_vocabulary(tmp_path, policy, bases, pairs):
+    with pytest.raises(StudyError, match=r"dpo.reference: its tokenizer is not the policy's, \d+ tokens such as"):
+        run(tmp_path, policy, bases["gemma"], pairs)
+
+
+def test_a_reward_by_hand(tmp_path, policy, bases, pairs):
+    frame = run(tmp_path, policy, bases["qwen"], pairs, beta=0.7)
+    p = pairs[4]
+    tokenizer = AutoTokenizer.from_pretrained(policy)
+    start = len(tokenizer.apply_chat_template(p["prompt"], add_generation_prompt=True)["input_ids"])
+    for side in ("chosen", "rejected"):
+        ids = tokenizer.apply_chat_template(p["prompt"] + p[side])["input_ids"]
+        total = []
+        for folder in (policy, bases["qwen"]):
+            model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+            with torch.inference_mode():
+                logp = model(torch.tensor([ids])).logits[0].log_softmax(-1)
+            total.append(sum(logp[i - 1, ids[i]].item() for i in range(start, len(ids))))
+        assert frame[f"reward_{side}"][4] == pytest.approx(0.7 * (total[0] - total[1]), abs=1e-4)
+        assert frame[f"tokens_{side}"][4] == len(ids)
+
+
+def test_the_reference_may_read_less(tmp_path, policy, bases, pairs):
+    short = tmp_path / "short"
+    model = AutoModelForCausalLM.from_pretrained(bases["qwen"])
+    model.config.max_position_embeddings = 40
+    model.save_pretrained(short)
+    AutoTokenizer.from_pretrained(bases["qwen"]).save_pretrained(short)
+    with pytest.raises(StudyError, match=r"more than the 40 that the model reads"):
+        run(tmp_path, policy, short, pairs)

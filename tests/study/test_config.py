@@ -1,0 +1,296 @@
+"""Every fault in a config is named by key, value and remedy, before anything runs."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from conftest import ROOT
+from rmtransfer.kit.errors import StudyError
+from rmtransfer.study.config import load_config, roles_of, study_languages
+from rmtransfer.translation.engines import engine_spec
+
+
+@pytest.fixture
+def config() -> dict:
+    return yaml.safe_load((ROOT / "config.yaml").read_text(encoding="utf-8"))
+
+
+def change(config, path, value):
+    *parents, last = path.split(".")
+    for key in parents:
+        config = config[key]
+    if value is None:
+        del config[last]
+    else:
+        config[last] = value
+
+
+def test_the_default_study_is_valid(config):
+    assert load_config(config, ROOT)["languages"]["targets"] == ["es", "it", "ko", "zh"]
+
+
+def test_defaults_are_filled_in_and_the_input_is_left_alone(config):
+    for section in ("training", "alignment", "figures", "resources", "seeds"):
+        del config[section]
+    full = load_config(config, ROOT)
+    assert full["training"]["learning_rate"] == 1e-5
+    assert full["training"]["pairs_per_step"] == 128
+    assert full["seeds"] == [0]
+    assert full["preferences"]["invalid_rows"] == "stop"
+    assert "training" not in config
+
+
+FAULTS = {
+    "typo at the top": ("languagse", {}, ["unknown key 'languagse'", "did you mean 'languages'?"]),
+    "typo below": (
+        "training.learning_rat",
+        1,
+        ["training: unknown key 'learning_rat'", "did you mean 'learning_rate'?"],
+    ),
+    "wrong type": ("training.epochs", "two", ["training.epochs: 'two' is not of type 'integer'"]),
+    "out of range": ("training.learning_rate", 0, ["training.learning_rate: 0 is less than or equal to"]),
+    "missing": ("languages.source", None, ["languages: missing 'source'"]),
+    "engine": (
+        "translation.engine",
+        "memry",
+        ["translation.engine: 'memry' is none of memory", "did you mean 'memory'?"],
+    ),
+    "source in targets": ("languages.targets", ["es", "en"], ["languages.targets: 'en' is also languages.source"]),
+    "no targets": ("languages.targets", [], ["languages.targets: [] leaves nothing to transfer to"]),
+    "language twice": ("languages.targets", ["es", "es"], ["languages.targets", "non-unique"]),
+    "unknown language": ("languages.targets", ["es", "fr"], ["languages: 'fr' is not in", "holds en, es, it, ko, zh"]),
+    "no file": ("benchmark.path", "nowhere.jsonl", ["benchmark.path: 'nowhere.jsonl' does not exist"]),
+    "format": ("benchmark.path", "README.md", ["benchmark.path: 'README.md' is neither .jsonl nor .parquet"]),
+    "path and hub": ("preferences.hub", "org/name", ["preferences: give either path or hub"]),
+    "no memory": ("translation.memory", None, ["translation.memory: missing"]),
+    "memory lost": ("translation.memory", "nowhere.tmx", ["translation.memory: 'nowhere.tmx' does not exist"]),
+    "no model": ("translation.engine", "seq2seq", ["translation.seq2seq: missing", "a section that names its model"]),
+    "a model that can move": (
+        "translation",
+        {"engine": "seq2seq", "seq2seq": {"model": "org/name"}},
+        ["translation.seq2seq.model: 'org/name' has no revision"],
+    ),
+    "no such model folder": (
+        "translation",
+        {"engine": "llm", "llm": {"model": "./nowhere"}},
+        ["translation.llm.model: './nowhere' is not a folder"],
+    ),
+    "a prompt without the text": (
+        "translation",
+        {"engine": "llm", "llm": {"model": "gemma-3-270m", "prompt": "Translate!"}},
+        ["translation.llm.prompt: 'Translate!' does not hold {text}"],
+    ),
+    "an engine for no target": (
+        "translation.languages",
+        {"fr": {"engine": "deepl"}},
+        ["translation.languages: 'fr' is no target"],
+    ),
+    "a variant for no target": (
+        "translation.variants",
+        {"x": {"engine": "deepl", "targets": ["fr"]}},
+        ["translation.variants.x.targets: 'fr' is no target"],
+    ),
+    "a variant's name": ("translation.variants", {"too-long-a-name": {"engine": "deepl"}}, ["too-long-a-name"]),
+    "a key in the config": ("translation.deepl", {"auth_key": "x"}, ["translation.deepl: unknown key 'auth_key'"]),
+    "references lost": ("translation.references", "no.tmx", ["translation.references: 'no.tmx' does not exist"]),
+    "template lost": (
+        "base_models",
+        {"m": {"path": "org/name", "chat_template": "nowhere.jinja"}},
+        ["base_models.m.chat_template: 'nowhere.jinja' does not exist"],
+    ),
+    "folder lost": ("base_models", {"m": {"path": "./nowhere"}}, ["base_models.m.path: './nowhere' is not a folder"]),
+    "slug": ("base_models", {"org/name": {"path": "org/name"}}, ["base_models", "org/name"]),
+    "a reward model of no kind": ("reward_models", {"x": {"path": "y"}}, ["reward_models.x: missing 'kind'"]),
+    "a column that rows do not have": (
+        "benchmark.columns",
+        {"promt": "question"},
+        ["benchmark.columns: unknown key 'promt'", "did you mean 'prompt'?"],
+    ),
+    "a kind misspelt": (
+        "reward_models",
+        {"x": {"kind": "clasifier"}},
+        ["reward_models.x.kind: 'clasifier' is none of", "did you mean 'classifier'?"],
+    ),
+    "a reward model without its model": (
+        "reward_models",
+        {"x": {"kind": "implicit", "policy": "resources"}},
+        ["reward_models.x: kind 'implicit' needs reference; add it"],
+    ),
+    "a key of another kind": (
+        "reward_models",
+        {"x": {"kind": "random", "path": "resources"}},
+        ["reward_models.x.path: means nothing to kind 'random', which knows seed"],
+    ),
+    "a reward model that can move": (
+        "reward_models",
+        {"x": {"kind": "classifier", "path": "org/name"}},
+        ["reward_models.x.path: 'org/name' has no revision"],
+    ),
+    "a reference that can move": (
+        "reward_models",
+        {"x": {"kind": "implicit", "policy": "resources", "reference": "org/name", "revision": "a"}},
+        ["reward_models.x.reference: 'org/name' has no reference_revision"],
+    ),
+    "a judge from nowhere": (
+        "reward_models",
+        {"x": {"kind": "judge", "mode": "rating"}},
+        ["reward_models.x: give either path or server"],
+    ),
+    "a judge's prompt": (
+        "reward_models",
+        {"x": {"kind": "judge", "mode": "pairwise", "path": "resources", "prompt": "{prompt} {answer_a}"}},
+        ["reward_models.x.prompt: does not hold {answer_b}"],
+    ),
+    "tokens of no tokenizer": (
+        "reward_models",
+        {"x": {"kind": "length", "unit": "tokens"}},
+        ["reward_models.x.tokenizer: needed for unit: tokens"],
+    ),
+    "a reward model named like a base": (
+        "reward_models",
+        {"gemma-3-270m": {"kind": "random"}},
+        ["reward_models.gemma-3-270m: a base model has that name"],
+    ),
+    "a further benchmark named like a role": (
+        "benchmarks",
+        {"preferences": {"path": "resources/sample/benchmark.jsonl"}},
+        ["benchmarks.preferences: the name is taken"],
+    ),
+    "a further benchmark lost": (
+        "benchmarks",
+        {"more": {"path": "nowhere.jsonl"}},
+        ["benchmarks.more.path: 'nowhere.jsonl' does not exist"],
+    ),
+    "sections": ("benchmark.sections", "rewardbench3", ["benchmark.sections: 'rewardbench3' is none of"]),
+    "a language without a FLORES code": (
+        "benchmark",
+        {"path": "{language}.jsonl", "codes": "flores"},
+        ["benchmark.codes: no FLORES-200 code is known for 'eo'"],
+    ),
+    "a mixture of strangers": (
+        "mixtures",
+        {"m": {"en": 1, "fr": 1}},
+        ["mixtures.m: 'fr' is no language of the study"],
+    ),
+    "a mixture named like a language": ("mixtures", {"ko": {"en": 1, "es": 1}}, ["mixtures.ko: the name is taken"]),
+    "a mixture of one": ("mixtures", {"m": {"en": 1}}, ["mixtures.m"]),
+    "nothing to train on": ("preferences", None, ["preferences: missing; base_models are trained on preferences"]),
+    "n too large": ("alignment.best_of", [1, 8], ["alignment.best_of: 8 is more than alignment.samples, 4"]),
+}
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_a_fault_is_explained(config, name):
+    path, value, words = FAULTS[name]
+    if "FLORES" in name:
+        config["languages"]["targets"] = ["es", "eo"]
+    change(config, path, value)
+    with pytest.raises(StudyError) as error:
+        load_config(config, ROOT)
+    for word in words:
+        assert word in str(error.value)
+
+
+def test_all_faults_are_reported_at_once(config):
+    change(config, "training.epochs", 0)
+    change(config, "study", "a/b")
+    with pytest.raises(StudyError, match="2 problems"):
+        load_config(config, ROOT)
+
+
+def test_a_hub_data_set_needs_a_revision(config):
+    config["preferences"] = {"hub": "org/name"}
+    with pytest.raises(StudyError, match=r"preferences\.hub: 'org/name' has no revision"):
+        load_config(config, ROOT)
+
+
+def test_given_languages_need_every_file_and_no_memory(config, tmp_path):
+    for role in ("preferences", "benchmark", "instructions"):
+        config[role] = {"path": role + ".{language}.jsonl"}
+        for language in ("en", "es"):
+            (tmp_path / f"{role}.{language}.jsonl").touch()
+    config["languages"]["targets"] = ["es"]
+    config["base_models"] = {"m": {"path": "org/name"}}
+    del config["translation"]["memory"]
+    load_config(config, tmp_path)
+    Path(tmp_path / "benchmark.es.jsonl").unlink()
+    with pytest.raises(StudyError, match=r"benchmark\.es\.jsonl"):
+        load_config(config, tmp_path)
+
+
+def test_a_broken_memory_is_reported_before_anything_runs(config, tmp_path):
+    broken = tmp_path / "broken.tmx"
+    broken.write_text("<tmx><body>")
+    config["translation"]["memory"] = str(broken)
+    with pytest.raises(StudyError, match="not a well-formed TMX"):
+        load_config(config, ROOT)
+
+
+def test_engines_may_differ_by_language_and_by_variant(config):
+    config["translation"] |= {
+        "deepl": {"formality": "more"},
+        "languages": {"ko": {"engine": "llm", "llm": {"model": "gemma-3-270m"}}},
+        "variants": {
+            "paid": {"engine": "deepl", "targets": ["es"]},
+            "nllb": {"engine": "seq2seq", "seq2seq": {"model": "."}},
+        },
+    }
+    full = load_config(config, ROOT)
+    codes = study_languages(full)
+    assert codes == ["en", "es", "it", "ko", "zh", "es-x-paid", *(f"{t}-x-nllb" for t in ("es", "it", "ko", "zh"))]
+    specs = {code: engine_spec(full["translation"], code) for code in codes[1:]}
+    assert [specs[code]["engine"] for code in codes[1:7]] == ["memory", "memory", "llm", "memory", "deepl", "seq2seq"]
+    assert specs["es-x-paid"]["options"]["formality"] == "more"
+    assert specs["it-x-nllb"]["options"]["beams"] == 4
+
+
+def test_variants_of_what_is_not_translated_are_refused(config, tmp_path):
+    for role in ("preferences", "benchmark", "instructions"):
+        config[role] = {"path": role + ".{language}.jsonl"}
+        for language in ("en", "es", "it", "ko", "zh"):
+            (tmp_path / f"{role}.{language}.jsonl").touch()
+    config["base_models"] = {"m": {"path": "org/name"}}
+    config["translation"] = {"engine": "deepl", "variants": {"a": {"engine": "deepl"}}}
+    with pytest.raises(StudyError, match="nothing is translated"):
+        load_config(config, tmp_path)
+
+
+def test_off_the_shelf_reward_models_need_neither_preferences_nor_a_base(config):
+    for section in ("base_models", "preferences", "instructions", "training"):
+        del config[section]
+    config["reward_models"] = {"random": {"kind": "random"}}
+    full = load_config(config, ROOT)
+    assert list(roles_of(full)) == ["benchmark"]
+
+
+def test_a_study_judges_something(config):
+    config |= {"base_models": {}, "reward_models": {}}
+    with pytest.raises(StudyError, match="base_models: there are none, and no reward_models either"):
+        load_config(config, ROOT)
+
+
+def test_the_source_language_may_come_from_elsewhere(config, tmp_path):
+    """M-RewardBench has no English: RewardBench is its source."""
+    config["benchmark"] = {
+        "path": "{language}.jsonl",
+        "codes": "flores",
+        "source": {"path": "english.jsonl"},
+        "sections": "m_rewardbench",
+    }
+    config["languages"]["targets"] = ["es"]
+    config["base_models"] = {}
+    config["reward_models"] = {"random": {"kind": "random"}}
+    for name in ("preferences", "instructions"):
+        del config[name]
+    (tmp_path / "spa_Latn.jsonl").touch()
+    with pytest.raises(StudyError, match=r"benchmark\.source\.path: 'english\.jsonl' does not exist"):
+        load_config(config, tmp_path)
+    (tmp_path / "english.jsonl").touch()
+    load_config(config, tmp_path)
+
+
+@pytest.mark.parametrize("study", ["paper", "m_rewardbench"])
+def test_the_published_studies_are_valid(study):
+    config = yaml.safe_load((ROOT / f"studies/{study}.yaml").read_text(encoding="utf-8"))
+    assert load_config(config, ROOT)["study"] == study

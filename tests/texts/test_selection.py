@@ -1,0 +1,51 @@
+"""A row counts only if it is valid in every language."""
+
+import pytest
+
+from conftest import pair
+from rmtransfer.kit.errors import StudyError
+from rmtransfer.study.sections import item_of
+from rmtransfer.texts.selection import digests_of, select_rows
+
+
+def test_a_row_lost_in_one_language_is_lost_in_all():
+    english = [pair(i, "p", "yes", "no") for i in "abcd"]
+    spanish = [pair("a", "p", "si", "no"), pair("b", "p", "igual", "igual "), pair("d", "p", "x" * 30, "no")]
+    kept, dropped = select_rows(
+        {"en": english, "es": spanish}, lambda row: len(row["chosen"][0]["content"]), max_length=20
+    )
+    assert kept == ["a"]
+    assert [(d["id"], d["language"], d["reason"]) for d in dropped] == [
+        ("b", "es", "chosen and rejected are identical after translation"),
+        ("c", "es", "not in this language: missing in its file, or dropped by translation (its ledger says why)"),
+        ("d", "es", "30 tokens, more than training.max_length = 20"),
+    ]
+
+
+def test_length_does_not_matter_without_a_limit():
+    rows = {"en": [pair("a", "p", "x" * 10_000, "no")]}
+    assert select_rows(rows) == (["a"], [])
+
+
+def test_nothing_left_is_an_error():
+    with pytest.raises(StudyError, match="no row is valid in every language"):
+        select_rows({"en": [pair("a", "p", "y", "n")], "es": [pair("b", "p", "y", "n")]})
+
+
+def test_a_digest_follows_the_content_of_the_kept_rows_alone():
+    rows = {"en": [pair("a", "p", "c", "r"), pair("b", "p", "c", "r")], "es": [pair("a", "q", "c", "r")]}
+    before = digests_of(rows, ["a"])
+    assert before["en"] != before["es"]
+    rows["en"][1]["prompt"] = [{"role": "user", "content": "other"}]
+    assert digests_of(rows, ["a"]) == before
+    rows["es"][0]["prompt"] = [{"role": "user", "content": "p"}]
+    assert digests_of(rows, ["a"]) == {"en": before["en"], "es": before["en"]}
+
+
+def test_an_item_of_several_rows_goes_as_a_whole():
+    """One wrong answer lost in translation would turn a best of 4 into a best of 3."""
+    rows = [pair(i, "p", "good", f"bad {i}") for i in ("7/0/0", "7/0/1", "ref:1/0/0", "tied:1/0/0", "8/0/0")]
+    lossy = [row for row in rows if row["id"] not in ("7/0/1", "tied:1/0/0")]
+    kept, dropped = select_rows({"en": rows, "es": lossy}, item_of=item_of)
+    assert kept == ["8/0/0"]
+    assert {d["id"] for d in dropped if "another row" in d["reason"]} == {"7/0/0", "ref:1/0/0"}

@@ -1,0 +1,78 @@
+"""Tell the user how far a job is: step counts on the terminal, everything in the log."""
+
+import os
+import sys
+import time
+import traceback
+from pathlib import Path
+from types import TracebackType
+from typing import TextIO
+
+from rmtransfer.kit.errors import StudyError
+
+_EVERY_SECONDS = 5.0
+_terminal: TextIO | None = None
+_job = ""
+
+
+def start_job(job: str, log: str | Path) -> None:
+    """Send everything this process prints, native libraries included, to ``log``; keep the terminal for progress.
+
+    Called first thing in every script, before the heavy imports, so that their tracebacks land in the log too.
+    """
+    global _terminal, _job
+    _job = job
+    _terminal = os.fdopen(os.dup(2), "w", buffering=1, encoding="utf-8", errors="replace")
+    file = open(log, "w", buffering=1, encoding="utf-8")  # noqa: SIM115 (open until the process ends)
+    for descriptor in (1, 2):
+        os.dup2(file.fileno(), descriptor)
+    sys.stdout = sys.stderr = file
+    sys.excepthook = _report_failure
+    report("started")
+
+
+def report(message: str) -> None:
+    """One line on the terminal and in the log."""
+    line = f"[{_job}] {message}" if _job else message
+    print(time.strftime("%H:%M:%S"), line, flush=True)
+    if _terminal is not None:
+        print(line, file=_terminal, flush=True)
+
+
+def _report_failure(kind: type[BaseException], problem: BaseException, trace: TracebackType | None) -> None:
+    traceback.print_exception(kind, problem, trace)
+    if isinstance(problem, StudyError):
+        report(f"ERROR: {problem}")
+    elif isinstance(problem, MemoryError) or "out of memory" in str(problem).lower():
+        report(f"ERROR: out of memory ({problem}); lower resources.tokens_per_batch in the config and run again")
+    elif not isinstance(problem, KeyboardInterrupt):
+        report(
+            f"ERROR: {kind.__name__}: {problem}\nThis is not a message we foresaw: the traceback is in the job's log, "
+            "named below. Mend the cause and run the same command again; finished jobs are kept."
+        )
+
+
+class Progress:
+    """Counts work done and reports it every few seconds with the speed and the time left."""
+
+    def __init__(self, what: str, total: int, unit: str) -> None:
+        self.what, self.total, self.unit = what, total, unit
+        self.done = 0
+        self.began = time.monotonic()
+        self._reported = self.began
+
+    def advance(self, amount: int = 1, note: str = "") -> None:
+        """Count ``amount`` more units; ``note`` is shown with the next report."""
+        self.done += amount
+        now = time.monotonic()
+        if self.done < self.total and now - self._reported < _EVERY_SECONDS:
+            return
+        self._reported = now
+        seconds = max(now - self.began, 1e-9)
+        left = (self.total - self.done) * seconds / max(self.done, 1)
+        tail = f", about {left:.0f} s left" if self.done < self.total else f", {seconds:.1f} s"
+        rate = self.done / seconds
+        report(
+            f"{self.what}: {self.done:,}/{self.total:,} {self.unit} ({rate:,.1f} a second{tail})"
+            + (f" {note}" if note else "")
+        )

@@ -1,0 +1,98 @@
+"""Row to token ids: the only place that renders a chat template.
+
+The contract, for every tokenizer: the tokenizer's own template is rendered to text and the text is tokenised without
+adding special tokens. The result starts with exactly one BOS if the tokenizer itself puts one before plain text, and
+with none otherwise (Qwen). It ends as the template ends: no EOS is added (authors' recipe, arXiv 2410.18027).
+"""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from transformers import AutoTokenizer, PreTrainedTokenizerBase
+
+from rmtransfer.kit.errors import StudyError
+from rmtransfer.texts.corpus import Message, Row
+
+
+def load_tokenizer(path: Path) -> PreTrainedTokenizerBase:
+    """The tokenizer saved in a model folder.
+
+    Raises:
+        StudyError: it has no chat template. There is no silent default, because another template is another model.
+    """
+    tokenizer = AutoTokenizer.from_pretrained(path)
+    if not tokenizer.chat_template:
+        raise StudyError(
+            f"{path}: the tokenizer has no chat template; name a Jinja file in base_models.<name>.chat_template"
+        )
+    return tokenizer
+
+
+def save_tokenizer(tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
+    """Save a tokenizer with its chat template, compactly: every job parses the file, several times over."""
+    tokenizer.save_pretrained(folder)
+    if tokenizer.is_fast:
+        tokenizer.backend_tokenizer.save(str(folder / "tokenizer.json"), pretty=False)
+
+
+def encode(
+    tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message], *, add_generation_prompt: bool = False
+) -> list[int]:
+    """Token ids of a conversation, by the contract above.
+
+    Raises:
+        StudyError: the template puts more than one BOS in front.
+    """
+    text = tokenizer.apply_chat_template(list(messages), tokenize=False, add_generation_prompt=add_generation_prompt)
+    ids = list(tokenizer(text, add_special_tokens=False)["input_ids"])
+    bos = tokenizer.bos_token_id
+    if bos is not None:
+        if ids[:2] == [bos, bos]:
+            raise StudyError("the chat template renders two BOS tokens; remove one from the template")
+        if ids[:1] != [bos] and tokenizer("a")["input_ids"][:1] == [bos]:
+            ids.insert(0, bos)
+    return ids
+
+
+def encode_answer(
+    tokenizer: PreTrainedTokenizerBase, prompt: Sequence[Message], answer: Sequence[Message]
+) -> list[int]:
+    """Token ids of a prompt with its answer: what a reward model reads."""
+    return encode(tokenizer, [*prompt, *answer])
+
+
+def turn_end(tokenizer: PreTrainedTokenizerBase) -> tuple[list[int], str]:
+    """How an answer of the policy ends under this template.
+
+    Returns:
+        The ids of special tokens that the template puts right after an answer, the tokenizer's EOS included, and the
+        text that it puts between an answer and the next user message (empty where only special tokens stand there).
+    """
+    question, answer, follow_up = "QUESTION7", "ANSWER7", "FOLLOWUP7"
+    messages = [
+        {"role": "user", "content": question},
+        {"role": "assistant", "content": answer},
+        {"role": "user", "content": follow_up},
+    ]
+    text = str(tokenizer.apply_chat_template(messages, tokenize=False))
+    between = text[text.index(answer) + len(answer) : text.index(follow_up)]
+    special = set(tokenizer.all_special_ids)
+    ids = tokenizer(between, add_special_tokens=False)["input_ids"]
+    stops = list(dict.fromkeys([i for i in [*ids[:1], tokenizer.eos_token_id] if i in special]))
+    for token in tokenizer.all_special_tokens:
+        between = between.replace(token, "\n")
+    return stops, between.strip()
+
+
+def longest_conversation(folders: Sequence[Path]) -> Callable[[Row], int]:
+    """A function that counts the tokens of a pair's longer conversation, under the hungriest of some tokenizers."""
+    tokenizers = [load_tokenizer(folder) for folder in folders]
+
+    def count(row: Row) -> int:
+        return max(
+            len(encode_answer(tokenizer, row["prompt"], row[side]))
+            for tokenizer in tokenizers
+            for side in ("chosen", "rejected")
+        )
+
+    return count

@@ -1,0 +1,380 @@
+"""How accurate every reward model is in every language, and how alike its verdicts are across languages."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+
+from rmtransfer.report.figures.style import (
+    COLORS,
+    COLUMN,
+    FULL,
+    MOST_SERIES,
+    OFF_THE_SHELF,
+    color_bar,
+    grid_shape,
+    hatched,
+    heat,
+    label_lowest,
+    legend_above,
+    matrix,
+    model_groups,
+    number,
+    order,
+    over_seeds,
+    read_table,
+    save,
+    say,
+    series,
+    spread,
+    use_style,
+    wrapped,
+)
+from rmtransfer.transfer.transfer import AVERAGE
+
+_SIGNIFICANT = 0.05
+_MANY = 10  # evaluation languages from which on a heat map takes the full width
+
+
+def draw_transfer(
+    table: Path, significance: Path, baseline: Path, heatmap: Sequence[Path], sections: Sequence[Path], **style: Any
+) -> None:
+    """Heat maps of accuracy and of the difference to the in-language model, and one panel per section.
+
+    Differences that are not significant (``p_holm`` of the family ``in-language`` not below 0.05, or no test at all) are
+    hatched, their numbers in italics.
+
+    Args:
+        table: transfer.csv.
+        significance: significance.csv.
+        baseline: length_baseline.csv.
+        heatmap, sections: files to write.
+        style: ``dpi`` and ``font_size`` in points.
+    """
+    use_style(style)
+    frame = read_table(table)
+    _draw_heatmap(frame, read_table(significance), read_table(baseline), heatmap, style)
+    _draw_sections(frame, sections, style)
+
+
+def _draw_heatmap(
+    frame: pd.DataFrame,
+    significance: pd.DataFrame,
+    baseline: pd.DataFrame,
+    outputs: Sequence[Path],
+    style: Mapping[str, Any],
+) -> None:
+    groups = model_groups(frame[frame["section"] == AVERAGE])
+    languages = order(frame["eval_language"])
+    accuracy = {group: 100 * matrix(cells, "accuracy", languages) for group, cells in groups.items()}
+    difference = {group: _difference(cells) for group, cells in accuracy.items() if group != OFF_THE_SHELF}
+    difference = {group: cells for group, cells in difference.items() if not cells.empty}
+    lowest = min([50.0, *(float(np.nanmin(cells)) for cells in accuracy.values())])
+    largest = max([1.0, *(float(np.nanmax(np.abs(cells))) for cells in difference.values())])
+
+    # Accuracy left and difference right; with many languages one above the other.
+    beside = bool(difference) and len(languages) <= _MANY
+    if beside:
+        lines = [[(group, "accuracy"), (group, "difference")] for group in groups]
+    else:
+        lines = [[(group, "accuracy")] for group in groups]
+        for group in reversed(difference):
+            lines.insert(list(groups).index(group) + 1, [(group, "difference")])
+    heights = [_height(len(accuracy[line[0][0]])) for line in lines]
+    figure, axes = plt.subplots(
+        len(lines),
+        2 if beside else 1,
+        figsize=(FULL, sum(heights) + 0.75 * len(heights) + (0.3 if difference else 0)),
+        height_ratios=heights,
+        squeeze=False,
+        layout="constrained",
+    )
+    images: dict[str, Any] = {}
+    bars: dict[str, list[Axes]] = {}
+    for (group, what), axis in zip([block for line in lines for block in line], axes.flat, strict=True):
+        bars.setdefault(what, []).append(axis)
+        if what == "accuracy":
+            deviation = spread(groups[group], "accuracy", languages)
+            images[what] = heat(
+                axis,
+                accuracy[group],
+                "viridis",
+                (lowest, 100),
+                "{:.0f}",
+                None if deviation is None else 100 * deviation,
+            )
+            axis.set_title(f"{group}: accuracy, %")
+            axis.set_xlabel(_with_length_rule(axis, baseline, group, languages))
+            axis.set_ylabel("" if group == OFF_THE_SHELF else "trained in")
+        elif group in difference:
+            marked = _not_significant(difference[group], significance, group)
+            images[what] = heat(axis, difference[group], "RdBu_r", (-largest, largest), "{:+.0f}", marked=marked)
+            axis.set_title(
+                "minus the in-language RM, points" if beside else f"{group} minus the in-language RM, points"
+            )
+            axis.set_xlabel("evaluated in")
+            axis.set_ylabel("" if beside else "trained in")
+        else:
+            axis.set_axis_off()
+    for what, image in images.items():
+        color_bar(figure, image, bars[what])
+    if difference:
+        sentence = f"difference not significant (Holm-corrected p ≥ {_SIGNIFICANT})"
+        legend_above(figure, [hatched((0, 0), "white")], [sentence])
+    save(figure, outputs, style)
+
+
+def _difference(accuracy: pd.DataFrame) -> pd.DataFrame:
+    """Points to the model trained in the column's language; only columns with such a model."""
+    own = {k: accuracy.at[k, k] for k in accuracy.columns if k in accuracy.index}
+    return accuracy[list(own)] - pd.Series(own, dtype=float)
+
+
+def _not_significant(difference: pd.DataFrame, significance: pd.DataFrame, base: str) -> pd.DataFrame:
+    """Bool in the shape of ``difference``: no test says that the cell differs. The models themselves need no test."""
+    tests = significance[
+        (significance["family"] == "in-language")
+        & (significance["base_a"] == base)
+        & (significance["base_b"] == base)
+        & (significance["train_b"] == significance["eval_language"])
+        & (significance["p_holm"] < _SIGNIFICANT)
+    ]
+    found = set(zip(tests["train_a"], tests["eval_language"], strict=True))
+    marks = [[(m, k) not in found and m != k for k in difference.columns] for m in difference.index]
+    return pd.DataFrame(marks, difference.index, difference.columns)
+
+
+def _with_length_rule(axis: Axes, baseline: pd.DataFrame, group: str, languages: Sequence[str]) -> str:
+    """Put the longer-answer rule's accuracy below the languages, where its tokens are this group's; the axis label."""
+    mine = baseline[(baseline["subset"] == AVERAGE) & (baseline["base_model"] == group)]
+    rule = mine.set_index("eval_language")["accuracy"]
+    if rule.empty:
+        return "evaluated in"
+    ticks = [f"{k}\n({100 * rule[k]:.0f})" if k in rule.index else k for k in languages]
+    axis.set_xticks(range(len(ticks)), ticks)
+    return "evaluated in (longer-answer rule)"
+
+
+def _height(models: int) -> float:
+    """Inches of a heat map with so many rows: room for two lines, less in long ones."""
+    return max(min(0.38 * models, 2.2), 0.27 * models)
+
+
+def _draw_sections(frame: pd.DataFrame, outputs: Sequence[Path], style: Mapping[str, Any]) -> None:
+    groups = model_groups(frame)
+    languages, names = order(frame["eval_language"]), order(frame["section"])
+    styles: dict[tuple[bool, str], int] = {}
+    for group, cells in groups.items():
+        for model in order(cells["model"]):
+            styles.setdefault((group == OFF_THE_SHELF, model), len(styles))
+    most = max(cells["model"].nunique() for cells in groups.values())
+    width = max(1.15, 0.036 * most * len(languages))  # inches that a panel of points needs
+    if len(styles) > MOST_SERIES or width > FULL / 2:
+        _draw_section_heatmaps(groups, languages, names, outputs, style)
+        return
+    rows, columns = grid_shape(len(names), min(5, int(6.3 / width)))
+    figure, axes = plt.subplots(
+        rows * len(groups),
+        columns,
+        figsize=(FULL, (1.95 if rows * len(groups) < 4 else 1.6) * rows * len(groups) + 0.5),
+        sharex=True,
+        sharey=True,
+        squeeze=False,
+        layout="constrained",
+    )
+    for g, (group, cells) in enumerate(groups.items()):
+        panels = axes[g * rows : (g + 1) * rows]
+        for axis, name in zip(panels.flat, names, strict=False):
+            _section_panel(
+                axis,
+                cells[cells["section"] == name],
+                {m: i for (other, m), i in styles.items() if other == (group == OFF_THE_SHELF)},
+                languages,
+            )
+            axis.set_title(wrapped(_title(name), 5.6 / columns))
+        for axis in panels.flat[len(names) :]:
+            axis.set_axis_off()
+        for axis in panels[:, 0]:
+            axis.set_ylabel(f"{wrapped(group, 1.4)}\naccuracy, %")
+    label_lowest(axes)
+    axes[0, 0].set_ylim(min(45.0, 100 * frame["ci_low"].min() - 2, 100 * frame["accuracy"].min() - 2), 102)
+    handles = [
+        axes.flat[0].errorbar([], [], yerr=[], linestyle="none", markersize=3, elinewidth=0.7, **series(i))
+        for i in styles.values()
+    ]
+    title = "reward model" if all(other for other, _ in styles) else "reward model (training language or name)"
+    legend_above(figure, handles, [model for _, model in styles], title)
+    figure.supxlabel("evaluated in", fontsize=style["font_size"])
+    save(figure, outputs, style)
+
+
+def _section_panel(axis: Axes, frame: pd.DataFrame, styles: Mapping[str, int], languages: Sequence[str]) -> None:
+    cells = over_seeds(frame, ["model", "eval_language"])
+    models = order(frame["model"])
+    for place, model in enumerate(models):
+        mine = cells.loc[model].reindex(languages)
+        x = np.arange(len(languages)) + (place - (len(models) - 1) / 2) * 0.7 / len(models)
+        low, high = mine["accuracy"] - mine["low"], mine["high"] - mine["accuracy"]
+        axis.errorbar(
+            x,
+            mine["accuracy"],
+            yerr=[low.clip(lower=0), high.clip(lower=0)],
+            linestyle="none",
+            markersize=3,
+            markeredgewidth=0.7,
+            elinewidth=0.7,
+            **series(styles[model]),
+        )
+    axis.axhline(50, color="0.6", linewidth=0.7, linestyle=":")
+    axis.set_xticks(range(len(languages)), languages)
+    axis.set_xlim(-0.6, len(languages) - 0.4)
+
+
+def _draw_section_heatmaps(
+    groups: Mapping[str, pd.DataFrame],
+    languages: Sequence[str],
+    names: Sequence[str],
+    outputs: Sequence[Path],
+    style: Mapping[str, Any],
+) -> None:
+    """What points cannot show any more: one heat map per section, two beside each other where a page is too short."""
+    height = [0.17 * cells["model"].nunique() for cells in groups.values()]
+    rows, columns = grid_shape(len(names), 1 if len(names) * (sum(height) + 0.35) < 9.5 else 2)
+    figure, axes = plt.subplots(
+        rows * len(groups),
+        columns,
+        figsize=(FULL, rows * (sum(height) + 0.35 * len(groups)) + 0.7),
+        height_ratios=[inches for inches in height for _ in range(rows)],
+        sharex=True,
+        squeeze=False,
+        layout="constrained",
+    )
+    cells = {
+        (group, name): 100 * matrix(frame[frame["section"] == name], "accuracy", languages)
+        for group, frame in groups.items()
+        for name in names
+    }
+    lowest = min([50.0, *(float(np.nanmin(values)) for values in cells.values())])
+    for g, group in enumerate(groups):
+        panels = axes[g * rows : (g + 1) * rows]
+        for axis, name in zip(panels.flat, names, strict=False):
+            image = heat(axis, cells[group, name], "viridis", (lowest, 100), "{:.0f}", label_inches=2.5)
+            axis.set_title(wrapped(_title(name) if len(groups) == 1 else f"{group}: {_title(name)}", 5.6 / columns))
+        for axis in panels.flat[len(names) :]:
+            axis.set_axis_off()
+        for axis in panels[:, 1:].flat:
+            axis.set_yticks([])
+        if group != OFF_THE_SHELF:
+            for axis in panels[:, 0]:
+                axis.set_ylabel("trained in")
+    label_lowest(axes)
+    color_bar(figure, image, axes, "accuracy, %")
+    figure.supxlabel("evaluated in", fontsize=style["font_size"])
+    save(figure, outputs, style)
+
+
+def _title(section: str) -> str:
+    return "Average" if section == AVERAGE else section
+
+
+def draw_source_against_target(table: Path, dumbbell: Sequence[Path], source: str, **style: Any) -> None:
+    """Accuracy in every target language of the reward models trained in the source language and in that language.
+
+    Args:
+        table: seeds.csv, or transfer.csv of one seed (of several, the line is the seeds' range).
+        dumbbell: files to write.
+        source: the study's source language.
+        style: ``dpi`` and ``font_size`` in points.
+    """
+    use_style(style)
+    frame = read_table(table)
+    frame = frame[frame["section"] == AVERAGE]
+    pairs = {}
+    for group, rows in model_groups(frame).items():
+        cells = over_seeds(rows, ["model", "eval_language"])
+        targets = [
+            k
+            for k in order(rows["eval_language"])
+            if k != source and (k, k) in cells.index and (source, k) in cells.index
+        ]
+        if group != OFF_THE_SHELF and targets:
+            pairs[group] = (
+                cells.loc[[(source, k) for k in targets]].set_axis(targets),
+                cells.loc[[(k, k) for k in targets]].set_axis(targets),
+            )
+    if not pairs:
+        say(f"No reward model is trained in {source} and in a target language.", dumbbell, style)
+        return
+    heights = [0.27 * len(theirs) + 0.2 for _, theirs in pairs.values()]
+    figure, axes = plt.subplots(
+        len(pairs),
+        1,
+        figsize=(COLUMN, sum(heights) + 0.9),
+        height_ratios=heights,
+        sharex=True,
+        squeeze=False,
+        layout="constrained",
+    )
+    handles: list[Any] = []
+    for axis, (base, (ours, theirs)) in zip(axes[:, 0], pairs.items(), strict=True):
+        y = np.arange(len(theirs))
+        axis.hlines(y, ours["accuracy"], theirs["accuracy"], color="0.75", linewidth=2.5, zorder=1)
+        # The source's filled circle fits into the target's open square, so that both are seen where they coincide.
+        handles = []
+        for cells, side, color, look in (
+            (ours, -1, COLORS[0], {"marker": "o", "markersize": 3.5, "zorder": 4}),
+            (theirs, 1, COLORS[1], {"marker": "s", "markersize": 6.5, "markerfacecolor": "white", "zorder": 3}),
+        ):
+            axis.hlines(y + 0.27 * side, cells["low"], cells["high"], color=color, linewidth=0.9)
+            handles += axis.plot(cells["accuracy"], y, linestyle="none", color=color, **look)
+        for place, gain in zip(y, ours["accuracy"] - theirs["accuracy"], strict=True):
+            axis.annotate(
+                number("{:+.1f}", gain), (1.02, place), xycoords=("axes fraction", "data"), va="center", ha="left"
+            )
+        axis.set_title(base)
+        axis.set_yticks(y, theirs.index)
+        axis.set_ylim(len(theirs) - 0.4, -0.6)
+        axis.tick_params(axis="y", length=0)
+    axes[-1, 0].set_xlabel(f"accuracy, % (right: {source} minus target, points)")
+    legend_above(figure, handles, [f"RM trained in {source}", "in the target language"])
+    save(figure, dumbbell, style)
+
+
+def draw_consistency(table: Path, heatmap: Sequence[Path], **style: Any) -> None:
+    """Cohen's kappa of a reward model's outcomes in a language against those in the source language: model x language.
+
+    Args:
+        table: consistency.csv.
+        heatmap: files to write.
+        style: ``dpi`` and ``font_size`` in points.
+    """
+    use_style(style)
+    frame = read_table(table)
+    if frame.empty:
+        say("No reward model is evaluated in the source language and in another.", heatmap, style)
+        return
+    languages, groups = order(frame["eval_language"]), model_groups(frame)
+    cells = {group: matrix(rows, "kappa", languages) for group, rows in groups.items()}
+    lowest = min(0.0, *(float(np.nanmin(c)) for c in cells.values()))
+    wide = len(languages) > _MANY
+    heights = [0.35 + (0.22 if wide else 0.3) * len(c) for c in cells.values()]
+    figure, axes = plt.subplots(
+        len(groups),
+        1,
+        figsize=(FULL if wide else COLUMN, sum(heights) + 0.5),
+        height_ratios=heights,
+        squeeze=False,
+        layout="constrained",
+    )
+    for axis, (group, rows) in zip(axes[:, 0], groups.items(), strict=True):
+        image = heat(axis, cells[group], "viridis", (lowest, 1), "{:.2f}", spread(rows, "kappa", languages))
+        axis.set_title(group)
+        if group != OFF_THE_SHELF:
+            axis.set_ylabel("trained in")
+    axes[-1, 0].set_xlabel("evaluated in")
+    color_bar(figure, image, axes, "Cohen's κ")
+    save(figure, heatmap, style)

@@ -1,0 +1,34 @@
+"""The base of every configuration class, and the types that they share.
+
+A class's annotations, defaults and attribute docstrings are the only source of keys, types, ranges, defaults and
+descriptions: the editor schema, the reference and the error texts are made from them.
+"""
+
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+
+
+class Options(BaseModel):
+    """A mapping of the configuration: unknown keys are errors, and nothing is converted silently."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, use_attribute_docstrings=True)
+
+
+Slug = Annotated[
+    str,
+    StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$"),
+    Field(description="a folder's name, from letters, digits, dots, hyphens and underscores"),
+]
+Language = Annotated[
+    str,
+    StringConstraints(pattern=r"^[a-z]{2,3}(-[A-Za-z0-9]+)*$"),
+    Field(description="a BCP-47 code such as es or zh-Hans"),
+]
+Text = Annotated[str, StringConstraints(min_length=1)]
+Count = Annotated[int, Field(ge=1)]
+Commit = Annotated[
+    str,
+    StringConstraints(pattern=r"^[0-9a-f]{40}$"),
+    Field(description="a commit, 40 hexadecimal digits; a branch or a tag can move"),
+]

@@ -1,0 +1,86 @@
+"""Benchmark prompts that a reward model may have seen in training.
+
+Looked for in the source language, before translation: a prompt that is in both is in both in every language.
+"""
+
+import re
+import unicodedata
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+
+import pyarrow.parquet as pq
+
+from rmtransfer.texts.corpus import Row, load_rows, texts_of, write_ledger
+
+COLUMNS = ("id", "kind", "overlap")
+N_GRAM = 13  # words (Brown et al., arXiv 2005.14165, appendix C)
+_ENOUGH = 0.5
+_SLICE = 2_000
+# Vowel signs of Indic scripts and of Thai are marks, which \w leaves out.
+_MARKS = "".join(c for c in map(chr, range(0x10000)) if unicodedata.category(c) in ("Mn", "Mc"))
+_WORD = re.compile(rf"\w[\w{_MARKS}]*")
+_UNSPACED = re.compile(  # each character, with its marks, a unit
+    rf"[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff][{_MARKS}]*"
+)
+
+
+def find_contaminated(prompts: Mapping[str, str], training: Iterable[str], n: int = N_GRAM) -> list[dict]:
+    """Prompts that occur in training prompts: entries of ``id``, ``kind`` and ``overlap``.
+
+    ``exact``: the same words in the same order, whatever their case, punctuation and spacing. ``ngram``: at least half of
+    the prompt's n-grams occur in training prompts. A prompt of fewer than n words is only looked for as a whole.
+
+    Args:
+        prompts: id to benchmark prompt.
+        training: the training prompts; read once.
+        n: words to an n-gram; a character counts as a word in scripts that put no spaces between words.
+    """
+    words = {identity: _words(prompt) for identity, prompt in prompts.items()}
+    wholes = {tuple(these) for these in words.values() if these}
+    wanted = {gram for these in words.values() for gram in _grams(these, n)}
+    seen_wholes: set[tuple[str, ...]] = set()
+    seen: set[tuple[str, ...]] = set()
+    for prompt in training:
+        these = _words(prompt)
+        if tuple(these) in wholes:
+            seen_wholes.add(tuple(these))
+        seen.update(gram for gram in _grams(these, n) if gram in wanted)
+    found = []
+    for identity, these in words.items():
+        grams = list(_grams(these, n))
+        overlap = sum(gram in seen for gram in grams) / len(grams) if grams else 0.0
+        if tuple(these) in seen_wholes:
+            found.append({"id": identity, "kind": "exact", "overlap": 1.0})
+        elif overlap >= _ENOUGH:
+            found.append({"id": identity, "kind": "ngram", "overlap": round(overlap, 3)})
+    return found
+
+
+def write_contamination(benchmark: Path, training: Path | None, output: Path) -> int:
+    """List a benchmark's contaminated rows as CSV; return their number.
+
+    Args:
+        benchmark, training: Parquet files of rows in the source language; training is None where nothing is trained.
+    """
+    prompts = {row["id"]: _prompt(row) for row in load_rows(benchmark)}
+    found = find_contaminated(prompts, _prompts(training) if training else [])
+    write_ledger(output, found, COLUMNS)
+    return len(found)
+
+
+def _prompts(path: Path) -> Iterator[str]:
+    for batch in pq.ParquetFile(path).iter_batches(_SLICE, columns=["prompt"]):
+        yield from map(_prompt, batch.to_pylist())
+
+
+def _prompt(row: Row) -> str:
+    return "\n".join(texts_of(row, ["prompt"]))
+
+
+def _words(text: str) -> list[str]:
+    normal = unicodedata.normalize("NFKC", text).casefold()
+    return _WORD.findall(_UNSPACED.sub(lambda character: f" {character.group()} ", normal))
+
+
+def _grams(words: list[str], n: int) -> Iterator[tuple[str, ...]]:
+    return (tuple(words[i : i + n]) for i in range(len(words) - n + 1))

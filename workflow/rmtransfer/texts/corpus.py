@@ -1,0 +1,281 @@
+"""Rows in, validated, one schema.
+
+A *row* is a dict with ``id``, optional ``subset``, ``prompt`` and, for pairs, ``chosen`` and ``rejected``. Inside the
+study each text is a list of messages ``{"role", "content"}``, the conversational format of TRL: a plain string becomes
+one message. Rows rest in Parquet; whatever did not become a row rests in a ledger.
+"""
+
+import csv
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from rmtransfer.kit.errors import StudyError
+from rmtransfer.study.languages import filled_in
+from rmtransfer.study.sections import check_subsets
+
+Message = dict[str, str]
+Row = dict[str, Any]
+
+MESSAGE_ROLES = ("system", "user", "assistant")
+PAIR_FIELDS = ("prompt", "chosen", "rejected")
+LEDGER_COLUMNS = ("file", "line", "id", "language", "reason")
+_MESSAGES = pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())]))
+ROW_NUMBER = "{row}"  # in place of an id column, for a data set at a fixed revision that has none
+_SHOWN = 10
+
+
+def fields_of(role: str) -> tuple[str, ...]:
+    """The text fields of a row that plays ``role`` in the study."""
+    return ("prompt",) if role == "instructions" else PAIR_FIELDS
+
+
+def import_rows(
+    source: Mapping[str, Any],
+    role: str,
+    language: str,
+    root: Path,
+    output: Path,
+    ledger: Path,
+    sections: str | None = None,
+) -> list[Row]:
+    """Read, validate and store the rows that one config entry names.
+
+    Args:
+        source: the config entry: ``path`` or ``hub`` with ``revision``, ``split`` and ``name``, ``codes``, ``columns``,
+            ``invalid_rows``; ``sections: rewardbench2`` where a record holds lists of answers.
+        role: ``preferences``, ``instructions`` or the name of a benchmark.
+        language: fills ``{language}`` in the path or the name.
+        root: folder that a relative path starts from.
+        output: Parquet file to write.
+        ledger: CSV file to write: every rejected row with file, line and reason. It is written before this function
+            raises, so that it can be read after a stop.
+        sections: of a benchmark, the table that must know every row's subset.
+
+    Raises:
+        StudyError: a row is invalid and ``invalid_rows`` is ``stop``, a subset is in no section, or no row is left.
+    """
+    columns, codes = source.get("columns", {}), source.get("codes", "bcp47")
+    if "hub" in source:
+        configuration = filled_in(source["name"], language, codes) if "name" in source else None
+        name = f"hub:{source['hub']}@{source['revision']}" + (f"/{configuration}" if configuration else "")
+        records: Iterable[tuple[int, Any]] = _read_hub(source, configuration, fields_of(role), columns)
+    else:
+        name = filled_in(source["path"], language, codes)
+        records = _read_file(root / name, name)
+    if source.get("sections") == "rewardbench2":
+        records = _pairs_of_lists(records, columns)
+        columns = {**columns, "id": "id"}
+    rows, rejected = validate_rows(records, fields_of(role), columns)
+    write_ledger(ledger, [{"file": name, "language": language, **entry} for entry in rejected])
+    if rejected and source["invalid_rows"] == "stop":
+        shown = [f"  line {r['line']}, id {r['id'] or 'none'}: {r['reason']}" for r in rejected[:_SHOWN]]
+        more = [f"  ... and {len(rejected) - _SHOWN} more"] if len(rejected) > _SHOWN else []
+        raise StudyError(
+            f"{name}: {len(rejected)} invalid row{'s' if len(rejected) > 1 else ''}\n"
+            + "\n".join([*shown, *more])
+            + f"\nMend the file, or set {role}.invalid_rows: drop to go on without them (all are listed in {ledger})."
+        )
+    if not rows:
+        raise StudyError(f"{name}: holds no valid row; {role} needs at least one ({ledger} lists what was rejected)")
+    if sections is not None:
+        check_subsets(rows, sections, name)
+    save_rows(rows, output)
+    return rows
+
+
+def validate_rows(
+    records: Iterable[tuple[int, Any]], fields: Sequence[str], columns: Mapping[str, str]
+) -> tuple[list[Row], list[dict[str, Any]]]:
+    """Split raw records into normalised rows and ledger entries (``line``, ``id``, ``reason``).
+
+    Args:
+        records: (line number from 1, record); a record that is an Exception could not be read at all.
+        fields: text fields every row must have.
+        columns: rename map, our column name to the file's.
+    """
+    rows: list[Row] = []
+    rejected: list[dict[str, Any]] = []
+    first_line: dict[str, int] = {}
+    for line, record in records:
+        identity = ""
+        try:
+            if isinstance(record, Exception):
+                raise record
+            if not isinstance(record, dict):
+                raise ValueError(f"is not a JSON object but {type(record).__name__}")
+            identity = _identity(record, columns.get("id", "id"), line)
+            if identity in first_line:
+                raise ValueError(f"duplicate id, first used in line {first_line[identity]}")
+            rows.append({"id": identity, **_normalise(record, fields, columns)})
+            first_line[identity] = line
+        except ValueError as problem:
+            rejected.append({"line": line, "id": identity, "reason": str(problem)})
+    return rows, rejected
+
+
+def _identity(record: Mapping[str, Any], columns: str | Sequence[str], line: int) -> str:
+    if columns == ROW_NUMBER:
+        return str(line)
+    if not isinstance(columns, str):  # a data set that numbers its rows by subset, say
+        parts = [record.get(column) for column in columns]
+        if None in parts:
+            raise ValueError(f"missing id (columns {', '.join(columns)})")
+        return "/".join(map(str, parts))
+    value = record.get(columns)
+    if value is None:
+        raise ValueError("missing id")
+    if not isinstance(value, str) or not value.strip():
+        raise ValueError(f"id must be a non-empty string, not {value!r}")
+    return value
+
+
+def _normalise(record: Mapping[str, Any], fields: Sequence[str], columns: Mapping[str, Any]) -> Row:
+    subset = record.get(columns.get("subset", "subset"))
+    if subset is not None and not isinstance(subset, str):
+        raise ValueError(f"subset must be a string, not {type(subset).__name__}")
+    row: Row = {"subset": subset}
+    for field in fields:
+        column = columns.get(field, field)
+        if record.get(column) is None:
+            raise ValueError(f"missing {field}" + (f" (column {column})" if column != field else ""))
+        row[field] = _messages(record[column], field)
+    if "chosen" in row and [m["content"].strip() for m in row["chosen"]] == [
+        m["content"].strip() for m in row["rejected"]
+    ]:
+        raise ValueError("chosen and rejected are identical")
+    return row
+
+
+def _messages(value: Any, field: str) -> list[Message]:
+    """``value`` as messages; a string is one message of the role that the field implies."""
+    if isinstance(value, str):
+        value = [{"role": "user" if field == "prompt" else "assistant", "content": value}]
+    if not isinstance(value, list) or not value:
+        raise ValueError(f"{field} must be a string or a list of messages, not {type(value).__name__}")
+    for message in value:
+        if not isinstance(message, dict) or set(message) != {"role", "content"}:
+            raise ValueError(f"{field}: a message must have exactly the keys role and content")
+        if message["role"] not in MESSAGE_ROLES:
+            raise ValueError(f"{field}: role {message['role']!r} is none of {', '.join(MESSAGE_ROLES)}")
+        if not isinstance(message["content"], str):
+            raise ValueError(f"{field}: content must be a string, not {type(message['content']).__name__}")
+        if not message["content"].strip():
+            raise ValueError(f"{field} is empty")
+    return [{"role": m["role"], "content": m["content"]} for m in value]
+
+
+def _pairs_of_lists(records: Iterable[tuple[int, Any]], columns: Mapping[str, Any]) -> Iterator[tuple[int, Any]]:
+    """Records with several chosen and rejected answers (RewardBench 2) as pairs that hold every answer.
+
+    Pair k of an item sets chosen answer i = k mod c against rejected answer j = k mod r; its id is ``<item>/<i>/<j>``.
+    """
+    lists = [columns.get(side, side) for side in ("chosen", "rejected")]
+    for line, record in records:
+        if not isinstance(record, dict):
+            yield line, record
+            continue
+        answers: list[Any] = [record.get(column) for column in lists]
+        try:
+            identity = _identity(record, columns.get("id", "id"), line)
+            if not all(isinstance(these, list) and these for these in answers):
+                raise ValueError(f"{' and '.join(lists)} must be lists of answers")
+        except ValueError as problem:
+            yield line, problem
+            continue
+        chosen, rejected = answers
+        for k in range(max(len(chosen), len(rejected))):
+            i, j = k % len(chosen), k % len(rejected)
+            pair = {**record, lists[0]: chosen[i], lists[1]: rejected[j], "id": f"{identity}/{i}/{j}"}
+            yield line, pair
+
+
+def _read_file(path: Path, name: str) -> Iterator[tuple[int, Any]]:
+    if path.suffix == ".parquet":
+        try:
+            table = pq.read_table(path)
+        except (pa.ArrowInvalid, OSError) as problem:
+            raise StudyError(f"{name}: not a readable Parquet file ({problem}); write it again") from problem
+        yield from enumerate(table.to_pylist(), 1)
+        return
+    with path.open("rb") as file:
+        for line, raw in enumerate(file, 1):
+            if line == 1:
+                raw = raw.removeprefix(b"\xef\xbb\xbf")
+            if not raw.strip():
+                continue
+            try:
+                yield line, json.loads(raw.decode("utf-8"))
+            except UnicodeDecodeError as problem:
+                yield line, ValueError(f"invalid UTF-8 at byte {problem.start + 1}")
+            except json.JSONDecodeError as problem:
+                yield line, ValueError(f"invalid JSON at character {problem.pos + 1}: {problem.msg}")
+
+
+def _read_hub(
+    source: Mapping[str, Any], configuration: str | None, fields: Sequence[str], columns: Mapping[str, Any]
+) -> Iterator[tuple[int, Any]]:
+    import datasets
+
+    where = f"hub data set {source['hub']!r} at revision {source['revision']!r}"
+    try:
+        data = datasets.load_dataset(source["hub"], configuration, revision=source["revision"], split=source["split"])
+    except Exception as problem:  # the client, the network and the server each raise their own
+        first_line = (str(problem).strip() or type(problem).__name__).splitlines()[0]
+        raise StudyError(
+            f"{where} cannot be read (configuration {configuration!r}, split {source['split']!r}): {first_line}"
+        ) from problem
+    wanted = [columns.get(name, name) for name in ("id", *fields)]
+    flat = [c for column in wanted for c in ([column] if isinstance(column, str) else column) if c != ROW_NUMBER]
+    missing = [column for column in flat if column not in data.column_names]
+    if missing:
+        raise StudyError(
+            f"{where} has no column {', '.join(missing)} but {', '.join(data.column_names)}; name its columns in "
+            "columns: {ours: theirs}"
+        )
+    return enumerate(iter(data), 1)
+
+
+def save_rows(rows: Sequence[Row], path: Path) -> None:
+    """Write rows as Parquet; columns are those of the first row."""
+    kinds = dict.fromkeys((*PAIR_FIELDS, "answer"), _MESSAGES) | {"sample": pa.int32()}
+    schema = pa.schema([(column, kinds.get(column, pa.string())) for column in rows[0]])
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pq.write_table(pa.Table.from_pylist(list(rows), schema=schema), path)
+
+
+def load_rows(path: Path, ids: Sequence[str] | None = None) -> list[Row]:
+    """Rows of a Parquet file; with ``ids``, those rows in that order."""
+    rows = pq.read_table(path).to_pylist()
+    if ids is None:
+        return rows
+    by_id = {row["id"]: row for row in rows}
+    return [by_id[identity] for identity in ids]
+
+
+def save_ids(ids: Sequence[str], path: Path) -> None:
+    """Write an id list, one JSON string a line (an id may hold any character)."""
+    path.write_text("".join(json.dumps(i, ensure_ascii=False) + "\n" for i in ids), encoding="utf-8")
+
+
+def load_ids(path: Path) -> list[str]:
+    """Read what :func:`save_ids` wrote."""
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n") if line]
+
+
+def texts_of(row: Row, fields: Sequence[str]) -> list[str]:
+    """The contents of a row's messages, in order."""
+    return [message["content"] for field in fields for message in row[field]]
+
+
+def write_ledger(path: Path, entries: Iterable[Mapping[str, Any]], columns: Sequence[str] = LEDGER_COLUMNS) -> None:
+    """Write dropped rows as CSV; always written, so that an empty ledger says that nothing was dropped."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, columns, restval="")
+        writer.writeheader()
+        writer.writerows(entries)

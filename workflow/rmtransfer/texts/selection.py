@@ -1,0 +1,75 @@
+"""One id list: the rows that are valid in every language.
+
+Languages that need more tokens would otherwise lose other rows than the rest, and reward models would be compared that
+were trained on different data.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from rmtransfer.kit.errors import StudyError
+from rmtransfer.kit.manifest import digest_of
+from rmtransfer.texts.corpus import Row
+
+
+def select_rows(
+    rows: Mapping[str, Sequence[Row]],
+    tokens: Callable[[Row], int] | None = None,
+    max_length: int | None = None,
+    item_of: Callable[[str], str] | None = None,
+) -> tuple[list[str], list[dict[str, Any]]]:
+    """Ids valid in every language, in the order of the first language, and a ledger entry for each row dropped.
+
+    Args:
+        rows: language to rows; the first language is the source.
+        tokens: number of tokens of a row's longest conversation; None where length does not matter.
+        max_length: the most tokens a row may have in any language.
+        item_of: id of a row to the item it belongs to, where an item is several rows, of use only together.
+
+    Raises:
+        StudyError: no row is valid in every language.
+    """
+    by_id = {language: {row["id"]: row for row in these} for language, these in rows.items()}
+    source = next(iter(rows))
+    kept: list[str] = []
+    dropped: list[dict[str, Any]] = []
+    for identity in dict.fromkeys(row["id"] for these in rows.values() for row in these):
+        faults = [
+            {"id": identity, "language": language, "reason": fault}
+            for language, known in by_id.items()
+            if (fault := _fault(known.get(identity), tokens, max_length))
+        ]
+        if faults:
+            dropped.extend(faults)
+        else:
+            kept.append(identity)
+    if item_of is not None:
+        broken = {item_of(entry["id"]) for entry in dropped}
+        reason = "another row of the same item was dropped"
+        dropped.extend({"id": i, "language": source, "reason": reason} for i in kept if item_of(i) in broken)
+        kept = [identity for identity in kept if item_of(identity) not in broken]
+    if not kept:
+        reasons = sorted({entry["reason"] for entry in dropped})
+        raise StudyError(f"no row is valid in every language ({source} and {len(rows) - 1} more): {'; '.join(reasons)}")
+    return kept, dropped
+
+
+def digests_of(rows: Mapping[str, Sequence[Row]], ids: Sequence[str]) -> dict[str, str]:
+    """By language, a digest of what the rows with these ids hold, in this order."""
+    digests = {}
+    for language, these in rows.items():
+        by_id = {row["id"]: row for row in these}
+        digests[language] = digest_of([by_id[identity] for identity in ids])
+    return digests
+
+
+def _fault(row: Row | None, tokens: Callable[[Row], int] | None, max_length: int | None) -> str | None:
+    if row is None:
+        return "not in this language: missing in its file, or dropped by translation (its ledger says why)"
+    if "chosen" in row and [m["content"].strip() for m in row["chosen"]] == [
+        m["content"].strip() for m in row["rejected"]
+    ]:
+        return "chosen and rejected are identical after translation"
+    if tokens is not None and max_length is not None and (count := tokens(row)) > max_length:
+        return f"{count} tokens, more than training.max_length = {max_length}"
+    return None
