@@ -1,5 +1,6 @@
 """What a script prints on the terminal, and what it leaves in the log."""
 
+import re
 import subprocess
 import sys
 
@@ -51,3 +52,11 @@ def test_failures_are_one_message_on_the_terminal_and_a_traceback_in_the_log(
     assert words in done.stderr
     assert ("Traceback" in done.stderr) is traceback_on_terminal
     assert "Traceback" in log
+
+
+def test_the_log_ends_with_what_the_job_took(tmp_path):
+    _, log = run(tmp_path, "import time\nbytearray(200_000_000)\ntime.sleep(0.3)")
+    seconds, cpu, memory = map(float, re.search(r" took ([\d.]+) s, ([\d.]+) CPU s, (\d+) MB at most\n$", log).groups())
+    assert 0.3 <= seconds < 30
+    assert cpu > 0
+    assert memory > 190  # a process starts with what its parent held

@@ -1,6 +1,6 @@
 """Cross-lingual transfer of reward models: the library behind the Snakemake workflow.
 
-Modules stand in the order in which data flows through them; each imports only from those before it:
-``corpus`` -> ``translation`` -> ``chat`` -> ``base_model`` -> ``reward`` -> ``training`` -> ``scoring`` ->
-``transfer`` -> ``representation`` -> ``alignment`` -> ``figures``.
+A room a stage, in the order in which data flows; a room imports only from those before it (import-linter holds that):
+
+kit, study, texts, models, translation, scoring, transfer, representation, alignment, report
 """

@@ -1,4 +1,4 @@
-"""The one exception that is meant for the user's eyes."""
+"""The one exception that is meant for the user's eyes, and what other libraries' exceptions say in one line."""
 
 
 class StudyError(Exception):
@@ -6,3 +6,8 @@ class StudyError(Exception):
 
     The message names the file and row, or the config key, and the remedy. Scripts print it without a traceback.
     """
+
+
+def first_line(problem: BaseException) -> str:
+    """The first line of what an exception says; its class where it says nothing."""
+    return (str(problem).strip() or type(problem).__name__).splitlines()[0]

@@ -3,10 +3,31 @@
 import os
 from pathlib import Path
 
+_ON_A_CLUSTER = 8
+
 
 def has_gpu() -> bool:
     """Whether the driver shows an NVIDIA GPU; asking torch would take a second of every parse."""
     return any(Path("/dev").glob("nvidia[0-9]*"))  # a container may be given any of the machine's
+
+
+def threads_per_job(wanted: int | str, cores: int | None, local: bool) -> int:
+    """Cores of one heavy job.
+
+    ``auto``: two heavy jobs at a time, so that imports and loads of one overlap the arithmetic of the other and memory stays
+    bounded however many cores there are; with a GPU, one at a time. Where jobs are sent elsewhere, neither the cores nor the
+    GPU of the machine that sends them are theirs, and the number must be the same there as here.
+
+    Args:
+        wanted: ``resources.threads_per_job``.
+        cores: what Snakemake was given; None for a report.
+        local: whether jobs run on this machine.
+    """
+    if wanted != "auto":
+        return int(wanted)
+    if not local:
+        return _ON_A_CLUSTER
+    return max(1, (cores or 1) if has_gpu() else (cores or 1) // 2)
 
 
 def prepare_environment(library: Path) -> None:

@@ -1,5 +1,6 @@
 """A folder is complete when its manifest is there: it is written last and names the bytes beside it."""
 
+import contextlib
 import hashlib
 import importlib.metadata
 import json
@@ -9,8 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from rmtransfer.kit.errors import StudyError
+from rmtransfer.kit.files import write_once
 
 NAME = "manifest.json"
+_CARD = "README.md"
 _RECORDED = ("torch", "transformers", "trl")
 
 
@@ -52,4 +55,49 @@ def read_manifest(folder: Path) -> dict[str, Any]:
 
 def digest_folder(folder: Path) -> str:
     """What identifies the weights and tokenizer in a folder: the digests that its manifest lists, model card apart."""
-    return digest_of({n: d for n, d in read_manifest(folder)["files"].items() if n != "README.md"})
+    return digest_of({n: d for n, d in read_manifest(folder)["files"].items() if n != _CARD})
+
+
+def located(location: str, revision: str | None, root: Path) -> tuple[str, str | None]:
+    """What to load a model from: its folder, which has no revision, or hub id and revision."""
+    folder = root / Path(location).expanduser()
+    return (str(folder), None) if folder.is_dir() else (location, revision)
+
+
+def identity(location: str, revision: str | None = None, root: Path = Path()) -> str:
+    """Which model it is: ``<hub id>@<commit>``, or ``sha256:`` and the digest of all that its folder holds.
+
+    A folder without a manifest is read in full, because checkpoints of one training run can agree in all but a head of a
+    few kilobytes; what came out is kept beside it, for as long as no file's name, size or time changes.
+
+    Args:
+        location: a folder, or a hub id.
+        root: folder that a relative path starts from.
+
+    Raises:
+        StudyError: a hub id without a revision.
+    """
+    folder = root / Path(location).expanduser()
+    if (folder / NAME).is_file():
+        return f"sha256:{digest_folder(folder)}"
+    if folder.is_dir():
+        return f"sha256:{_digest_unlisted(folder.resolve())}"
+    if revision is None:
+        raise StudyError(f"{location!r} is no folder, and as a model of the hub it needs a revision; add its commit")
+    return f"{location}@{revision}"
+
+
+def _digest_unlisted(folder: Path) -> str:
+    files = sorted(p for p in folder.iterdir() if p.is_file() and not p.name.startswith(".") and p.name != _CARD)
+    seen = [[p.name, p.stat().st_size, p.stat().st_mtime_ns] for p in files]
+    kept = folder.with_name(f".{folder.name}.digest.json")
+    with contextlib.suppress(OSError, ValueError, LookupError, TypeError):
+        known = json.loads(kept.read_text(encoding="utf-8"))
+        if known["files"] == seen:
+            return known["digest"]
+    digest = digest_of({p.name: digest_file(p) for p in files})
+    with contextlib.suppress(OSError):  # beside a folder that others own nothing can be kept
+        write_once(
+            kept, lambda draft: draft.write_text(json.dumps({"files": seen, "digest": digest}), encoding="utf-8")
+        )
+    return digest

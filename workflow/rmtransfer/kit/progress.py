@@ -1,6 +1,8 @@
 """Tell the user how far a job is: step counts on the terminal, everything in the log."""
 
+import atexit
 import os
+import resource
 import sys
 import time
 import traceback
@@ -28,7 +30,17 @@ def start_job(job: str, log: str | Path) -> None:
         os.dup2(file.fileno(), descriptor)
     sys.stdout = sys.stderr = file
     sys.excepthook = _report_failure
+    atexit.register(_note_cost, time.monotonic())
     report("started")
+
+
+def _note_cost(began: float) -> None:
+    """What the job took, into its log: ``benchmarks/where_time_goes.py`` reads it."""
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    print(
+        f"{time.strftime('%H:%M:%S')} took {time.monotonic() - began:.1f} s, {used.ru_utime + used.ru_stime:.1f} CPU s, "
+        f"{used.ru_maxrss / 1024:.0f} MB at most"
+    )
 
 
 def report(message: str) -> None:
