@@ -7,8 +7,10 @@ import yaml
 
 from conftest import ROOT
 from rmtransfer.kit.errors import StudyError
-from rmtransfer.study.config import load_config, roles_of, study_languages
-from rmtransfer.translation.engines import engine_spec
+from rmtransfer.study.config import load_config
+from rmtransfer.study.study import Study
+
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 
 @pytest.fixture
@@ -27,17 +29,17 @@ def change(config, path, value):
 
 
 def test_the_default_study_is_valid(config):
-    assert load_config(config, ROOT)["languages"]["targets"] == ["es", "it", "ko", "zh"]
+    assert load_config(config, ROOT).languages.targets == ["es", "it", "ko", "zh"]
 
 
 def test_defaults_are_filled_in_and_the_input_is_left_alone(config):
     for section in ("training", "alignment", "figures", "resources", "seeds"):
         del config[section]
     full = load_config(config, ROOT)
-    assert full["training"]["learning_rate"] == 1e-5
-    assert full["training"]["pairs_per_step"] == 128
-    assert full["seeds"] == [0]
-    assert full["preferences"]["invalid_rows"] == "stop"
+    assert full.training.learning_rate == 1e-5
+    assert full.training.pairs_per_step == 128
+    assert full.seeds == [0]
+    assert full.preferences.invalid_rows == "stop"
     assert "training" not in config
 
 
@@ -48,8 +50,12 @@ FAULTS = {
         1,
         ["training: unknown key 'learning_rat'", "did you mean 'learning_rate'?"],
     ),
-    "wrong type": ("training.epochs", "two", ["training.epochs: 'two' is not of type 'integer'"]),
-    "out of range": ("training.learning_rate", 0, ["training.learning_rate: 0 is less than or equal to"]),
+    "wrong type": (
+        "training.epochs",
+        "two",
+        ["training.epochs: 'two': should be a valid integer (passes over the training pairs)"],
+    ),
+    "out of range": ("training.learning_rate", 0, ["training.learning_rate: 0: should be greater than 0"]),
     "missing": ("languages.source", None, ["languages: missing 'source'"]),
     "engine": (
         "translation.engine",
@@ -58,10 +64,14 @@ FAULTS = {
     ),
     "source in targets": ("languages.targets", ["es", "en"], ["languages.targets: 'en' is also languages.source"]),
     "no targets": ("languages.targets", [], ["languages.targets: [] leaves nothing to transfer to"]),
-    "language twice": ("languages.targets", ["es", "es"], ["languages.targets", "non-unique"]),
+    "language twice": ("languages.targets", ["es", "es"], ["languages.targets", "'es' is there twice; remove one"]),
     "unknown language": ("languages.targets", ["es", "fr"], ["languages: 'fr' is not in", "holds en, es, it, ko, zh"]),
-    "no file": ("benchmark.path", "nowhere.jsonl", ["benchmark.path: 'nowhere.jsonl' does not exist"]),
-    "format": ("benchmark.path", "README.md", ["benchmark.path: 'README.md' is neither .jsonl nor .parquet"]),
+    "no file": ("benchmarks.sample.path", "nowhere.jsonl", ["benchmarks.sample.path: 'nowhere.jsonl' does not exist"]),
+    "format": (
+        "benchmarks.sample.path",
+        "README.md",
+        ["benchmarks.sample.path: 'README.md' is neither .jsonl nor .parquet"],
+    ),
     "path and hub": ("preferences.hub", "org/name", ["preferences: give either path or hub"]),
     "no memory": ("translation.memory", None, ["translation.memory: missing"]),
     "memory lost": ("translation.memory", "nowhere.tmx", ["translation.memory: 'nowhere.tmx' does not exist"]),
@@ -96,16 +106,74 @@ FAULTS = {
     "references lost": ("translation.references", "no.tmx", ["translation.references: 'no.tmx' does not exist"]),
     "template lost": (
         "base_models",
-        {"m": {"path": "org/name", "chat_template": "nowhere.jinja"}},
+        {"m": {"path": "org/name", "revision": COMMIT, "chat_template": "nowhere.jinja"}},
         ["base_models.m.chat_template: 'nowhere.jinja' does not exist"],
     ),
+    "a base that can move": (
+        "base_models",
+        {"m": {"path": "org/name"}},
+        ["base_models.m.path: 'org/name' has no revision; add the model's commit, a branch can move"],
+    ),
+    "a base from nowhere": (
+        "base_models",
+        {"m": {"path": "pakage:gemma"}},
+        ["base_models.m", "'pakage' is none of package, pretrained", "did you mean 'package'?"],
+    ),
+    "a branch of a base": (
+        "base_models",
+        {"m": {"path": "org/name", "revision": "main"}},
+        ["base_models.m.revision: 'main' is no commit of 40 hexadecimal digits"],
+    ),
+    "a branch of a data set": (
+        "preferences",
+        {"hub": "org/name", "revision": "main"},
+        ["preferences.revision: 'main' is no commit of 40 hexadecimal digits"],
+    ),
+    "a branch of a reward model": (
+        "reward_models",
+        {"x": {"kind": "classifier", "path": "org/name", "revision": "main"}},
+        ["reward_models.x.revision: 'main' is no commit"],
+    ),
+    "a branch of a translator": (
+        "translation",
+        {"engine": "seq2seq", "seq2seq": {"model": "org/name", "revision": "main"}},
+        ["translation.seq2seq.revision: 'main' is no commit"],
+    ),
+    "models by language that can move": (
+        "translation",
+        {"engine": "seq2seq", "seq2seq": {"model": "Helsinki-NLP/opus-mt-{source}-{target}"}},
+        ["has no revisions.es; add the model's commit"],
+    ),
+    "a judge that neither compares nor rates": (
+        "reward_models",
+        {"x": {"kind": "judge", "mode": "ranking", "path": "resources"}},
+        ["reward_models.x.mode: 'ranking' is none of pairwise, rating"],
+    ),
+    "a language's code": ("languages.source", "EN", ["languages.source: 'EN' is not a BCP-47 code such as es"]),
+    "a benchmark's name": (
+        "benchmarks",
+        {"a b": {"path": "resources/sample/benchmark.jsonl"}},
+        ["benchmarks.a b: 'a b' is not a folder's name"],
+    ),
+    "no mapping": ("base_models", {"m": "org/name"}, ["base_models.m: 'org/name': should be a valid mapping"]),
+    "a server without its model": (
+        "reward_models",
+        {"x": {"kind": "judge", "mode": "rating", "server": {"url": "http://x"}}},
+        ["reward_models.x.server: missing 'model'"],
+    ),
+    "a flag that is a word": (
+        "reward_models",
+        {"x": {"kind": "classifier", "path": "resources", "trust_remote_code": "yes"}},
+        ["reward_models.x.trust_remote_code: 'yes': should be a valid boolean"],
+    ),
+    "no number where one belongs": ("figures.dpi", "300", ["figures.dpi: '300': should be a valid integer"]),
     "folder lost": ("base_models", {"m": {"path": "./nowhere"}}, ["base_models.m.path: './nowhere' is not a folder"]),
     "slug": ("base_models", {"org/name": {"path": "org/name"}}, ["base_models", "org/name"]),
     "a reward model of no kind": ("reward_models", {"x": {"path": "y"}}, ["reward_models.x: missing 'kind'"]),
     "a column that rows do not have": (
-        "benchmark.columns",
+        "benchmarks.sample.columns",
         {"promt": "question"},
-        ["benchmark.columns: unknown key 'promt'", "did you mean 'prompt'?"],
+        ["benchmarks.sample.columns: unknown key 'promt'", "did you mean 'prompt'?"],
     ),
     "a kind misspelt": (
         "reward_models",
@@ -115,12 +183,12 @@ FAULTS = {
     "a reward model without its model": (
         "reward_models",
         {"x": {"kind": "implicit", "policy": "resources"}},
-        ["reward_models.x: kind 'implicit' needs reference; add it"],
+        ["reward_models.x: missing 'reference'", "; add it"],
     ),
     "a key of another kind": (
         "reward_models",
         {"x": {"kind": "random", "path": "resources"}},
-        ["reward_models.x.path: means nothing to kind 'random', which knows seed"],
+        ["reward_models.x: unknown key 'path'; known here: kind, seed"],
     ),
     "a reward model that can move": (
         "reward_models",
@@ -129,7 +197,7 @@ FAULTS = {
     ),
     "a reference that can move": (
         "reward_models",
-        {"x": {"kind": "implicit", "policy": "resources", "reference": "org/name", "revision": "a"}},
+        {"x": {"kind": "implicit", "policy": "resources", "reference": "org/name", "revision": COMMIT}},
         ["reward_models.x.reference: 'org/name' has no reference_revision"],
     ),
     "a judge from nowhere": (
@@ -152,21 +220,36 @@ FAULTS = {
         {"gemma-3-270m": {"kind": "random"}},
         ["reward_models.gemma-3-270m: a base model has that name"],
     ),
-    "a further benchmark named like a role": (
+    "a benchmark named like another part": (
         "benchmarks",
         {"preferences": {"path": "resources/sample/benchmark.jsonl"}},
         ["benchmarks.preferences: the name is taken"],
     ),
-    "a further benchmark lost": (
+    "a benchmark named like a language": (
+        "benchmarks",
+        {"ko": {"path": "resources/sample/benchmark.jsonl"}},
+        ["benchmarks.ko: the name is taken"],
+    ),
+    "the key of an older version": (
+        "benchmark",
+        {"path": "resources/sample/benchmark.jsonl"},
+        ["benchmark: is written benchmarks: {<name>: {path: ...}} now, and the first of them leads"],
+    ),
+    "no benchmark": ("benchmarks", {}, ["benchmarks: {}: "]),
+    "a benchmark lost": (
         "benchmarks",
         {"more": {"path": "nowhere.jsonl"}},
         ["benchmarks.more.path: 'nowhere.jsonl' does not exist"],
     ),
-    "sections": ("benchmark.sections", "rewardbench3", ["benchmark.sections: 'rewardbench3' is none of"]),
+    "sections": (
+        "benchmarks.sample.sections",
+        "rewardbench3",
+        ["benchmarks.sample.sections: 'rewardbench3' is none of"],
+    ),
     "a language without a FLORES code": (
-        "benchmark",
+        "benchmarks.sample",
         {"path": "{language}.jsonl", "codes": "flores"},
-        ["benchmark.codes: no FLORES-200 code is known for 'eo'"],
+        ["benchmarks.sample.codes: no FLORES-200 code is known for 'eo'"],
     ),
     "a mixture of strangers": (
         "mixtures",
@@ -174,6 +257,11 @@ FAULTS = {
         ["mixtures.m: 'fr' is no language of the study"],
     ),
     "a mixture named like a language": ("mixtures", {"ko": {"en": 1, "es": 1}}, ["mixtures.ko: the name is taken"]),
+    "a mixture named like the base model's row": (
+        "mixtures",
+        {"base": {"en": 1, "es": 1}},
+        ["mixtures.base: the name is taken"],
+    ),
     "a mixture of one": ("mixtures", {"m": {"en": 1}}, ["mixtures.m"]),
     "nothing to train on": ("preferences", None, ["preferences: missing; base_models are trained on preferences"]),
     "n too large": ("alignment.best_of", [1, 8], ["alignment.best_of: 8 is more than alignment.samples, 4"]),
@@ -205,13 +293,20 @@ def test_a_hub_data_set_needs_a_revision(config):
         load_config(config, ROOT)
 
 
+def give(config, folder, languages):
+    """Every part of the study in every language, as files."""
+    config["preferences"] = {"path": "preferences.{language}.jsonl"}
+    config["instructions"] = {"path": "instructions.{language}.jsonl"}
+    config["benchmarks"] = {"sample": {"path": "benchmark.{language}.jsonl"}}
+    for part in ("preferences", "benchmark", "instructions"):
+        for language in languages:
+            (folder / f"{part}.{language}.jsonl").touch()
+    config["base_models"] = {"m": {"path": "org/name", "revision": COMMIT}}
+
+
 def test_given_languages_need_every_file_and_no_memory(config, tmp_path):
-    for role in ("preferences", "benchmark", "instructions"):
-        config[role] = {"path": role + ".{language}.jsonl"}
-        for language in ("en", "es"):
-            (tmp_path / f"{role}.{language}.jsonl").touch()
+    give(config, tmp_path, ["en", "es"])
     config["languages"]["targets"] = ["es"]
-    config["base_models"] = {"m": {"path": "org/name"}}
     del config["translation"]["memory"]
     load_config(config, tmp_path)
     Path(tmp_path / "benchmark.es.jsonl").unlink()
@@ -237,20 +332,17 @@ def test_engines_may_differ_by_language_and_by_variant(config):
         },
     }
     full = load_config(config, ROOT)
-    codes = study_languages(full)
+    study = Study(full)
+    codes = study.languages
     assert codes == ["en", "es", "it", "ko", "zh", "es-x-paid", *(f"{t}-x-nllb" for t in ("es", "it", "ko", "zh"))]
-    specs = {code: engine_spec(full["translation"], code) for code in codes[1:]}
+    specs = {code: study.engine(code) for code in codes[1:]}
     assert [specs[code]["engine"] for code in codes[1:7]] == ["memory", "memory", "llm", "memory", "deepl", "seq2seq"]
     assert specs["es-x-paid"]["options"]["formality"] == "more"
     assert specs["it-x-nllb"]["options"]["beams"] == 4
 
 
 def test_variants_of_what_is_not_translated_are_refused(config, tmp_path):
-    for role in ("preferences", "benchmark", "instructions"):
-        config[role] = {"path": role + ".{language}.jsonl"}
-        for language in ("en", "es", "it", "ko", "zh"):
-            (tmp_path / f"{role}.{language}.jsonl").touch()
-    config["base_models"] = {"m": {"path": "org/name"}}
+    give(config, tmp_path, ["en", "es", "it", "ko", "zh"])
     config["translation"] = {"engine": "deepl", "variants": {"a": {"engine": "deepl"}}}
     with pytest.raises(StudyError, match="nothing is translated"):
         load_config(config, tmp_path)
@@ -261,7 +353,7 @@ def test_off_the_shelf_reward_models_need_neither_preferences_nor_a_base(config)
         del config[section]
     config["reward_models"] = {"random": {"kind": "random"}}
     full = load_config(config, ROOT)
-    assert list(roles_of(full)) == ["benchmark"]
+    assert list(Study(full).parts) == ["sample"]
 
 
 def test_a_study_judges_something(config):
@@ -272,11 +364,13 @@ def test_a_study_judges_something(config):
 
 def test_the_source_language_may_come_from_elsewhere(config, tmp_path):
     """M-RewardBench has no English: RewardBench is its source."""
-    config["benchmark"] = {
-        "path": "{language}.jsonl",
-        "codes": "flores",
-        "source": {"path": "english.jsonl"},
-        "sections": "m_rewardbench",
+    config["benchmarks"] = {
+        "sample": {
+            "path": "{language}.jsonl",
+            "codes": "flores",
+            "source": {"path": "english.jsonl"},
+            "sections": "m_rewardbench",
+        }
     }
     config["languages"]["targets"] = ["es"]
     config["base_models"] = {}
@@ -284,13 +378,18 @@ def test_the_source_language_may_come_from_elsewhere(config, tmp_path):
     for name in ("preferences", "instructions"):
         del config[name]
     (tmp_path / "spa_Latn.jsonl").touch()
-    with pytest.raises(StudyError, match=r"benchmark\.source\.path: 'english\.jsonl' does not exist"):
+    with pytest.raises(StudyError, match=r"benchmarks\.sample\.source\.path: 'english\.jsonl' does not exist"):
         load_config(config, tmp_path)
     (tmp_path / "english.jsonl").touch()
     load_config(config, tmp_path)
 
 
-@pytest.mark.parametrize("study", ["paper", "m_rewardbench"])
-def test_the_published_studies_are_valid(study):
-    config = yaml.safe_load((ROOT / f"studies/{study}.yaml").read_text(encoding="utf-8"))
-    assert load_config(config, ROOT)["study"] == study
+def test_the_published_studies_are_valid_once_the_paper_s_data_set_is_pinned():
+    """Which commit of MP-86k the authors used is not known, and a branch can move: whoever runs the study says which."""
+    for study in ("paper", "m_rewardbench"):
+        config = yaml.safe_load((ROOT / f"studies/{study}.yaml").read_text(encoding="utf-8"))
+        if study == "paper":
+            with pytest.raises(StudyError, match=r"1 problem:\n  - preferences\.revision: 'main' is no commit"):
+                load_config(config, ROOT)
+            config["preferences"]["revision"] = COMMIT
+        assert load_config(config, ROOT).study == study

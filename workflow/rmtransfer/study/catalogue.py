@@ -46,3 +46,14 @@ def load(catalogue: Mapping[str, str], name: str) -> Any:
         raise StudyError(f"{name!r} is none of {', '.join(catalogue)}")
     module, _, attribute = catalogue[name].partition(":")
     return getattr(importlib.import_module(module), attribute)
+
+
+def base_model_source(base: Any) -> str:
+    """The line of ``BASE_MODELS`` that a base model's ``path`` asks for: what stands before its first colon.
+
+    Args:
+        base: a config entry, as a mapping or as its class.
+    """
+    path = base.get("path", "") if isinstance(base, Mapping) else getattr(base, "path", "")
+    prefix, colon, _ = str(path).partition(":")
+    return prefix if colon and "/" not in prefix else "pretrained"

@@ -1,40 +1,278 @@
-"""Check a study's configuration and fill in its defaults, before anything runs."""
+"""A study's configuration: what its YAML file may hold, checked before anything runs.
 
-import difflib
-from collections.abc import Iterator, Mapping, Sequence
-from copy import deepcopy
+The classes are the only source of keys, types, ranges, defaults and descriptions; kind-specific options come from the
+modules that ``catalogue`` names. What no class can say, how keys fit each other and the files on disk, is in ``checks``.
+"""
+
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias, Union
 
-import yaml
-from jsonschema import Draft202012Validator, ValidationError, validators
+from pydantic import Discriminator, Field, StringConstraints, Tag, ValidationError, create_model
+from pydantic.functional_validators import AfterValidator
 
 from rmtransfer.kit.errors import StudyError
-from rmtransfer.study.languages import FLORES, filled_in, split_variant, variant_code
-from rmtransfer.translation.engines import engine_spec
+from rmtransfer.study import catalogue, checks, explain
+from rmtransfer.study.options import Commit, Count, Language, Options, Slug, Text
+from rmtransfer.study.sections import SECTION_TABLES
 
-SCHEMA_PATH = Path(__file__).parent.parent / "schemas" / "config.schema.yaml"
-# What each kind of off-the-shelf reward model needs, and what it may have besides.
-_LOADING = ("dtype", "attention", "quantization", "trust_remote_code", "chat_template", "max_length")
-_KINDS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
-    "classifier": (("path",), ("revision", "output", *_LOADING)),
-    "implicit": (
-        ("policy", "reference"),
-        ("revision", "reference_revision", "beta", "length_normalized", *_LOADING),
-    ),
-    "judge": (("mode",), ("path", "revision", "server", "prompt", "max_new_tokens", *_LOADING)),
-    "length": (("unit",), ("tokenizer", "revision")),
-    "random": ((), ("seed",)),
-    "likelihood": (("path",), ("revision", "length_normalized", *_LOADING)),
-}
-_PLACES = {"pairwise": ("{prompt}", "{answer_a}", "{answer_b}"), "rating": ("{prompt}", "{answer}")}
-# Keys that name a model, and the key that pins it.
-MODEL_KEYS = {"path": "revision", "policy": "revision", "reference": "reference_revision", "tokenizer": "revision"}
-TRANSLATE_TEST = "translate-test"
+if TYPE_CHECKING:  # what follows is made from the catalogue, which no type checker runs
+    EngineName: TypeAlias = str
+    SectionTable: TypeAlias = str
+    BaseModel: TypeAlias = Any
+    RewardModel: TypeAlias = Any
+    EngineSections: TypeAlias = Options
+else:
+    SectionTable = Literal[SECTION_TABLES]
+    EngineName = Literal[tuple(catalogue.ENGINES)]
+    _engines = {name: catalogue.load(catalogue.ENGINES, name) for name in catalogue.ENGINES}
+    EngineSections = create_model(
+        "EngineSections",
+        __base__=Options,
+        **{
+            name: (engine.Options | None, Field(None, description=f"options of the engine {name}"))
+            for name, engine in _engines.items()
+        },
+    )
+    _sources = {name: catalogue.load(catalogue.BASE_MODELS, name) for name in catalogue.BASE_MODELS}
+    BaseModel = Annotated[
+        Union[tuple(Annotated[source.Options, Tag(name)] for name, source in _sources.items())],  # noqa: UP007
+        Discriminator(catalogue.base_model_source),
+    ]
+    _kinds = [catalogue.load(catalogue.REWARD_MODELS, name) for name in catalogue.REWARD_MODELS]
+    RewardModel = Annotated[Union[tuple(kind.Options for kind in _kinds)], Field(discriminator="kind")]  # noqa: UP007
 
 
-def load_config(given: Mapping[str, Any], root: Path) -> dict[str, Any]:
-    """A copy of ``given`` with defaults filled in.
+def _distinct(values: list) -> list:
+    if len(values) > len(set(values)):
+        twice = next(value for value in values if values.count(value) > 1)
+        raise ValueError(f"{twice!r} is there twice; remove one")
+    return values
+
+
+Distinct = AfterValidator(_distinct)
+
+
+class Languages(Options):
+    """The languages of the study."""
+
+    source: Language
+    """BCP-47 code of the language that the data is in, such as en or zh-Hans"""
+    targets: Annotated[list[Language], Distinct]
+    """BCP-47 codes of the languages to translate into"""
+
+
+class Columns(Options):
+    """Our column names, each with the data set's."""
+
+    id: Text | Annotated[list[Text], Field(min_length=1)] | None = None
+    """the id; several columns are joined with a slash, {row} is the row's number"""
+    subset: Text | None = None
+    """the subset of a benchmark's row"""
+    prompt: Text | None = None
+    """the prompt"""
+    chosen: Text | None = None
+    """the better answer"""
+    rejected: Text | None = None
+    """the worse answer"""
+
+
+class Expected(Options):
+    """What the plan assumes of a hub data set before it is downloaded."""
+
+    rows: Count
+    """number of rows"""
+    characters: Count
+    """characters of a row's texts"""
+
+
+class Rows(Options):
+    """Where rows come from: a file, or a data set of the hub."""
+
+    path: Text | None = None
+    """JSONL or Parquet; with {language} in it, one file per language that needs no translation"""
+    hub: Text | None = None
+    """data set id on the Hugging Face hub, instead of path"""
+    revision: Commit | None = None
+    """commit of the hub data set"""
+    split: Text = "train"
+    """split of the hub data set"""
+    name: Text | None = None
+    """configuration of the hub data set; with {language} in it, one per language"""
+    codes: Literal["bcp47", "flores"] = "bcp47"
+    """what {language} is filled with, our BCP-47 code or its FLORES-200 counterpart (zho_Hans)"""
+    columns: Columns = Columns()
+    """rename map, {our column name} to {theirs}"""
+    expected: Expected | None = None
+    """what the plan assumes of a hub data set before it is downloaded"""
+    invalid_rows: Literal["stop", "drop"] = "stop"
+    """stop at invalid rows, or drop them into the ledger and go on"""
+
+    @property
+    def given(self) -> bool:
+        """Whether rows come in every language, so that nothing has to be translated."""
+        return "{language}" in (self.path or "") or "{language}" in (self.name or "")
+
+
+class Benchmark(Rows):
+    """Preference pairs to judge."""
+
+    source: Rows | None = None
+    """the same rows in the source language, where they are published elsewhere"""
+    sections: SectionTable = "rewardbench"
+    """which table groups and weighs subsets"""
+
+
+class Override(EngineSections):
+    """Another engine, or other options of it."""
+
+    engine: EngineName | None = None
+    """who translates"""
+
+
+class Variant(EngineSections):
+    """A second translation of the same texts."""
+
+    engine: EngineName
+    """who translates"""
+    targets: Annotated[list[Language], Field(min_length=1), Distinct] | None = None
+    """the targets that it is made for; all of them if not given"""
+
+
+class TranslateTest(EngineSections):
+    """The benchmark back in the source language."""
+
+    engine: EngineName
+    """who translates"""
+
+
+class Translation(EngineSections):
+    """Who translates, and at what price."""
+
+    engine: EngineName = "memory"
+    """who translates"""
+    languages: dict[Language, Override] = {}
+    """target language to what is different for it, such as {engine: llm}"""
+    variants: dict[Annotated[str, StringConstraints(pattern=r"^[a-z0-9]{1,8}$")], Variant] = {}
+    """name to another translation of the same texts, beside the main one, as language <target>-x-<name>"""
+    translate_test: TranslateTest | None = None
+    """who translates the leading benchmark back into the source language, for the row translate-test"""
+    references: Text | None = None
+    """TMX file of human translations; chrF++ against them goes into tables/translation.csv"""
+    store: Text = "results/translation_store.sqlite"
+    """SQLite file that keeps every translation ever made"""
+    budget_characters: Annotated[int, Field(ge=0)] | None = None
+    """the most characters that a paid engine may ever bill to the store"""
+    price_per_million: Annotated[float, Field(ge=0)] = 20.0
+    """what a paid engine charges for a million characters"""
+
+
+class Training(Options):
+    """What a reward model is."""
+
+    learning_rate: Annotated[float, Field(gt=0)] = 1.0e-5
+    """peak of the cosine schedule"""
+    epochs: Count = 1
+    """passes over the training pairs"""
+    pairs_per_step: Count = 128
+    """pairs in one optimiser step"""
+    warmup_ratio: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    """share of the steps in which the learning rate rises"""
+    max_length: Annotated[int, Field(ge=8)] = 2048
+    """tokens; a pair that is longer in any language is dropped in all of them"""
+    freeze_embeddings: bool = False
+    """whether the embedding table stays as it is"""
+    frozen_layers: Annotated[int, Field(ge=0)] = 0
+    """blocks, counted from the input, that stay as they are"""
+
+
+class Representation(Options):
+    """How hidden states are compared."""
+
+    centered: bool = False
+    """whether the mean over languages is subtracted before singular values are taken"""
+
+
+class Alignment(Options):
+    """Best-of-n sampling."""
+
+    samples: Annotated[int, Field(ge=2)] = 4
+    """answers sampled per instruction and language"""
+    best_of: Annotated[list[Count], Field(min_length=1), Distinct] = [1, 2, 4]
+    """sizes n of the sample that the best answer is picked from"""
+    max_new_tokens: Count = 512
+    """longest answer"""
+    temperature: Annotated[float, Field(gt=0)] = 1.0
+    """sampling temperature"""
+    top_k: Count = 50
+    """tokens that one is drawn from"""
+
+
+class Figures(Options):
+    """How figures look."""
+
+    dpi: Annotated[int, Field(ge=72, le=1200)] = 300
+    """pixels per inch of the PNG files"""
+    font_size: Annotated[float, Field(ge=4, le=20)] = 8
+    """points"""
+
+
+class Resources(Options):
+    """How fast, never what."""
+
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """auto takes a GPU (in bf16) where there is one, else the CPU (in fp32)"""
+    threads_per_job: Count | Literal["auto"] = "auto"
+    """cores of one heavy job; auto: half of the cores given, all of them with a GPU, 8 on a cluster"""
+    tokens_per_batch: Annotated[int, Field(ge=64)] = 16384
+    """tokens, padding included, in one forward pass"""
+    checkpoint_minutes: Annotated[float, Field(ge=0)] = 10
+    """how often a training state to resume from is written; 0 after every step"""
+    requests_at_once: Annotated[int, Field(ge=1, le=64)] = 4
+    """requests to a translation service or a judge under way at the same time"""
+
+
+class Config(Options):
+    """A study of reward-model transfer."""
+
+    study: Slug
+    """name of the folder under results/, of letters, digits, dots, hyphens and underscores"""
+    languages: Languages
+    """the languages of the study"""
+    seeds: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1), Distinct] = [0]
+    """one reward model per base model, training language and seed"""
+    base_models: dict[Slug, BaseModel] = {}
+    """the models that reward models are trained from; without any, only reward_models are evaluated"""
+    preferences: Rows | None = None
+    """preference pairs to train on"""
+    benchmarks: Annotated[dict[Slug, Benchmark], Field(min_length=1)]
+    """name to preference pairs to judge; the first one leads: headline, hidden states, translate-test"""
+    instructions: Rows | None = None
+    """prompts that the policy answers"""
+    translation: Translation = Translation()
+    """who translates what is not given in every language"""
+    training: Training = Training()
+    """what a reward model is"""
+    mixtures: dict[Slug, Annotated[dict[Language, Annotated[float, Field(gt=0)]], Field(min_length=2)]] = {}
+    """name to the share of each language in a training set of the same size as a single language's"""
+    reward_models: dict[Slug, RewardModel] = {}
+    """name to an off-the-shelf reward model or a baseline, for the same tables"""
+    representation: Representation = Representation()
+    """how hidden states are compared"""
+    alignment: Alignment = Alignment()
+    """best-of-n sampling"""
+    figures: Figures = Figures()
+    """how figures look"""
+    resources: Resources = Resources()
+    """how fast, never what"""
+
+    def plain(self) -> dict[str, Any]:
+        """Builtins only, as Snakemake compares them; keys without a value are left out."""
+        return self.model_dump(exclude_none=True)
+
+
+def load_config(given: Mapping[str, Any], root: Path) -> Config:
+    """A checked configuration with its defaults filled in.
 
     Args:
         given: what the user's YAML file holds.
@@ -43,249 +281,16 @@ def load_config(given: Mapping[str, Any], root: Path) -> dict[str, Any]:
     Raises:
         StudyError: naming every offending key, its value and a remedy.
     """
-    config = deepcopy(dict(given))
-    schema = yaml.safe_load(SCHEMA_PATH.read_text(encoding="utf-8"))
-    validator = _filling_defaults(Draft202012Validator)(schema)
-    problems = [
-        _explain(e) for e in sorted(validator.iter_errors(config), key=lambda e: list(map(str, e.absolute_path)))
-    ]
-    if not problems:
-        problems = list(_cross_check(config, root))
-    if problems:
+    config = None
+    try:
+        config = Config.model_validate(given)
+        problems = list(checks.problems_of(config, root))
+    except ValidationError as problem:
+        problems = [explain.explain(error, Config, given) for error in problem.errors()]
+    if problems or config is None:
         raise StudyError(
             "the configuration has {} problem{}:\n{}".format(
                 len(problems), "s" if len(problems) > 1 else "", "\n".join(f"  - {p}" for p in problems)
             )
         )
     return config
-
-
-def _filling_defaults(base: Any) -> Any:
-    """A validator class that writes the schema's defaults into what it validates, parents before children."""
-    check_properties = base.VALIDATORS["properties"]
-
-    def properties(validator, schema_properties, instance, schema):
-        if isinstance(instance, dict):
-            for name, subschema in schema_properties.items():
-                if "default" in subschema:
-                    instance.setdefault(name, deepcopy(subschema["default"]))
-        yield from check_properties(validator, schema_properties, instance, schema)
-
-    return validators.extend(base, {"properties": properties})
-
-
-def _explain(error: ValidationError) -> str:
-    key = ".".join(map(str, error.absolute_path)) or "the top level"
-    if error.validator == "additionalProperties" and isinstance(error.instance, dict):
-        known = list(error.schema.get("properties", {}))
-        unknown = [k for k in error.instance if k not in known]
-        hints = []
-        for name in unknown:
-            close = difflib.get_close_matches(str(name), known, n=1)
-            hints.append(f"{name!r}" + (f" (did you mean {close[0]!r}?)" if close else ""))
-        return f"{key}: unknown key {', '.join(hints)}; known here: {', '.join(known)}"
-    if error.validator == "required":
-        missing = [k for k in error.validator_value if k not in error.instance]
-        return f"{key}: missing {', '.join(map(repr, missing))}; add it"
-    if error.validator == "enum":
-        close = difflib.get_close_matches(str(error.instance), list(map(str, error.validator_value)), n=1)
-        hint = f"; did you mean {close[0]!r}?" if close else ""
-        return f"{key}: {error.instance!r} is none of {', '.join(map(str, error.validator_value))}{hint}"
-    about = error.schema.get("description") if isinstance(error.schema, dict) else None
-    return f"{key}: {error.message}" + (f" ({about})" if about else "")
-
-
-def _cross_check(config: Mapping[str, Any], root: Path) -> Iterator[str]:
-    """What a schema cannot say: how keys fit each other and the files on disk."""
-    source, targets = config["languages"]["source"], config["languages"]["targets"]
-    if source in targets:
-        yield f"languages.targets: {source!r} is also languages.source; remove it from the targets"
-
-    if config["base_models"] and not targets:
-        yield "languages.targets: [] leaves nothing to transfer to; add a language, or remove base_models"
-
-    for role, rows in roles_of(config).items():
-        where = role if role in config else f"benchmarks.{role}"
-        yield from _check_rows(rows, where, [source, *targets], root)
-        if "source" in rows:
-            if not is_given(rows):
-                yield f"{where}.source: needs {{language}} in {where}.path or .name; remove one of the two"
-            yield from _check_rows(rows["source"], f"{where}.source", [source], root)
-    for name in config["benchmarks"]:
-        if name in (*_ROLES, source, *targets):
-            yield f"benchmarks.{name}: the name is taken by a role or a language; choose another"
-
-    if config["base_models"]:
-        for role in ("preferences", "instructions"):
-            if role not in config:
-                yield f"{role}: missing; base_models are trained on preferences and answer instructions"
-    elif not config["reward_models"]:
-        yield "base_models: there are none, and no reward_models either; name at least one of either"
-    yield from _check_reward_models(config, root)
-    for name, shares in config["mixtures"].items():
-        if name in (*study_languages(config), TRANSLATE_TEST):
-            yield f"mixtures.{name}: the name is taken by a language or a row of the tables; choose another"
-        for language in shares:
-            if language not in study_languages(config):
-                yield f"mixtures.{name}: {language!r} is no language of the study; add it to the targets or remove it"
-
-    for name, base in config["base_models"].items():
-        where = f"base_models.{name}"
-        if base["path"].startswith(("./", "../", "/", "~")) and not (root / Path(base["path"]).expanduser()).is_dir():
-            yield f"{where}.path: {base['path']!r} is not a folder; correct the path"
-        if "chat_template" in base and not (root / base["chat_template"]).is_file():
-            yield f"{where}.chat_template: {base['chat_template']!r} does not exist; correct the path"
-
-    if not all(map(is_given, roles_of(config).values())):
-        yield from _check_translation(config, root)
-    elif config["translation"]["variants"]:
-        yield "translation.variants: nothing is translated, every path holds {language}; remove the variants"
-    if "translate_test" in config["translation"]:
-        if not config["base_models"]:
-            yield "translation.translate_test: it is judged by the source-language reward model; add base_models"
-        spec = back_spec(config)
-        for target in targets:
-            yield from _check_engine(spec["engine"], spec["options"], target, config, root)
-
-    alignment = config["alignment"]
-    if max(alignment["best_of"]) > alignment["samples"]:
-        yield (
-            f"alignment.best_of: {max(alignment['best_of'])} is more than alignment.samples, "
-            f"{alignment['samples']}; raise samples or lower best_of"
-        )
-
-
-_ROLES = ("preferences", "benchmark", "instructions")
-
-
-def roles_of(config: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """Role to config entry: preferences, benchmark, further benchmarks, instructions, as far as the study has them."""
-    roles = {"preferences": config.get("preferences"), "benchmark": config["benchmark"], **config["benchmarks"]}
-    return {role: rows for role, rows in {**roles, "instructions": config.get("instructions")}.items() if rows}
-
-
-def is_given(rows: Mapping[str, Any]) -> bool:
-    """Whether rows come in every language, so that nothing has to be translated."""
-    return "{language}" in rows.get("path", "") or "{language}" in rows.get("name", "")
-
-
-def back_spec(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Who translates the benchmark back into the source language."""
-    section = {**config["translation"], **config["translation"]["translate_test"]}
-    return {"engine": section["engine"], "options": section.get(section["engine"])}
-
-
-def _check_rows(rows: Mapping[str, Any], where: str, languages: Sequence[str], root: Path) -> Iterator[str]:
-    if ("path" in rows) == ("hub" in rows):
-        yield f"{where}: give either path or hub, not both and not neither"
-        return
-    if rows["codes"] == "flores" and is_given(rows):
-        for language in languages:
-            if language not in FLORES and not ("source" in rows and language == languages[0]):
-                yield f"{where}.codes: no FLORES-200 code is known for {language!r}; remove the language"
-                return
-    if "hub" in rows:
-        if "revision" not in rows:
-            yield f"{where}.hub: {rows['hub']!r} has no revision; add the data set's commit, a branch can move"
-        return
-    if "name" in rows:
-        yield f"{where}.name: only a hub data set has one; remove it"
-    for language in languages if is_given(rows) else languages[:1]:
-        if "source" in rows and language == languages[0]:
-            continue
-        path = filled_in(rows["path"], language, rows["codes"])
-        if not (root / path).is_file():
-            yield f"{where}.path: {path!r} does not exist; correct the path (relative to {root})"
-        elif not path.endswith((".jsonl", ".parquet")):
-            yield f"{where}.path: {path!r} is neither .jsonl nor .parquet; convert it"
-
-
-def _check_reward_models(config: Mapping[str, Any], root: Path) -> Iterator[str]:
-    for name, spec in config["reward_models"].items():
-        where = f"reward_models.{name}"
-        if name in config["base_models"]:
-            yield f"{where}: a base model has that name; choose another"
-        needed, possible = _KINDS[spec["kind"]]
-        for key in needed:
-            if key not in spec:
-                yield f"{where}: kind {spec['kind']!r} needs {key}; add it"
-        for key in spec:
-            if key not in ("kind", *needed, *possible):
-                known = ", ".join((*needed, *possible)) or "nothing else"
-                yield f"{where}.{key}: means nothing to kind {spec['kind']!r}, which knows {known}; remove it"
-        if spec["kind"] == "judge":
-            if ("path" in spec) == ("server" in spec):
-                yield f"{where}: give either path or server, not both and not neither"
-            for place in _PLACES.get(spec.get("mode", ""), ()):
-                if "prompt" in spec and place not in spec["prompt"]:
-                    yield f"{where}.prompt: does not hold {place}; put it where that text goes"
-        if spec["kind"] == "length" and ("tokenizer" in spec) != (spec.get("unit") == "tokens"):
-            yield f"{where}.tokenizer: needed for unit: tokens, and only there"
-        if "chat_template" in spec and not (root / spec["chat_template"]).is_file():
-            yield f"{where}.chat_template: {spec['chat_template']!r} does not exist; correct the path"
-        for key, revision in MODEL_KEYS.items():
-            model = spec.get(key)
-            if model is None or model in config["base_models"] or (root / Path(model).expanduser()).is_dir():
-                continue
-            if model.startswith(("./", "../", "/", "~")):
-                yield f"{where}.{key}: {model!r} is not a folder; correct the path"
-            elif revision not in spec:
-                yield f"{where}.{key}: {model!r} has no {revision}; add the model's commit, a branch can move"
-
-
-def study_languages(config: Mapping[str, Any]) -> list[str]:
-    """Codes of all languages of a study, source first, variants of the targets last."""
-    languages = config["languages"]
-    codes = [languages["source"], *languages["targets"]]
-    for name, variant in config["translation"]["variants"].items():
-        codes += [variant_code(target, name) for target in variant.get("targets", languages["targets"])]
-    return codes
-
-
-def _check_translation(config: Mapping[str, Any], root: Path) -> Iterator[str]:
-    translation, targets = config["translation"], config["languages"]["targets"]
-    for target in translation["languages"]:
-        if target not in targets:
-            yield f"translation.languages: {target!r} is no target; add it to languages.targets or remove it here"
-    for name, variant in translation["variants"].items():
-        for target in variant.get("targets", []):
-            if target not in targets:
-                yield f"translation.variants.{name}.targets: {target!r} is no target; add it to languages.targets"
-    if "references" in translation and not (root / translation["references"]).is_file():
-        yield f"translation.references: {translation['references']!r} does not exist; correct the path"
-    checked: set[str] = set()
-    for code in study_languages(config)[1:]:
-        spec = engine_spec(translation, code)
-        for problem in _check_engine(spec["engine"], spec["options"], split_variant(code)[0], config, root):
-            if problem not in checked:
-                checked.add(problem)
-                yield problem
-
-
-def _check_engine(engine: str, options: Any, target: str, config: Mapping[str, Any], root: Path) -> Iterator[str]:
-    where = f"translation.{engine}"
-    if options is None:
-        what = "the path of a TMX file" if engine == "memory" else "a section that names its model"
-        yield f"{where}: missing; engine {engine!r} needs {what}"
-    elif engine == "memory":
-        if not (root / options).is_file():
-            yield f"{where}: {options!r} does not exist; correct the path"
-            return
-        from rmtransfer.translation.memory import tmx_languages  # needs lxml, which only this check does
-
-        known = tmx_languages(root / options)
-        for language in (config["languages"]["source"], target):
-            if language not in known:
-                yield (
-                    f"languages: {language!r} is not in {options}, which holds {', '.join(sorted(known))}; add its "
-                    "translations to the file or remove the language"
-                )
-    elif engine in ("seq2seq", "llm"):
-        model = options["model"]
-        local = (root / Path(model).expanduser()).is_dir() or (engine == "llm" and model in config["base_models"])
-        if not local and model.startswith(("./", "../", "/", "~")):
-            yield f"{where}.model: {model!r} is not a folder; correct the path"
-        elif not local and "revision" not in options and "{" not in model:
-            yield f"{where}.model: {model!r} has no revision; add the model's commit, a branch can move"
-        if engine == "llm" and "{text}" not in options["prompt"]:
-            yield f"{where}.prompt: {options['prompt']!r} does not hold {{text}}; put it where the text goes"

@@ -14,5 +14,13 @@ NOT_OURS = "-"
 TRANSLATE_TEST = "translate-test"
 # A family of comparisons: with the same base's model trained in the evaluation language.
 IN_LANGUAGE = "in-language"
+# A p-value, adjusted within its family, that is below this makes a difference significant.
+ALPHA = 0.05
+
 # Columns that say which model a table's row is about.
 MODEL_COLUMNS = ("base_model", "train_language", "seed")
+
+
+def back_name(language: str, source: str) -> str:
+    """What the rows of a language are called once they are translated back into the source language."""
+    return f"{language} in {source}"

@@ -15,20 +15,11 @@ class Options(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, use_attribute_docstrings=True)
 
 
-Slug = Annotated[
-    str,
-    StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$"),
-    Field(description="a folder's name, from letters, digits, dots, hyphens and underscores"),
-]
-Language = Annotated[
-    str,
-    StringConstraints(pattern=r"^[a-z]{2,3}(-[A-Za-z0-9]+)*$"),
-    Field(description="a BCP-47 code such as es or zh-Hans"),
-]
+SLUG = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"  # a folder's name
+LANGUAGE = r"^[a-z]{2,3}(-[A-Za-z0-9]+)*$"  # a BCP-47 code such as es or zh-Hans
+Slug = Annotated[str, StringConstraints(pattern=SLUG)]
+Language = Annotated[str, StringConstraints(pattern=LANGUAGE)]
 Text = Annotated[str, StringConstraints(min_length=1)]
 Count = Annotated[int, Field(ge=1)]
-Commit = Annotated[
-    str,
-    StringConstraints(pattern=r"^[0-9a-f]{40}$"),
-    Field(description="a commit, 40 hexadecimal digits; a branch or a tag can move"),
-]
+# What identifies one state of a hub repository: a branch or a tag can move.
+Commit = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{40}$")]

@@ -69,6 +69,9 @@ SECTIONS: dict[str, dict[str, dict[str, float]]] = {
     "rewardbench2": {domain: {domain: 1} for domain in _DOMAINS},
 }
 
+# What a benchmark may ask for: one of the tables, or every subset as a section of its own.
+SECTION_TABLES = (*SECTIONS, "subsets")
+
 
 def check_subsets(rows: Sequence[Mapping[str, Any]], sections: str, name: str) -> None:
     """Whether the sections know the subset of every row, before anything is done with the rows.

@@ -1,0 +1,161 @@
+"""The names of things: which reward models, which files, from which folders."""
+
+import subprocess
+import sys
+from copy import deepcopy
+
+import pytest
+import yaml
+
+from conftest import ROOT
+from rmtransfer.study import catalogue, reference
+from rmtransfer.study.config import Config, load_config
+from rmtransfer.study.study import RewardModelId, Study
+
+
+@pytest.fixture
+def config() -> dict:
+    config = yaml.safe_load((ROOT / "config.yaml").read_text(encoding="utf-8"))
+    config["benchmarks"]["more"] = {"path": "resources/sample/benchmark.jsonl", "sections": "subsets"}
+    return config
+
+
+def test_scorers_are_ours_then_translate_test_then_others_and_translate_test_knows_the_leading_benchmark_only(config):
+    config |= {
+        "seeds": [0, 3],
+        "languages": {"source": "en", "targets": ["es"]},
+        "mixtures": {"mix": {"en": 1, "es": 1}},
+    }
+    config["translation"]["translate_test"] = {"engine": "memory"}
+    study = Study(load_config(config, ROOT))
+    ours = [RewardModelId("gemma-3-270m", train, seed) for train in ("en", "es", "mix") for seed in (0, 3)]
+    back = [RewardModelId("gemma-3-270m", "translate-test", seed) for seed in (0, 3)]
+    others = [RewardModelId("longer-answer"), RewardModelId("random")]
+    assert study.scorers("sample") == ours + back + others
+    assert study.scorers("more") == ours + others
+    assert study.leading == "sample"
+    assert study.rows_scored(back[0].id, "sample")[1] == "results/sample/translations/es/sample.back.parquet"
+    assert study.content_scored(back[0].id) == ["en", "es in en"]
+    assert study.model_folders(back[1].id, ROOT) == {"path": "results/sample/models/gemma-3-270m/en/seed3"}
+
+
+def test_every_score_file_says_whose_it_is(config):
+    study = Study(load_config(config, ROOT))
+    files = study.score_files("more")
+    assert len(files) == len(set(files)) == len(study.scorers("more")) * len(study.languages)
+    fields = [study.at.scores.parse(path) for path in files]
+    assert {RewardModelId.parse(found["reward_model"]) for found in fields} == set(study.scorers("more"))
+    assert {found["benchmark"] for found in fields} == {"more"}
+
+
+def test_models_of_others_are_bases_folders_or_downloads(config):
+    commit = 40 * "a"
+    config["reward_models"] = {
+        "hub": {"kind": "classifier", "path": "org/name", "revision": commit},
+        "base": {"kind": "likelihood", "path": "gemma-3-270m"},
+        "folder": {"kind": "classifier", "path": "resources"},
+        "counts": {"kind": "length", "unit": "tokens", "tokenizer": "org/name", "revision": commit},
+        "policy": {
+            "kind": "implicit",
+            "policy": "org/a",
+            "revision": commit,
+            "reference": "org/b",
+            "reference_revision": commit,
+        },
+    }
+    study = Study(load_config(config, ROOT))
+    folders = {name: study.model_folders(name, ROOT) for name in config["reward_models"]}
+    assert folders == {
+        "hub": {"path": "results/sample/reward_models/hub/path"},
+        "base": {"path": "results/sample/base_models/gemma-3-270m"},
+        "folder": {"path": "resources"},
+        "counts": {"tokenizer": "results/sample/reward_models/counts/tokenizer"},
+        "policy": {key: f"results/sample/reward_models/policy/{key}" for key in ("policy", "reference")},
+    }
+    assert study.download("counts", "tokenizer") == {"model": "org/name", "revision": commit, "tokenizer_only": True}
+    assert study.download("hub", "path")["tokenizer_only"] is False
+    assert study.loads_weights("hub")
+    assert not study.loads_weights("counts")
+
+
+def test_an_llm_of_the_study_translates_from_its_folder(config):
+    config["translation"] |= {"engine": "llm", "llm": {"model": "gemma-3-270m"}}
+    study = Study(load_config(config, ROOT))
+    spec = study.engine("es")
+    assert spec["options"]["model"] == "results/sample/base_models/gemma-3-270m"
+    assert study.engine_files(spec) == ["results/sample/base_models/gemma-3-270m"]
+    assert study.runs_a_model(spec)
+
+
+def test_params_are_builtins_that_snakemake_can_compare(config):
+    """Paths and classes of our own would silently be dropped from what triggers a rerun."""
+    plain = load_config(config, ROOT).plain()
+    seen = 0
+
+    def check(value):
+        nonlocal seen
+        seen += 1
+        assert type(value) in (dict, list, str, int, float, bool), value
+        for inner in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
+            check(inner)
+
+    check(plain)
+    assert seen > 80
+    assert load_config(deepcopy(plain), ROOT).plain() == plain
+
+
+CATALOGUES = {name: entries for name, entries in vars(catalogue).items() if name.isupper()}
+
+
+@pytest.mark.parametrize("name", CATALOGUES)
+def test_what_a_catalogue_names_is_there_with_its_options(name):
+    for entry in CATALOGUES[name]:
+        assert hasattr(catalogue.load(CATALOGUES[name], entry), "Options") or name == "JUDGE_PROTOCOLS"
+    assert len(CATALOGUES) == 4
+
+
+def test_the_schema_and_the_reference_are_those_of_the_classes():
+    remedy = "run: PYTHONPATH=workflow .venv/bin/python -m rmtransfer.study.reference"
+    assert reference.SCHEMA.read_text(encoding="utf-8") == reference.schema(), remedy
+    assert reference.REFERENCE.read_text(encoding="utf-8") == reference.reference(), remedy
+
+
+def test_every_key_has_a_description_and_stands_in_the_reference():
+    text = reference.reference()
+    properties = [
+        (owner, name, about)
+        for owner, definition in Config.model_json_schema()["$defs"].items()
+        for name, about in definition.get("properties", {}).items()
+    ]
+    assert len(properties) > 80
+    for owner, name, about in properties:
+        assert "description" in about or "const" in about or name == "kind", (owner, name)
+        assert f"{name}` |" in text, (owner, name)
+
+
+def test_the_default_config_shows_every_section(config):
+    """The default config is the documentation: a key that it does not show is a key that nobody finds."""
+    assert set(Config.model_fields) == set(config)
+    for section in ("training", "representation", "alignment", "figures", "resources"):
+        assert set(Config.model_fields[section].annotation.model_fields) == set(config[section])
+
+
+def test_nothing_heavy_is_imported_to_read_a_study():
+    code = (
+        "import sys, yaml; from pathlib import Path; from rmtransfer.study.config import load_config; "
+        "from rmtransfer.study.study import Study; import rmtransfer.report.catalogue, rmtransfer.transfer.measures; "
+        "Study(load_config(yaml.safe_load(Path('config.yaml').read_text()), Path.cwd())); "
+        "print(*sorted({m.partition('.')[0] for m in sys.modules}))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=ROOT,
+        env={"PYTHONPATH": str(ROOT / "workflow")},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    loaded = set(done.stdout.split())
+    assert "rmtransfer" in loaded
+    heavy = {"torch", "transformers", "datasets", "trl", "pandas", "numpy", "scipy", "sklearn", "pyarrow", "matplotlib"}
+    assert not loaded & {*heavy, "requests", "deepl", "snakemake"}

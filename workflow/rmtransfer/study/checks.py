@@ -1,0 +1,127 @@
+"""What no configuration class can say: how keys fit each other and the files on disk."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rmtransfer.study import catalogue
+from rmtransfer.study.languages import FLORES, filled_in, split_variant
+from rmtransfer.study.names import BASE, TRANSLATE_TEST
+from rmtransfer.study.study import INSTRUCTIONS, PREFERENCES, Study
+
+if TYPE_CHECKING:
+    from rmtransfer.study.config import Config, Rows
+
+
+def problems_of(config: Config, root: Path) -> Iterator[str]:
+    """Every problem as a sentence that names the key, the value and a remedy."""
+    study = Study(config)
+    source, targets = study.source, study.targets
+    if source in targets:
+        yield f"languages.targets: {source!r} is also languages.source; remove it from the targets"
+    if config.base_models and not targets:
+        yield "languages.targets: [] leaves nothing to transfer to; add a language, or remove base_models"
+    for part, rows in study.parts.items():
+        key = f"benchmarks.{part}" if part in study.benchmarks else part
+        yield from _check_rows(rows, key, [source, *targets], root)
+        elsewhere = getattr(rows, "source", None)
+        if elsewhere is not None:
+            if not rows.given:
+                yield f"{key}.source: needs {{language}} in {key}.path or .name; remove one of the two"
+            yield from _check_rows(elsewhere, f"{key}.source", [source], root)
+    for name in study.benchmarks:
+        if name in (PREFERENCES, INSTRUCTIONS, *study.languages):
+            yield f"benchmarks.{name}: the name is taken by another part of the study or a language; choose another"
+    if config.base_models:
+        for part in (PREFERENCES, INSTRUCTIONS):
+            if part not in study.parts:
+                yield f"{part}: missing; base_models are trained on preferences and answer instructions"
+    elif not config.reward_models:
+        yield "base_models: there are none, and no reward_models either; name at least one of either"
+    for name, options in config.reward_models.items():
+        key = f"reward_models.{name}"
+        if name in config.base_models:
+            yield f"{key}: a base model has that name; choose another"
+        yield from catalogue.load(catalogue.REWARD_MODELS, options.kind).check(options, key, study.bases, root)
+    for name, base in config.base_models.items():
+        source_of_base = catalogue.load(catalogue.BASE_MODELS, catalogue.base_model_source(base))
+        yield from source_of_base.check(base, f"base_models.{name}", root)
+    for name, shares in config.mixtures.items():
+        if name in (*study.languages, TRANSLATE_TEST, BASE):
+            yield f"mixtures.{name}: the name is taken by a language or a row of the tables; choose another"
+        for language in shares:
+            if language not in study.languages:
+                yield f"mixtures.{name}: {language!r} is no language of the study; add it to the targets or remove it"
+    if study.translated:
+        yield from _check_translation(study, root)
+    elif config.translation.variants:
+        yield "translation.variants: nothing is translated, every path holds {language}; remove the variants"
+    if config.translation.translate_test is not None:
+        if not config.base_models:
+            yield "translation.translate_test: it is judged by the source-language reward model; add base_models"
+        for target in targets:
+            yield from _check_engine(study, study.back()["spec"], target, root)  # type: ignore[index]
+    alignment = config.alignment
+    if max(alignment.best_of) > alignment.samples:
+        yield (
+            f"alignment.best_of: {max(alignment.best_of)} is more than alignment.samples, {alignment.samples}; raise samples "
+            "or lower best_of"
+        )
+
+
+def _check_rows(rows: Rows, key: str, languages: Sequence[str], root: Path) -> Iterator[str]:
+    if (rows.path is None) == (rows.hub is None):
+        yield f"{key}: give either path or hub, not both and not neither"
+        return
+    # The first language is the source, whose rows may come from elsewhere.
+    wanted = languages[1:] if getattr(rows, "source", None) is not None else languages
+    if rows.codes == "flores" and rows.given:
+        for language in wanted:
+            if language not in FLORES:
+                yield f"{key}.codes: no FLORES-200 code is known for {language!r}; remove the language"
+                return
+    if rows.hub is not None:
+        if rows.revision is None:
+            yield f"{key}.hub: {rows.hub!r} has no revision; add the data set's commit, a branch can move"
+        return
+    assert rows.path is not None
+    if rows.name is not None:
+        yield f"{key}.name: only a hub data set has one; remove it"
+    for language in wanted if rows.given else languages[:1]:
+        path = filled_in(rows.path, language, rows.codes)
+        if not (root / path).is_file():
+            yield f"{key}.path: {path!r} does not exist; correct the path (relative to {root})"
+        elif not path.endswith((".jsonl", ".parquet")):
+            yield f"{key}.path: {path!r} is neither .jsonl nor .parquet; convert it"
+
+
+def _check_translation(study: Study, root: Path) -> Iterator[str]:
+    translation = study.config.translation
+    for target in translation.languages:
+        if target not in study.targets:
+            yield f"translation.languages: {target!r} is no target; add it to languages.targets or remove it here"
+    for name, variant in translation.variants.items():
+        for target in variant.targets or ():
+            if target not in study.targets:
+                yield f"translation.variants.{name}.targets: {target!r} is no target; add it to languages.targets"
+    if translation.references is not None and not (root / translation.references).is_file():
+        yield f"translation.references: {translation.references!r} does not exist; correct the path"
+    checked: set[str] = set()
+    for code in study.languages[1:]:
+        for problem in _check_engine(study, study.engine(code), split_variant(code)[0], root):
+            if problem not in checked:
+                checked.add(problem)
+                yield problem
+
+
+def _check_engine(study: Study, spec: dict, target: str, root: Path) -> Iterator[str]:
+    engine = catalogue.load(catalogue.ENGINES, spec["engine"])
+    if spec["options"] is None:
+        what = "the path of a TMX file" if spec["engine"] == "memory" else "a section that names its model"
+        yield f"translation.{spec['engine']}: missing; engine {spec['engine']!r} needs {what}"
+        return
+    # A base of the study is named by its folder here, which need not be there yet.
+    bases = [study.at.base_model.fill(base=base) for base in study.bases]
+    yield from engine.check(spec["options"], target, bases, study.source, root)

@@ -1,0 +1,109 @@
+"""Where everything lies below ``results/<study>/``: one pattern per artifact, which formats and parses its path.
+
+A file's identity is read from its path, or from its columns, and never from its place in a list.
+"""
+
+import re
+from pathlib import Path
+from typing import Self
+
+from rmtransfer.kit.errors import StudyError
+
+_FIELD = re.compile(r"\{(\w+)\}")
+
+
+class Pattern(str):
+    """A path with named fields, ``results/x/scores/{reward_model}/{benchmark}/{language}.parquet``.
+
+    A plain string for Snakemake, whose wildcards the fields are. No field but ``reward_model`` holds a slash.
+    """
+
+    __slots__ = ()
+
+    def fill(self, **fields: object) -> Self:
+        """The pattern with some or all of its fields filled in."""
+        return type(self)(_FIELD.sub(lambda f: str(fields.get(f[1], f[0])), self))
+
+    def parse(self, path: str | Path) -> dict[str, str]:
+        """The fields of a path.
+
+        Raises:
+            StudyError: it is no path of this pattern.
+        """
+        pieces = _FIELD.split(self)
+        pattern = "".join(
+            re.escape(piece) if i % 2 == 0 else f"(?P<{piece}>{'.+' if piece == 'reward_model' else '[^/]+'})"
+            for i, piece in enumerate(pieces)
+        )
+        found = re.fullmatch(pattern, str(path))
+        if found is None:
+            raise StudyError(f"{path}: is no path of the form {self}; name files as the workflow does")
+        return found.groupdict()
+
+
+class Layout:
+    """The paths of one study. ``{part}`` is preferences, instructions or the name of a benchmark."""
+
+    def __init__(self, study: str, source: str) -> None:
+        self.folder, self.source = f"results/{study}", source
+
+        def at(path: str) -> Pattern:
+            return Pattern(f"{self.folder}/{path}")
+
+        self.source_rows = at("corpus/{part}.parquet")
+        self.rejected = at("corpus/{part}.rejected.csv")
+        self.ids = at("corpus/{part}.ids.jsonl")
+        self.dropped = at("corpus/{part}.dropped.csv")
+        self.contaminated = at("corpus/{benchmark}.contaminated.csv")
+        self.digests = at("corpus/selected.json")
+        self.translated_rows = at("translations/{language}/{part}.parquet")
+        self.translated_rejected = at("translations/{language}/{part}.rejected.csv")
+        self.translated_dropped = at("translations/{language}/{part}.dropped.csv")
+        self.measures = at("translations/{language}/{part}.measures.csv")
+        self.back_rows = at("translations/{language}/{part}.back.parquet")
+        self.back_dropped = at("translations/{language}/{part}.back.dropped.csv")
+        self.back_measures = at("translations/{language}/{part}.back.measures.csv")
+        self.budget = at("translations/budget.csv")
+        self.exported = at("translations/memory.tmx")
+        self.base_model = at("base_models/{base}")
+        self.fetched = at("reward_models/{name}/{key}")
+        self.model = at("models/{reward_model}")
+        self.scores = at("scores/{reward_model}/{benchmark}/{language}.parquet")
+        self.settings = at("scores/{reward_model}/{benchmark}/settings.json")
+        self.states = at("hidden_states/{reward_model}/{benchmark}/{language}.npz")
+        self.answers = at("alignment/answers/{base}/{language}.parquet")
+        self.answer_rewards = at("alignment/rewards/{reward_model}/{language}.parquet")
+        self.table = at("tables/{table}.csv")
+        self.benchmark_table = at("tables/{benchmark}/{table}.csv")
+        self.answer = at("tables/{benchmark}/answer.txt")
+        self.paper_table = at("tables/{benchmark}/paper.{format}")
+        self.figure = at("figures/{figure}.{format}")
+        self.benchmark_figure = at("figures/{benchmark}/{figure}.{format}")
+        self.cache = at(".work/scores")
+        self.training_states = at(".work/training")
+
+    def rows(self, part: str, language: str) -> Pattern:
+        """The rows of one part in one language, before selection."""
+        return (self.source_rows if language == self.source else self.translated_rows).fill(
+            part=part, language=language
+        )
+
+    def language_of(self, path: str | Path) -> str:
+        """The language that a file of rows, answers, rewards or hidden states is in.
+
+        Raises:
+            StudyError: the path is none of theirs.
+        """
+        path = Path(path)
+        if path.parent == Path(self.folder) / "corpus":
+            return self.source
+        by_folder = {
+            "translations": self.translated_rows,
+            "scores": self.scores,
+            "hidden_states": self.states,
+            "answers": self.answers,
+            "rewards": self.answer_rewards,
+        }
+        steps = path.relative_to(self.folder).parts
+        kind = steps[1] if steps[0] == "alignment" else steps[0]
+        return by_folder.get(kind, self.translated_rows).parse(path)["language"]

@@ -1,0 +1,273 @@
+"""A study: its languages, data sets and reward models by name, and where everything of it lies."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
+
+from rmtransfer.kit.errors import StudyError
+from rmtransfer.study import catalogue
+from rmtransfer.study.languages import filled_in, split_variant, variant_code
+from rmtransfer.study.layout import Layout, Pattern
+from rmtransfer.study.names import BASE, NOT_OURS, TRANSLATE_TEST, back_name
+
+if TYPE_CHECKING:
+    from rmtransfer.study.config import Config, Rows
+
+PREFERENCES, INSTRUCTIONS = "preferences", "instructions"
+_SEED = "seed"
+
+
+class RewardModelId(NamedTuple):
+    """A row of the tables: one of our reward models, or one of others'.
+
+    Attributes:
+        base_model: the base that it was trained from; of a model of others its name.
+        train_language: language or mixture that it was trained in; ``-`` for a model of others.
+    """
+
+    base_model: str
+    train_language: str = NOT_OURS
+    seed: int = 0
+
+    @property
+    def id(self) -> str:
+        """Its folder below ``models/``, ``scores/`` and ``hidden_states/``."""
+        base, train, seed = self
+        return {NOT_OURS: base, BASE: f"{base}/{BASE}"}.get(train, f"{base}/{train}/{_SEED}{seed}")
+
+    @property
+    def key(self) -> str:
+        """What messages call it: its key in the configuration, or its id where it is our own."""
+        return f"reward_models.{self.base_model}" if self.train_language == NOT_OURS else self.id
+
+    @classmethod
+    def parse(cls, identity: str) -> Self:
+        """The reward model with this id.
+
+        Raises:
+            StudyError: it is no id.
+        """
+        match identity.split("/"):
+            case [name]:
+                return cls(name)
+            case [base, train] if train == BASE:
+                return cls(base, BASE)
+            case [base, train, seed] if (
+                train != BASE and seed.removeprefix(_SEED).isdecimal() and seed.startswith(_SEED)
+            ):
+                return cls(base, train, int(seed.removeprefix(_SEED)))
+        raise StudyError(
+            f"{identity!r} is no reward model's id, such as llama/es/seed0 or the name of one of reward_models"
+        )
+
+
+class Study:
+    """What the workflow asks of a configuration."""
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+        self.source, self.targets = config.languages.source, config.languages.targets
+        self.at = Layout(config.study, self.source)
+        variants = config.translation.variants
+        # Source first, variants of the targets last.
+        self.languages = [
+            self.source,
+            *self.targets,
+            *(variant_code(t, name) for name, variant in variants.items() for t in variant.targets or self.targets),
+        ]
+        self.bases = list(config.base_models)
+        self.benchmarks = list(config.benchmarks)
+        self.leading = self.benchmarks[0]
+        parts = {PREFERENCES: config.preferences, **config.benchmarks, INSTRUCTIONS: config.instructions}
+        self.parts: dict[str, Rows] = {part: rows for part, rows in parts.items() if rows is not None}
+        # Parts whose texts arrive in every language, and those that are translated.
+        self.given = [part for part, rows in self.parts.items() if rows.given]
+        self.translated = [part for part in self.parts if part not in self.given]
+        self.translations = self.languages[1:] if self.translated else []
+        # What reward models are trained on: name of the training set to the share of each language in it.
+        self.training_sets: dict[str, Mapping[str, float]] = {language: {language: 1} for language in self.languages}
+        self.training_sets.update(config.mixtures)
+        self.reward_models = [
+            RewardModelId(base, train, seed)
+            for base in self.bases
+            for train in self.training_sets
+            for seed in config.seeds
+        ]
+        # Languages whose leading benchmark is also translated back.
+        self.translated_back = self.targets if config.translation.translate_test is not None else []
+
+    def scorers(self, benchmark: str) -> list[RewardModelId]:
+        """Everything that scores a benchmark: the rows of its tables, in their order."""
+        found = list(self.reward_models)
+        if self.translated_back and benchmark == self.leading:
+            found += [RewardModelId(base, TRANSLATE_TEST, seed) for base in self.bases for seed in self.config.seeds]
+        return found + [RewardModelId(name) for name in self.config.reward_models]
+
+    @property
+    def all_scored(self) -> list[str]:
+        """The ids of everything that scores or shows hidden states."""
+        bases = [RewardModelId(base, BASE).id for base in self.bases]
+        return bases + list(dict.fromkeys(s.id for benchmark in self.benchmarks for s in self.scorers(benchmark)))
+
+    def scored_in(self, reward_model: str) -> list[str]:
+        """The languages that a scorer, by its id, scores a benchmark in."""
+        return [self.source, *self.translated_back] if _judges_back(reward_model) else self.languages
+
+    def score_files(self, benchmark: str) -> list[Pattern]:
+        """The score files that a benchmark's tables are made of."""
+        return [
+            self.at.scores.fill(reward_model=scorer.id, benchmark=benchmark, language=language)
+            for scorer in self.scorers(benchmark)
+            for language in self.scored_in(scorer.id)
+        ]
+
+    def rows_scored(self, reward_model: str, benchmark: str) -> list[Pattern]:
+        """The rows that a scorer reads of a benchmark, in the languages of :meth:`scored_in`."""
+        if not _judges_back(reward_model):
+            return self.rows(benchmark)
+        back = [self.at.back_rows.fill(part=benchmark, language=language) for language in self.translated_back]
+        return [self.at.rows(benchmark, self.source), *back]
+
+    def answers_scored(self, reward_model: str) -> list[Pattern]:
+        """The answers that one of our reward models scores: those of its base model in every language."""
+        base = RewardModelId.parse(reward_model).base_model
+        return [self.at.answers.fill(base=base, language=language) for language in self.languages]
+
+    def content_scored(self, reward_model: str) -> list[str]:
+        """What ``corpus/selected.json`` calls the languages of :meth:`rows_scored`."""
+        if not _judges_back(reward_model):
+            return self.languages
+        return [self.source, *(back_name(language, self.source) for language in self.translated_back)]
+
+    def rows(self, part: str) -> list[Pattern]:
+        """The rows of a part in every language."""
+        return [self.at.rows(part, language) for language in self.languages]
+
+    def entry(self, part: str, language: str) -> dict[str, Any]:
+        """The config entry that says where a part's rows in a language are, as builtins."""
+        rows = self.parts[part]
+        elsewhere = getattr(rows, "source", None)
+        own = elsewhere if language == self.source and elsewhere is not None else rows
+        # How subsets are weighed decides nothing about the rows, except that RewardBench 2 lists its answers.
+        entry = own.model_dump(exclude_none=True, exclude={"source", "sections", "expected"})
+        return {**entry, "sections": "rewardbench2"} if self.sections(part) == "rewardbench2" else entry
+
+    def sections(self, part: str) -> str:
+        """The table that groups and weighs a benchmark's subsets; empty for other parts."""
+        return getattr(self.parts[part], "sections", "")
+
+    def source_files(self, part: str, language: str) -> list[str]:
+        """The user's file behind a part, if it is a file."""
+        entry = self.entry(part, language)
+        return [filled_in(entry["path"], split_variant(language)[0], entry["codes"])] if "path" in entry else []
+
+    def engine(self, code: str) -> dict[str, Any]:
+        """Who translates into a language, and how: ``engine`` and ``options``, its variant or own override applied."""
+        language, variant = split_variant(code)
+        translation = self.config.translation
+        override = translation.variants[variant] if variant else translation.languages.get(language)
+        return self._engine(override)
+
+    def back(self) -> dict[str, Any] | None:
+        """What the way back will ask for: ``spec``, the engine; ``part``, the leading benchmark; ``rows``, where it lies in
+        each language. None where nothing is translated back."""
+        if not self.translated_back:
+            return None
+        return {
+            "spec": self._engine(self.config.translation.translate_test),
+            "part": self.leading,
+            "rows": {language: str(self.at.rows(self.leading, language)) for language in self.translated_back},
+        }
+
+    def _engine(self, override: Any) -> dict[str, Any]:
+        section = self.config.translation.model_dump(exclude_none=True)
+        if override is not None:
+            section |= override.model_dump(exclude_none=True)
+        name = section["engine"]
+        engine = catalogue.load(catalogue.ENGINES, name)
+        options = section.get(name, None if engine.needs_section else engine.Options().model_dump(exclude_none=True))
+        # A model that is one of the study's bases is taken from there.
+        if isinstance(options, dict) and options.get("model") in self.bases:
+            options = {**options, "model": str(self.at.base_model.fill(base=options["model"]))}
+        return {"engine": name, "options": options}
+
+    def engine_files(self, spec: Mapping[str, Any]) -> list[str]:
+        """What an engine reads that the workflow knows of: its memory, a base model of the study."""
+        options = spec["options"]
+        if isinstance(options, Mapping) and str(options.get("model", "")).startswith(f"{self.at.folder}/"):
+            return [options["model"]]
+        return list(catalogue.load(catalogue.ENGINES, spec["engine"]).files(options))
+
+    def runs_a_model(self, spec: Mapping[str, Any]) -> bool:
+        """Whether an engine runs a model on this machine."""
+        return catalogue.load(catalogue.ENGINES, spec["engine"]).runs_a_model
+
+    def plain_language(self, code: str) -> str:
+        """The language of a code, whoever translated into it."""
+        return split_variant(code)[0]
+
+    def base_chat_template(self, base: str) -> str | list[str]:
+        """The Jinja file that replaces a base's chat template; nothing if none is named."""
+        return self.config.base_models[base].chat_template or []
+
+    def shares(self, reward_model: str) -> dict[str, float]:
+        """What one of our reward models is trained on: language to share."""
+        return dict(self.training_sets[RewardModelId.parse(reward_model).train_language])
+
+    def scoring_options(self, reward_model: str) -> dict[str, Any]:
+        """Kind and options of a reward model, as builtins; where our own lie is an input of its job."""
+        scorer = RewardModelId.parse(reward_model)
+        if scorer.train_language == BASE:
+            return {"kind": "trained", "head": False}
+        if scorer.train_language != NOT_OURS:
+            return {"kind": "trained"}
+        return self.config.reward_models[scorer.base_model].model_dump(exclude_none=True)
+
+    def loads_weights(self, reward_model: str) -> bool:
+        """Whether scoring with it runs a model on this machine."""
+        scorer = RewardModelId.parse(reward_model)
+        if scorer.train_language != NOT_OURS:
+            return True
+        options = self.config.reward_models[scorer.base_model]
+        return catalogue.load(catalogue.REWARD_MODELS, options.kind).runs_a_model(options)
+
+    def model_folders(self, reward_model: str, root: Path) -> dict[str, str]:
+        """The files that a reward model is loaded from, by the key of its options that names them.
+
+        A model is a base of the study, a folder of the user's, or what ``fetch_model`` downloads.
+        """
+        scorer = RewardModelId.parse(reward_model)
+        base, train, _ = scorer
+        if train == BASE:
+            return {"path": self.at.base_model.fill(base=base)}
+        if train != NOT_OURS:
+            trained = scorer._replace(train_language=self.source) if train == TRANSLATE_TEST else scorer
+            return {"path": self.at.model.fill(reward_model=trained.id)}
+        options = self.config.reward_models[base]
+        files = {}
+        for key in catalogue.load(catalogue.REWARD_MODELS, options.kind).models:
+            named = getattr(options, key, None)
+            if named in self.bases:
+                files[key] = self.at.base_model.fill(base=named)
+            elif named is not None:
+                local = (root / Path(named).expanduser()).is_dir()
+                files[key] = named if local else self.at.fetched.fill(name=base, key=key)
+        template = getattr(options, "chat_template", None)
+        return files | ({"chat_template": template} if template else {})
+
+    def download(self, name: str, key: str) -> dict[str, Any]:
+        """What to fetch of the hub for one of ``reward_models``: ``model``, ``revision``, ``tokenizer_only``."""
+        options = self.config.reward_models[name]
+        kind = catalogue.load(catalogue.REWARD_MODELS, options.kind)
+        return {
+            "model": getattr(options, key),
+            "revision": getattr(options, kind.models[key]),
+            "tokenizer_only": key in kind.tokenizer_only,
+        }
+
+
+def _judges_back(reward_model: str) -> bool:
+    """Whether a scorer scores texts that are translated back into the source language."""
+    return RewardModelId.parse(reward_model).train_language == TRANSLATE_TEST
