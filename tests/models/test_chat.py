@@ -1,8 +1,12 @@
 """The token contract: BOS, EOS and template, for Gemma-, Llama- and Qwen-style tokenizers."""
 
-import pytest
+import json
 
-from conftest import QUESTION_ANSWER, build_tokenizer
+import pytest
+from tokenizers.processors import TemplateProcessing
+from transformers import AutoTokenizer, GemmaTokenizer, LlamaTokenizer
+
+from conftest import GEMMA, QUESTION_ANSWER, build_tokenizer
 from rmtransfer.kit.errors import StudyError
 from rmtransfer.models import chat
 
@@ -70,6 +74,72 @@ def test_turn_end_finds_the_stop_tokens(tokenizers, family, stop, marker):
     assert tokenizers[family].convert_tokens_to_ids(stop) in stops
     assert tokenizers[family].eos_token_id in stops
     assert marker in between
+
+
+def gemma_class(tokenizer_class, **options):
+    """A tokenizer of a class that builds its own backend from a vocabulary, as Gemma's and Llama 2's do."""
+    model = json.loads(build_tokenizer("gemma").backend_tokenizer.to_str())["model"]
+    vocabulary = {**model["vocab"], "<unk>": len(model["vocab"])}
+    merges = [tuple(merge) for merge in model["merges"]]
+    tokens = {"bos_token": "<bos>", "eos_token": "<eos>", "pad_token": "<pad>"}
+    return tokenizer_class(vocab=vocabulary, merges=merges, **tokens, chat_template=GEMMA, **options)
+
+
+def adding_eos(family):
+    tokenizer = build_tokenizer(family)
+    eos = tokenizer.eos_token
+    tokenizer.backend_tokenizer.post_processor = TemplateProcessing(
+        single=f"$A {eos}", special_tokens=[(eos, tokenizer.eos_token_id)]
+    )
+    return tokenizer
+
+
+ADD = {"add_bos_token": True, "add_eos_token": True}
+TOKENIZERS = {
+    "gemma": lambda: build_tokenizer("gemma"),
+    "llama": lambda: build_tokenizer("llama"),
+    "qwen": lambda: build_tokenizer("qwen"),
+    "qwen, with EOS": lambda: adding_eos("qwen"),
+    "Gemma's class": lambda: gemma_class(GemmaTokenizer, add_bos_token=True),
+    "Gemma's class, with EOS": lambda: gemma_class(GemmaTokenizer, **ADD),
+    "Gemma's class, without BOS": lambda: gemma_class(GemmaTokenizer, add_bos_token=False),
+    "Llama 2's class": lambda: gemma_class(LlamaTokenizer, add_bos_token=True),
+}
+
+
+@pytest.mark.parametrize("writes_bos", [True, False])
+@pytest.mark.parametrize("kind", TOKENIZERS)
+def test_a_reward_models_tokenizer_reads_rendered_text_as_training_did(tmp_path, kind, writes_bos):
+    tokenizer = TOKENIZERS[kind]()
+    if not writes_bos:
+        tokenizer.chat_template = tokenizer.chat_template.replace("{{ bos_token }}", "")
+    conversation = [*PROMPT, *ANSWER]
+    expected, ordinary = chat.encode(tokenizer, conversation), tokenizer("Here.")["input_ids"]
+    chat.save_reward_tokenizer(tokenizer, tmp_path)
+    saved = AutoTokenizer.from_pretrained(tmp_path)
+    assert type(saved) is type(tokenizer)
+    assert saved(saved.apply_chat_template(conversation, tokenize=False))["input_ids"] == expected
+    assert chat.encode(saved, conversation) == expected
+    assert chat.encode(saved, PROMPT, add_generation_prompt=True) == chat.encode(
+        tokenizer, PROMPT, add_generation_prompt=True
+    )
+    assert tokenizer("Here.")["input_ids"] == ordinary  # the one in memory goes on as it was
+
+    again = tmp_path / "again"  # a reward model that is trained on
+    chat.save_reward_tokenizer(saved, again)
+    assert (again / "tokenizer.json").read_bytes() == (tmp_path / "tokenizer.json").read_bytes()
+
+
+@pytest.mark.parametrize("writes_bos", [True, False])
+def test_the_saved_config_agrees_with_the_post_processor(tmp_path, writes_bos):
+    """Where add_bos_token decides, as in transformers 4."""
+    tokenizer = gemma_class(GemmaTokenizer, **ADD)
+    if not writes_bos:
+        tokenizer.chat_template = tokenizer.chat_template.replace("{{ bos_token }}", "")
+    chat.save_reward_tokenizer(tokenizer, tmp_path)
+    config = json.loads((tmp_path / "tokenizer_config.json").read_text())
+    assert (config["add_bos_token"], config["add_eos_token"]) == (not writes_bos, False)
+    assert config["bos_token"] == "<bos>"
 
 
 def test_turn_end_of_a_plain_text_template():

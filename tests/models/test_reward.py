@@ -109,31 +109,35 @@ def test_same_seed_same_head(base):
     assert not torch.equal(weights[0], weights[2])
 
 
-def test_saved_and_loaded_in_a_fresh_process_gives_equal_rewards(model, sequences, tmp_path):
-    tokenizer, ids = sequences
-    model.save_pretrained(tmp_path)
-    tokenizer.save_pretrained(tmp_path)
-    write_manifest(tmp_path, {})
-    expected, _ = reward.score(model, tokenizer, ids, 300)
-    torch.save((ids, expected), tmp_path / "expected.pt")
+def test_saved_and_loaded_in_a_fresh_process_gives_equal_rewards(bases, pairs, tmp_path):
+    for family, base in bases.items():
+        folder, tokenizer = tmp_path / family, chat.load_tokenizer(base)
+        ids = [chat.encode_answer(tokenizer, p["prompt"], p[s]) for p in pairs for s in ("chosen", "rejected")]
+        model = reward.build_reward_model(base, seed=0).eval()
+        model.save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
+        write_manifest(folder, {})
+        expected, _ = reward.score(model, tokenizer, ids, 300)
+        torch.save((ids, expected), folder / "expected.pt")
+        stock = AutoModelForSequenceClassification.from_pretrained(folder)
+        batch = tokenizer.pad({"input_ids": ids}, return_tensors="pt")
+        with torch.inference_mode():
+            torch.testing.assert_close(stock(**batch).logits[:, 0], expected, atol=TOLERANCE, rtol=0)
     code = (
-        "import sys, torch\nfrom pathlib import Path\nfrom rmtransfer import chat, reward\n"
-        "folder = Path(sys.argv[1])\nids, expected = torch.load(folder / 'expected.pt')\n"
-        "model = reward.load_reward_model(folder, torch.device('cpu'))\n"
-        "got, _ = reward.score(model, chat.load_tokenizer(folder), ids, 300)\n"
-        f"assert (got - expected).abs().max() <= {TOLERANCE}, (got, expected)\nprint('equal')\n"
+        "import sys, torch\nfrom pathlib import Path\nfrom rmtransfer.models import chat, reward\n"
+        "for folder in map(Path, sys.argv[1:]):\n"
+        "    ids, expected = torch.load(folder / 'expected.pt')\n"
+        "    model = reward.load_reward_model(folder, torch.device('cpu'))\n"
+        "    got, _ = reward.score(model, chat.load_tokenizer(folder), ids, 300)\n"
+        f"    assert (got - expected).abs().max() <= {TOLERANCE}, (folder, got, expected)\n    print(folder.name)\n"
     )
     done = subprocess.run(
-        [sys.executable, "-c", code, str(tmp_path)],
+        [sys.executable, "-c", code, *(str(tmp_path / family) for family in bases)],
         capture_output=True,
         text=True,
         env={"PYTHONPATH": str(ROOT / "workflow")},
     )
-    assert done.stdout == "equal\n", done.stderr
-    stock = AutoModelForSequenceClassification.from_pretrained(tmp_path)
-    batch = tokenizer.pad({"input_ids": ids}, return_tensors="pt")
-    with torch.inference_mode():
-        torch.testing.assert_close(stock(**batch).logits[:, 0], expected, atol=TOLERANCE, rtol=0)
+    assert done.stdout.split() == list(bases), done.stderr
 
 
 def test_a_base_model_is_no_reward_model(base):

@@ -3,6 +3,7 @@
 import functools
 import json
 import math
+import re
 
 import pytest
 import torch
@@ -242,6 +243,32 @@ def test_a_finished_model_says_what_it_is(bases, pairs, tmp_path):
     assert manifest["training"] == RECIPE
     assert manifest["largest_difference_after_reload"] < 1e-4
     assert {"model.safetensors", "tokenizer.json", "chat_template.jinja", "README.md"} <= manifest["files"].keys()
+
+
+@pytest.mark.parametrize("writes_bos", [True, False])
+def test_the_cards_own_code_gives_the_rewards(base, pairs, tmp_path, monkeypatch, writes_bos):
+    tokenizer = chat.load_tokenizer(base)
+    if not writes_bos:
+        tokenizer.chat_template = tokenizer.chat_template.replace("{{ bos_token }}", "")
+    model = reward.build_reward_model(base, 0)
+    training.save_reward_model(model, tokenizer, tmp_path, CARD, RECIPE, [])
+    monkeypatch.chdir(tmp_path)
+    names = {}
+    rewards = []
+    for code in re.findall(r"```python\n(.+?)```", (tmp_path / "README.md").read_text(), re.S):
+        exec(code, names)
+        rewards.append(names["reward"])
+    assert len(rewards) == 2
+
+    by_pipeline, inputs = names["reward_model"], names["conversation"]
+    conversations = [inputs, *(pair["prompt"] + pair["chosen"] for pair in pairs)]
+    for conversation in conversations[1:]:
+        text = by_pipeline.tokenizer.apply_chat_template(conversation, tokenize=False)
+        rewards.append(by_pipeline(text)[0]["score"])
+    sequences = [chat.encode(tokenizer, conversation) for conversation in conversations]
+    expected, _ = reward.score(model.eval(), tokenizer, [sequences[0], *sequences], 64)
+    assert rewards == pytest.approx(expected.tolist(), abs=1e-4)
+    assert expected.std() > 0.1
 
 
 def test_a_model_that_does_not_reload_is_never_finished(bases, pairs, tmp_path, monkeypatch):

@@ -22,21 +22,18 @@ def length_batches(lengths: Sequence[int], tokens_per_batch: int) -> Iterator[li
 
 def left_padded(sequences: Sequence[Sequence[int]], pad: int) -> tuple[torch.Tensor, torch.Tensor]:
     """Token ids and attention mask, both [n, longest], aligned at the end as generation needs them."""
-    longest = max(map(len, sequences))
-    ids = torch.full((len(sequences), longest), pad)
-    mask = torch.zeros_like(ids)
-    for row, sequence in enumerate(sequences):
-        ids[row, longest - len(sequence) :] = torch.tensor(sequence)
-        mask[row, longest - len(sequence) :] = 1
-    return ids, mask
+    return _padded(sequences, pad, [max(map(len, sequences)) - len(sequence) for sequence in sequences])
 
 
 def right_padded(sequences: Sequence[Sequence[int]], pad: int) -> tuple[torch.Tensor, torch.Tensor]:
     """Token ids and attention mask, both [n, longest], aligned at the start."""
-    longest = max(map(len, sequences))
-    ids = torch.full((len(sequences), longest), pad)
+    return _padded(sequences, pad, [0] * len(sequences))
+
+
+def _padded(sequences: Sequence[Sequence[int]], pad: int, starts: Sequence[int]) -> tuple[torch.Tensor, torch.Tensor]:
+    ids = torch.full((len(sequences), max(map(len, sequences))), pad)
     mask = torch.zeros_like(ids)
-    for row, sequence in enumerate(sequences):
-        ids[row, : len(sequence)] = torch.tensor(sequence)
-        mask[row, : len(sequence)] = 1
+    for row, (start, sequence) in enumerate(zip(starts, sequences, strict=True)):
+        ids[row, start : start + len(sequence)] = torch.tensor(sequence)
+        mask[row, start : start + len(sequence)] = 1
     return ids, mask

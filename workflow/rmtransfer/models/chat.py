@@ -5,9 +5,11 @@ adding special tokens. The result starts with exactly one BOS if the tokenizer i
 with none otherwise (Qwen). It ends as the template ends: no EOS is added (authors' recipe, arXiv 2410.18027).
 """
 
+import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from tokenizers.processors import TemplateProcessing
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from rmtransfer.kit.errors import StudyError
@@ -33,6 +35,32 @@ def save_tokenizer(tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
     tokenizer.save_pretrained(folder)
     if tokenizer.is_fast:
         tokenizer.backend_tokenizer.save(str(folder / "tokenizer.json"), pretty=False)
+
+
+def save_reward_tokenizer(tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
+    """Save a tokenizer whose ordinary call on text that its template rendered gives the ids of :func:`encode`.
+
+    Where the template writes BOS and the tokenizer adds another, a reward model would read what it was never trained on.
+    """
+    probe: list[Message] = [{"role": "user", "content": "Why?"}, {"role": "assistant", "content": "Because."}]
+    text, ids = str(tokenizer.apply_chat_template(probe, tokenize=False)), encode(tokenizer, probe)
+    if tokenizer(text)["input_ids"] == ids or not tokenizer.is_fast:
+        save_tokenizer(tokenizer, folder)
+        return
+    bos = [] if tokenizer(text, add_special_tokens=False)["input_ids"] == ids else [str(tokenizer.bos_token)]
+    backend = tokenizer.backend_tokenizer
+    before = backend.post_processor
+    backend.post_processor = TemplateProcessing(
+        single=[*bos, "$A"], special_tokens=[(token, tokenizer.convert_tokens_to_ids(token)) for token in bos]
+    )
+    try:
+        save_tokenizer(tokenizer, folder)
+    finally:
+        backend.post_processor = before
+    # transformers 5 goes by the post-processor; transformers 4 and others build theirs from these.
+    file = folder / "tokenizer_config.json"
+    config = json.loads(file.read_text(encoding="utf-8")) | {"add_bos_token": bool(bos), "add_eos_token": False}
+    file.write_text(json.dumps(config, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def encode(

@@ -6,7 +6,7 @@ import torch
 from torch.utils.mkldnn import MkldnnLinear
 
 
-def pick_device(wanted: str = "auto") -> torch.device:
+def pick_device(wanted: str) -> torch.device:
     """``auto``, ``cpu`` or ``cuda`` as a device."""
     if wanted == "auto":
         wanted = "cuda" if torch.cuda.is_available() else "cpu"

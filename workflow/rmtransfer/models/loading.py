@@ -1,12 +1,11 @@
-"""What the reward models of others share: a protocol, loading as the config says, and texts as token ids."""
+"""What the models of others share: loading as the config says, and texts as token ids."""
 
 import hashlib
 import importlib.metadata
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import jinja2
 import torch
@@ -15,95 +14,53 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, BitsAn
 from rmtransfer.kit import manifest
 from rmtransfer.kit.errors import StudyError
 from rmtransfer.models import chat
-from rmtransfer.models.device import inference_dtype, pack_for_cpu
-from rmtransfer.models.states import SIDES
-from rmtransfer.texts.corpus import Message, Row
+from rmtransfer.models.device import inference_dtype, pack_for_cpu, pick_device
+from rmtransfer.models.options import Loading
+from rmtransfer.texts.corpus import Message
+from rmtransfer.texts.items import Item
 
 TokenIds = tuple[int, ...]
 _SAID = 300  # characters of what another library says
 _MERGED = 4  # tokens of a word that may become others when the word goes on
 
 
-@dataclass(frozen=True)
-class Scores:
-    """Rewards of pairs in one language, in their order.
-
-    Attributes:
-        tokens_chosen, tokens_rejected: by the model's own tokenizer; None where it has none.
-        judgements: what a judge said, ``id, order, verdict, text``; empty for every other kind.
-        counts: what its judgements came to.
-    """
-
-    chosen: Sequence[float]
-    rejected: Sequence[float]
-    tokens_chosen: Sequence[int] | None = None
-    tokens_rejected: Sequence[int] | None = None
-    judgements: Sequence[Mapping[str, str | None]] = ()
-    counts: Mapping[str, int] = field(default_factory=dict)
-
-
-class Scorer(Protocol):
-    """One kind of reward model. No weights are loaded before the first call of ``score``."""
-
-    def settings(self) -> dict[str, Any]:
-        """Everything that decides a score, JSON-able, the same in every language."""
-
-    def score(self, language: str, pairs: Sequence[Row]) -> Scores:
-        """Score both answers of pairs."""
-
-
-class Source:
+class ModelSpec:
     """A model as the config names it: where it is and how it is loaded.
 
     Args:
-        spec: one entry of ``reward_models``.
-        where: its key, for messages.
-        path, revision: the keys of ``spec`` that name the model.
+        name: folder or hub id.
+        revision: commit of a hub id.
+        key: config key of the entry that names it, for messages.
+        device: ``auto``, ``cpu`` or ``cuda``.
 
     Raises:
         StudyError: quantisation is asked for without a GPU.
     """
 
-    def __init__(
-        self,
-        spec: Mapping[str, Any],
-        where: str,
-        device: torch.device,
-        path: str = "path",
-        revision: str = "revision",
-    ) -> None:
-        self.spec, self.where, self.device = spec, where, device
-        folder = Path(spec[path]).expanduser()
+    def __init__(self, name: str, revision: str | None, loading: Loading, key: str, device: str) -> None:
+        self.loading, self.key, self.device = loading, key, pick_device(device)
+        folder = Path(name).expanduser()
         self.folder = folder if folder.is_dir() else None
-        self.name = str(folder) if self.folder else spec[path]
-        self.revision = None if self.folder else spec.get(revision)
-        self.trusted = spec.get("trust_remote_code", False)
-        self.quantization = spec.get("quantization", "none")
-        if self.quantization != "none" and device.type == "cpu":
-            raise StudyError(f"{where}.quantization: {self.quantization!r} needs a GPU; remove it, or run on one")
-        self.attention = spec.get("attention", "auto")  # auto: SDPA where there is one (not in DeBERTa)
-        dtype = spec.get("dtype", "auto")
-        self.dtype: torch.dtype = inference_dtype(device) if dtype == "auto" else getattr(torch, dtype)
+        self.name = str(folder) if self.folder else name
+        self.revision = None if self.folder else revision
+        if loading.quantization != "none" and self.device.type == "cpu":
+            raise StudyError(f"{key}.quantization: {loading.quantization!r} needs a GPU; remove it, or run on one")
+        self.dtype: torch.dtype = (
+            inference_dtype(self.device) if loading.dtype == "auto" else getattr(torch, loading.dtype)
+        )
 
     @cached_property
     def identity(self) -> str:
         """Which model it is: hub id and revision, or the content of the folder."""
-        if self.folder is None:
-            return f"{self.name}@{self.revision or 'main'}"
-        if (self.folder / manifest.NAME).is_file():
-            return f"sha256:{manifest.digest_folder(self.folder)}"
-        # In full: checkpoints of one training run can agree in all but a head of a few kilobytes.
-        files = sorted(p for p in self.folder.iterdir() if p.is_file() and not p.name.startswith("."))
-        return f"sha256:{manifest.digest_of({p.name: manifest.digest_file(p) for p in files if p.name != 'README.md'})}"
+        return manifest.identity(self.name, self.revision)
 
     def settings(self) -> dict[str, Any]:
         """How the weights are loaded and computed with, as far as that decides a reward."""
         return {
-            "dtype": str(self.dtype).removeprefix("torch."),
-            "attention": self.attention,
-            "quantization": self.quantization,
-            "trust_remote_code": self.trusted,
-            "libraries": {name: importlib.metadata.version(name) for name in ("torch", "transformers")},
+            **arithmetic(self.dtype),
+            "attention": self.loading.attention,
+            "quantization": self.loading.quantization,
+            "trust_remote_code": self.loading.trust_remote_code,
         }
 
     @cached_property
@@ -129,15 +86,18 @@ class Source:
         Raises:
             StudyError: it does not load, or weights that it needs are not in the checkpoint.
         """
+        attention, quantization = self.loading.attention, self.loading.quantization
         arguments: dict[str, Any] = {
             "dtype": self.dtype,
-            "attn_implementation": None if self.attention == "auto" else self.attention,
+            "attn_implementation": None
+            if attention == "auto"
+            else attention,  # SDPA where there is one, not in DeBERTa
             "output_loading_info": True,
         }
-        if self.quantization != "none":
+        if quantization != "none":
             arguments["quantization_config"] = BitsAndBytesConfig(
-                load_in_8bit=self.quantization == "8bit",
-                load_in_4bit=self.quantization == "4bit",
+                load_in_8bit=quantization == "8bit",
+                load_in_4bit=quantization == "4bit",
                 bnb_4bit_compute_dtype=torch.bfloat16,
             )
             arguments["device_map"] = {"": self.device}
@@ -145,33 +105,34 @@ class Source:
         if found["missing_keys"]:
             missing = sorted(found["missing_keys"])
             remedy = "name a checkpoint that holds all weights of this kind of model"
-            if not self.trusted and factory.__name__ in (getattr(self.config, "auto_map", None) or {}):
+            if not self.loading.trust_remote_code and factory.__name__ in (
+                getattr(self.config, "auto_map", None) or {}
+            ):
                 remedy = self._trust_it
             raise StudyError(
-                f"{self.where}: {self.name!r} holds no {', '.join(missing[:3])}{' and others' * (len(missing) > 3)}, "
+                f"{self.key}: {self.name!r} holds no {', '.join(missing[:3])}{' and others' * (len(missing) > 3)}, "
                 f"which would be random numbers; {remedy}"
             )
         if self.dtype == torch.float32 and is_stock(model):
             pack_for_cpu(model if factory is AutoModelForCausalLM else model.base_model, self.device)
-        return (model.to(self.device) if self.quantization == "none" else model).eval()
+        return (model.to(self.device) if quantization == "none" else model).eval()
 
     @property
     def _trust_it(self) -> str:
-        return f"it brings Python code of its own: read it, then set {self.where}.trust_remote_code: true"
+        return f"it brings Python code of its own: read it, then set {self.key}.trust_remote_code: true"
 
     def _from(self, factory: Any, **arguments: Any) -> Any:
         if self.folder is not None:
             arguments["local_files_only"] = True
         try:
             return factory.from_pretrained(
-                self.name, revision=self.revision, trust_remote_code=self.trusted, **arguments
+                self.name, revision=self.revision, trust_remote_code=self.loading.trust_remote_code, **arguments
             )
         except Exception as problem:  # the loaders raise whatever the first missing or damaged file leads to
             said = " ".join((str(problem) or type(problem).__name__).split())[:_SAID]
-            hint = f"; {self._trust_it}" if "trust_remote_code" in str(problem) and not self.trusted else ""
-            raise StudyError(
-                f"{self.where}: {self.name!r} does not load ({factory.__name__}): {said}{hint}"
-            ) from problem
+            untrusted = "trust_remote_code" in str(problem) and not self.loading.trust_remote_code
+            hint = f"; {self._trust_it}" if untrusted else ""
+            raise StudyError(f"{self.key}: {self.name!r} does not load ({factory.__name__}): {said}{hint}") from problem
 
 
 class Encoder:
@@ -181,17 +142,16 @@ class Encoder:
         StudyError: there is no tokenizer, or it has no chat template and the config names none.
     """
 
-    def __init__(self, source: Source) -> None:
-        self.source, self.where = source, source.where
-        self.tokenizer = source.tokenizer()
-        if "chat_template" in source.spec:
-            self.tokenizer.chat_template = source.spec["chat_template"]
+    def __init__(self, spec: ModelSpec) -> None:
+        self.key, self.tokenizer = spec.key, spec.tokenizer()
+        if spec.loading.chat_template is not None:
+            self.tokenizer.chat_template = spec.loading.chat_template
         if not self.tokenizer.chat_template:
             raise StudyError(
-                f"{self.where}: the tokenizer of {source.name!r} has no chat template; name a Jinja file in "
-                f"{self.where}.chat_template"
+                f"{self.key}: the tokenizer of {spec.name!r} has no chat template; name a Jinja file in "
+                f"{self.key}.chat_template"
             )
-        self.longest = source.spec.get("max_length") or source.longest
+        self.longest = spec.loading.max_length or spec.longest
 
     @property
     def pad(self) -> int:
@@ -207,27 +167,28 @@ class Encoder:
             "max_length": self.longest,
         }
 
-    def pairs(self, language: str, pairs: Sequence[Row]) -> dict[str, list[TokenIds]]:
-        """Token ids of both answers of each pair, each with its prompt, as the chat template renders them.
+    def items(self, language: str, items: Sequence[Item]) -> list[list[TokenIds]]:
+        """Token ids of each answer of each item, each with its prompt, as the chat template renders them.
 
         Raises:
             StudyError: the template refuses a row, or a text is longer than the model reads. Nothing is ever cut off.
         """
-        encoded: dict[str, list[TokenIds]] = {side: [] for side in SIDES}
+        encoded: list[list[TokenIds]] = []
         too_long: list[tuple[int, str, str]] = []
-        for row in pairs:
-            for side in SIDES:
-                ids = self.encode([*row["prompt"], *row[side]], f"row {row['id']!r} in {language}")
-                encoded[side].append(tuple(ids))
+        for item in items:
+            encoded.append([])
+            for answer in item.answers:
+                ids = self.encode([*item.prompt, *answer.messages], answer.origin(language))
+                encoded[-1].append(tuple(ids))
                 if self.longest is not None and len(ids) > self.longest:
-                    too_long.append((len(ids), side, row["id"]))
+                    too_long.append((len(ids), answer.name, answer.row))
         if too_long:
-            count, side, identity = max(too_long)
+            count, name, row = max(too_long)
             more = f" (and {len(too_long) - 1} more texts are too long)" if len(too_long) > 1 else ""
             raise StudyError(
-                f"{self.where}: row {identity!r} in {language} has {count:,} tokens with its {side} answer, more than the "
+                f"{self.key}: row {row!r} in {language} has {count:,} tokens with its {name} answer, more than the "
                 f"{self.longest:,} that the model reads{more}; remove the row from the benchmark, or raise "
-                f"{self.where}.max_length if the model does read more"
+                f"{self.key}.max_length if the model does read more"
             )
         return encoded
 
@@ -244,32 +205,34 @@ class Encoder:
             return chat.encode(self.tokenizer, messages, add_generation_prompt=add_generation_prompt)
         except jinja2.TemplateError as problem:
             raise StudyError(
-                f"{self.where}: the chat template refuses {what}: {problem}; remove the row from the benchmark, or name "
-                f"another template in {self.where}.chat_template"
+                f"{self.key}: the chat template refuses {what}: {problem}; remove the row from the benchmark, or name "
+                f"another template in {self.key}.chat_template"
             ) from problem
 
-    def prompt_length(self, row: Row, language: str, sequence: Sequence[int]) -> int:
+    def prompt_length(self, prompt: Sequence[Message], sequence: Sequence[int], what: str) -> int:
         """How many ids of a rendered conversation are the prompt, its generation prompt included.
 
         The answer starts where both differ, as in TRL's DPOTrainer: a token that the tokenizer merges across the boundary,
         and whatever the template puts before an answer but not into the generation prompt, belong to the answer.
 
+        Args:
+            what: names it, for messages.
+
         Raises:
             StudyError: the template renders the prompt itself otherwise once an answer follows, or no answer.
         """
-        what = f"row {row['id']!r} in {language}"
-        ids = self.encode(row["prompt"], what, add_generation_prompt=True)
+        ids = self.encode(prompt, what, add_generation_prompt=True)
         shared = _common_prefix(ids, sequence)
         # Without the generation prompt, and but for the end of its last word, the prompt must be there.
-        if shared < len(ids) and shared < len(self.encode(row["prompt"], what)) - _MERGED:
+        if shared < len(ids) and shared < len(self.encode(prompt, what)) - _MERGED:
             raise StudyError(
-                f"{self.where}: the chat template renders the prompt of {what} otherwise once an answer follows, so that "
-                f"it cannot be told where the answer starts; name another template in {self.where}.chat_template"
+                f"{self.key}: the chat template renders the prompt of {what} otherwise once an answer follows, so that "
+                f"it cannot be told where the answer starts; name another template in {self.key}.chat_template"
             )
         if shared == len(sequence):
             raise StudyError(
-                f"{self.where}: the chat template renders no answer of {what}; name another template in "
-                f"{self.where}.chat_template"
+                f"{self.key}: the chat template renders no answer of {what}; name another template in "
+                f"{self.key}.chat_template"
             )
         return shared
 
@@ -279,9 +242,12 @@ def is_stock(model: Any) -> bool:
     return type(model).__module__.startswith("transformers.")
 
 
-def unique(sequences: Iterable[Any]) -> list[Any]:
-    """Distinct sequences in order of appearance: a best-of-4 item repeats its chosen answer."""
-    return list(dict.fromkeys(sequences))
+def arithmetic(dtype: torch.dtype) -> dict[str, Any]:
+    """What decides a number besides weights and text: precision and libraries."""
+    return {
+        "dtype": str(dtype).removeprefix("torch."),
+        "libraries": {name: importlib.metadata.version(name) for name in ("torch", "transformers")},
+    }
 
 
 def _common_prefix(a: Sequence[int], b: Sequence[int]) -> int:

@@ -5,8 +5,6 @@ from pathlib import Path
 
 import numpy as np
 
-SIDES = ("chosen", "rejected")
-
 
 def save_states(path: Path, ids: Sequence[str], chosen: np.ndarray, rejected: np.ndarray) -> None:
     """Write one model's states on one language's pairs."""

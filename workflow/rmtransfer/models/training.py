@@ -14,15 +14,37 @@ from transformers import AutoModelForSequenceClassification, PreTrainedModel, Pr
 from transformers.trainer_utils import get_last_checkpoint
 from trl import RewardConfig, RewardTrainer
 
-from rmtransfer.kit import stages as versions
+from rmtransfer.kit import stages
 from rmtransfer.kit.errors import StudyError
 from rmtransfer.kit.manifest import digest_folder, digest_of, write_manifest
 from rmtransfer.kit.progress import Progress, report
 from rmtransfer.models import chat, reward
 from rmtransfer.models.device import pick_device, train_with_onednn
-from rmtransfer.texts.corpus import Row
+from rmtransfer.texts.corpus import Message, Row
 
 _RESCORED_PAIRS = 4
+_PIPELINE = (
+    "from transformers import pipeline",
+    "",
+    'folder = "."  # this folder',
+    "conversation = [",
+    '    {"role": "user", "content": "What is the capital of France?"},',
+    '    {"role": "assistant", "content": "Paris."},',
+    "]",
+    'reward_model = pipeline("text-classification", model=folder)',
+    "text = reward_model.tokenizer.apply_chat_template(conversation, tokenize=False)",
+    'reward = reward_model(text)[0]["score"]',
+)
+_FORWARD_PASS = (
+    "import torch",
+    "from transformers import AutoModelForSequenceClassification, AutoTokenizer",
+    "",
+    "tokenizer = AutoTokenizer.from_pretrained(folder)",
+    "model = AutoModelForSequenceClassification.from_pretrained(folder)",
+    "text = tokenizer.apply_chat_template(conversation, tokenize=False)",
+    "with torch.inference_mode():",
+    '    reward = model(**tokenizer(text, return_tensors="pt")).logits.item()',
+)
 
 
 def train_reward_model(
@@ -36,7 +58,7 @@ def train_reward_model(
     card: Mapping[str, str],
     tokens_per_batch: int,
     checkpoint_minutes: float,
-    device: str = "auto",
+    device: str,
 ) -> None:
     """Train on ``rows``, save to ``output``, reload from disk and rescore, and only then write the manifest.
 
@@ -54,13 +76,13 @@ def train_reward_model(
         StudyError: a pair is longer than ``recipe["max_length"]``, or more layers are frozen than there are.
         RuntimeError: the saved model does not give the rewards of the trained one.
     """
-    where = pick_device(device)
+    on = pick_device(device)
     tokenizer = chat.load_tokenizer(base)
     pairs = encode_pairs(tokenizer, rows, recipe["max_length"])
-    state = work / digest_of([versions.TRAINING, digest_folder(base), pairs, dict(recipe), seed])
+    state = work / digest_of([stages.TRAINING.version, digest_folder(base), pairs, dict(recipe), seed])
     model = reward.build_reward_model(base, seed)
     freeze(model, recipe["frozen_layers"], recipe["freeze_embeddings"])
-    train_with_onednn(model.base_model, where)
+    train_with_onednn(model.base_model, on)
 
     longest = max(len(ids) for pair in pairs for ids in pair.values())
     per_pass = _divisor(recipe["pairs_per_step"], max(1, tokens_per_batch // (2 * longest)))
@@ -74,10 +96,10 @@ def train_reward_model(
         lr_scheduler_type="cosine",
         seed=seed,
         max_length=None,
-        bf16=where.type == "cuda",
-        use_cpu=where.type == "cpu",
+        bf16=on.type == "cuda",
+        use_cpu=on.type == "cpu",
         gradient_checkpointing=False,
-        dataloader_pin_memory=where.type == "cuda",
+        dataloader_pin_memory=on.type == "cuda",
         save_strategy="no",
         save_total_limit=1,
         logging_steps=1,
@@ -101,21 +123,22 @@ def train_reward_model(
     trainer.train(resume_from_checkpoint=resume)
 
     save_reward_model(model, tokenizer, output, card, recipe, trainer.state.log_history)
-    probe = [ids for pair in pairs[:_RESCORED_PAIRS] for ids in pair.values()]
-    expected, _ = reward.score(model.eval(), tokenizer, probe, tokens_per_batch)
+    probe = [row["prompt"] + row[side] for row in rows[:_RESCORED_PAIRS] for side in ("chosen", "rejected")]
+    ids = [ids for pair in pairs[:_RESCORED_PAIRS] for ids in pair.values()]
+    expected, _ = reward.score(model.eval(), tokenizer, ids, tokens_per_batch)
     del model, trainer  # two models and an optimiser do not have to fit at once
     gc.collect()
-    rescored = rescore(output, probe, expected, where)
+    rescored = rescore(output, probe, expected, on)
     write_manifest(
         output,
         {
             "stage": "train",
-            "version": versions.TRAINING,
+            "version": stages.TRAINING.version,
             **card,
             "seed": seed,
             "pairs": len(pairs),
             "training": dict(recipe),
-            "device": where.type,
+            "device": on.type,
             "largest_difference_after_reload": rescored,
         },
     )
@@ -167,8 +190,9 @@ def save_reward_model(
     """Write weights, tokenizer with its chat template, and a model card."""
     output.mkdir(parents=True, exist_ok=True)
     model.config.use_cache = True
+    model.config.problem_type = "regression"  # a pipeline then returns the reward and not its sigmoid
     model.save_pretrained(output)
-    chat.save_tokenizer(tokenizer, output)
+    chat.save_reward_tokenizer(tokenizer, output)
     steps = [h for h in history if "accuracy" in h]
     lines = [
         "---",
@@ -180,9 +204,18 @@ def save_reward_model(
         "",
         f"# Reward model: {card['base_model']} trained on {card['train_language']}",
         "",
-        "Bradley-Terry reward model, one scalar per conversation. Load it with",
-        "`AutoModelForSequenceClassification.from_pretrained(folder)`, render conversations with the tokenizer's chat",
-        "template and tokenise with `add_special_tokens=False`.",
+        "Bradley-Terry reward model, one scalar per conversation, higher is better. It reads conversations as the",
+        "tokenizer's chat template renders them:",
+        "",
+        "```python",
+        *_PIPELINE,
+        "```",
+        "",
+        "The same by a forward pass:",
+        "",
+        "```python",
+        *_FORWARD_PASS,
+        "```",
         "",
         "| | |",
         "|---|---|",
@@ -195,15 +228,19 @@ def save_reward_model(
     (output / "README.md").write_text("\n".join(lines), encoding="utf-8")
 
 
-def rescore(folder: Path, sequences: Sequence[list[int]], expected: torch.Tensor, device: torch.device) -> float:
-    """The largest difference between ``expected`` rewards [n] and those of what ``folder`` holds, by stock forward passes.
+def rescore(
+    folder: Path, conversations: Sequence[Sequence[Message]], expected: torch.Tensor, device: torch.device
+) -> float:
+    """The largest difference between ``expected`` rewards [n] and those of what ``folder`` holds, as its card reads it.
 
     Raises:
         RuntimeError: it is more than rounding explains.
     """
     saved = AutoModelForSequenceClassification.from_pretrained(folder, dtype=torch.float32).to(device).eval()
+    tokenizer = chat.load_tokenizer(folder)
+    texts = [str(tokenizer.apply_chat_template(list(c), tokenize=False)) for c in conversations]
     with torch.inference_mode():
-        got = [saved(input_ids=torch.tensor([ids], device=device)).logits.item() for ids in sequences]
+        got = [saved(**tokenizer(text, return_tensors="pt").to(device)).logits.item() for text in texts]
     difference = (torch.tensor(got) - expected).abs().max().item()
     if not difference <= 1e-3:  # also true for NaN
         raise RuntimeError(f"{folder}: reloaded from disk it gives rewards that differ by {difference:.2g}")

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 
+from rmtransfer.kit.progress import report
 from rmtransfer.texts.corpus import Row, load_rows, texts_of, write_ledger
 
 COLUMNS = ("id", "kind", "overlap")
@@ -65,6 +66,7 @@ def write_contamination(benchmark: Path, training: Path | None, output: Path) ->
     prompts = {row["id"]: _prompt(row) for row in load_rows(benchmark)}
     found = find_contaminated(prompts, _prompts(training) if training else [])
     write_ledger(output, found, COLUMNS)
+    report(f"{len(found):,} benchmark rows have prompts of the training data")
     return len(found)
 
 

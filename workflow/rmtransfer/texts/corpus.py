@@ -14,8 +14,10 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from rmtransfer.kit.errors import StudyError
+from rmtransfer.kit.errors import StudyError, first_line
+from rmtransfer.kit.progress import report
 from rmtransfer.study.languages import filled_in
+from rmtransfer.study.names import SIDES
 from rmtransfer.study.sections import check_subsets
 
 Message = dict[str, str]
@@ -29,14 +31,14 @@ ROW_NUMBER = "{row}"  # in place of an id column, for a data set at a fixed revi
 _SHOWN = 10
 
 
-def fields_of(role: str) -> tuple[str, ...]:
-    """The text fields of a row that plays ``role`` in the study."""
-    return ("prompt",) if role == "instructions" else PAIR_FIELDS
+def fields_of(part: str) -> tuple[str, ...]:
+    """The text fields of the rows of a part: ``preferences``, ``instructions`` or the name of a benchmark."""
+    return ("prompt",) if part == "instructions" else PAIR_FIELDS
 
 
 def import_rows(
-    source: Mapping[str, Any],
-    role: str,
+    entry: Mapping[str, Any],
+    part: str,
     language: str,
     root: Path,
     output: Path,
@@ -46,9 +48,9 @@ def import_rows(
     """Read, validate and store the rows that one config entry names.
 
     Args:
-        source: the config entry: ``path`` or ``hub`` with ``revision``, ``split`` and ``name``, ``codes``, ``columns``,
+        entry: the config entry: ``path`` or ``hub`` with ``revision``, ``split`` and ``name``, ``codes``, ``columns``,
             ``invalid_rows``; ``sections: rewardbench2`` where a record holds lists of answers.
-        role: ``preferences``, ``instructions`` or the name of a benchmark.
+        part: ``preferences``, ``instructions`` or the name of a benchmark.
         language: fills ``{language}`` in the path or the name.
         root: folder that a relative path starts from.
         output: Parquet file to write.
@@ -59,32 +61,33 @@ def import_rows(
     Raises:
         StudyError: a row is invalid and ``invalid_rows`` is ``stop``, a subset is in no section, or no row is left.
     """
-    columns, codes = source.get("columns", {}), source.get("codes", "bcp47")
-    if "hub" in source:
-        configuration = filled_in(source["name"], language, codes) if "name" in source else None
-        name = f"hub:{source['hub']}@{source['revision']}" + (f"/{configuration}" if configuration else "")
-        records: Iterable[tuple[int, Any]] = _read_hub(source, configuration, fields_of(role), columns)
+    columns, codes = entry.get("columns", {}), entry.get("codes", "bcp47")
+    if "hub" in entry:
+        configuration = filled_in(entry["name"], language, codes) if "name" in entry else None
+        name = f"hub:{entry['hub']}@{entry['revision']}" + (f"/{configuration}" if configuration else "")
+        records: Iterable[tuple[int, Any]] = _read_hub(entry, configuration, fields_of(part), columns)
     else:
-        name = filled_in(source["path"], language, codes)
+        name = filled_in(entry["path"], language, codes)
         records = _read_file(root / name, name)
-    if source.get("sections") == "rewardbench2":
+    if entry.get("sections") == "rewardbench2":
         records = _pairs_of_lists(records, columns)
         columns = {**columns, "id": "id"}
-    rows, rejected = validate_rows(records, fields_of(role), columns)
-    write_ledger(ledger, [{"file": name, "language": language, **entry} for entry in rejected])
-    if rejected and source["invalid_rows"] == "stop":
+    rows, rejected = validate_rows(records, fields_of(part), columns)
+    write_ledger(ledger, [{"file": name, "language": language, **fault} for fault in rejected])
+    if rejected and entry["invalid_rows"] == "stop":
         shown = [f"  line {r['line']}, id {r['id'] or 'none'}: {r['reason']}" for r in rejected[:_SHOWN]]
         more = [f"  ... and {len(rejected) - _SHOWN} more"] if len(rejected) > _SHOWN else []
         raise StudyError(
             f"{name}: {len(rejected)} invalid row{'s' if len(rejected) > 1 else ''}\n"
             + "\n".join([*shown, *more])
-            + f"\nMend the file, or set {role}.invalid_rows: drop to go on without them (all are listed in {ledger})."
+            + f"\nMend the file, or set {f'benchmarks.{part}' if sections else part}.invalid_rows: drop to go on without them (all are listed in {ledger})."
         )
     if not rows:
-        raise StudyError(f"{name}: holds no valid row; {role} needs at least one ({ledger} lists what was rejected)")
+        raise StudyError(f"{name}: holds no valid row; {part} needs at least one ({ledger} lists what was rejected)")
     if sections is not None:
         check_subsets(rows, sections, name)
     save_rows(rows, output)
+    report(f"{len(rows):,} rows")
     return rows
 
 
@@ -144,11 +147,17 @@ def _normalise(record: Mapping[str, Any], fields: Sequence[str], columns: Mappin
         if record.get(column) is None:
             raise ValueError(f"missing {field}" + (f" (column {column})" if column != field else ""))
         row[field] = _messages(record[column], field)
-    if "chosen" in row and [m["content"].strip() for m in row["chosen"]] == [
-        m["content"].strip() for m in row["rejected"]
-    ]:
+    if same_answers(row):
         raise ValueError("chosen and rejected are identical")
     return row
+
+
+def same_answers(row: Row) -> bool:
+    """Whether a row is a pair whose answers say the same."""
+    if "chosen" not in row:
+        return False
+    chosen, rejected = ([message["content"].strip() for message in row[side]] for side in SIDES)
+    return chosen == rejected
 
 
 def _messages(value: Any, field: str) -> list[Message]:
@@ -217,24 +226,23 @@ def _read_file(path: Path, name: str) -> Iterator[tuple[int, Any]]:
 
 
 def _read_hub(
-    source: Mapping[str, Any], configuration: str | None, fields: Sequence[str], columns: Mapping[str, Any]
+    entry: Mapping[str, Any], configuration: str | None, fields: Sequence[str], columns: Mapping[str, Any]
 ) -> Iterator[tuple[int, Any]]:
     import datasets
 
-    where = f"hub data set {source['hub']!r} at revision {source['revision']!r}"
+    name = f"hub data set {entry['hub']!r} at revision {entry['revision']!r}"
     try:
-        data = datasets.load_dataset(source["hub"], configuration, revision=source["revision"], split=source["split"])
+        data = datasets.load_dataset(entry["hub"], configuration, revision=entry["revision"], split=entry["split"])
     except Exception as problem:  # the client, the network and the server each raise their own
-        first_line = (str(problem).strip() or type(problem).__name__).splitlines()[0]
         raise StudyError(
-            f"{where} cannot be read (configuration {configuration!r}, split {source['split']!r}): {first_line}"
+            f"{name} cannot be read (configuration {configuration!r}, split {entry['split']!r}): {first_line(problem)}"
         ) from problem
-    wanted = [columns.get(name, name) for name in ("id", *fields)]
+    wanted = [columns.get(field, field) for field in ("id", *fields)]
     flat = [c for column in wanted for c in ([column] if isinstance(column, str) else column) if c != ROW_NUMBER]
     missing = [column for column in flat if column not in data.column_names]
     if missing:
         raise StudyError(
-            f"{where} has no column {', '.join(missing)} but {', '.join(data.column_names)}; name its columns in "
+            f"{name} has no column {', '.join(missing)} but {', '.join(data.column_names)}; name its columns in "
             "columns: {ours: theirs}"
         )
     return enumerate(iter(data), 1)
@@ -255,6 +263,11 @@ def load_rows(path: Path, ids: Sequence[str] | None = None) -> list[Row]:
         return rows
     by_id = {row["id"]: row for row in rows}
     return [by_id[identity] for identity in ids]
+
+
+def load_selected(path: Path, ids: Path | None) -> list[Row]:
+    """Rows of a Parquet file that an id list names, in its order; all of them without one."""
+    return load_rows(path, load_ids(ids) if ids else None)
 
 
 def save_ids(ids: Sequence[str], path: Path) -> None:
@@ -279,3 +292,9 @@ def write_ledger(path: Path, entries: Iterable[Mapping[str, Any]], columns: Sequ
         writer = csv.DictWriter(file, columns, restval="")
         writer.writeheader()
         writer.writerows(entries)
+
+
+def read_ledger(path: Path) -> list[dict[str, str]]:
+    """Read what :func:`write_ledger` wrote."""
+    with path.open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))

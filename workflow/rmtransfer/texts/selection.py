@@ -4,12 +4,16 @@ Languages that need more tokens would otherwise lose other rows than the rest, a
 were trained on different data.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+import json
+from collections.abc import Callable, Collection, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from rmtransfer.kit.errors import StudyError
 from rmtransfer.kit.manifest import digest_of
-from rmtransfer.texts.corpus import Row
+from rmtransfer.kit.progress import report
+from rmtransfer.study.sections import item_of
+from rmtransfer.texts.corpus import Row, load_rows, same_answers, save_ids, write_ledger
 
 
 def select_rows(
@@ -54,6 +58,37 @@ def select_rows(
     return kept, dropped
 
 
+def select_parts(
+    rows: Mapping[str, Mapping[str, Path]],
+    ids: Mapping[str, Path],
+    dropped: Mapping[str, Path],
+    digests: Path,
+    *,
+    tokens: Callable[[Row], int],
+    max_length: Mapping[str, int],
+    several_rows: Collection[str],
+) -> None:
+    """Decide for every part of the study which rows it keeps, and write that down.
+
+    Args:
+        rows: part to language to Parquet file, the source language first.
+        ids, dropped: part to the id list, and to the ledger, to write.
+        digests: JSON file to write: by part and language, a digest of what the selected rows hold.
+        tokens: as in :func:`select_rows`.
+        max_length: part to the most tokens of a row, where length matters.
+        several_rows: parts of which an item is several rows (RewardBench 2).
+    """
+    held = {}
+    for part, files in rows.items():
+        loaded = {language: load_rows(path) for language, path in files.items()}
+        kept, faults = select_rows(loaded, tokens, max_length.get(part), item_of if part in several_rows else None)
+        write_ledger(dropped[part], faults)
+        save_ids(kept, ids[part])
+        held[part] = digests_of(loaded, kept)
+        report(f"{part}: {len(kept):,} rows kept, {len({d['id'] for d in faults}):,} dropped in all languages")
+    digests.write_text(json.dumps(held, indent=1), encoding="utf-8")
+
+
 def digests_of(rows: Mapping[str, Sequence[Row]], ids: Sequence[str]) -> dict[str, str]:
     """By language, a digest of what the rows with these ids hold, in this order."""
     digests = {}
@@ -66,9 +101,7 @@ def digests_of(rows: Mapping[str, Sequence[Row]], ids: Sequence[str]) -> dict[st
 def _fault(row: Row | None, tokens: Callable[[Row], int] | None, max_length: int | None) -> str | None:
     if row is None:
         return "not in this language: missing in its file, or dropped by translation (its ledger says why)"
-    if "chosen" in row and [m["content"].strip() for m in row["chosen"]] == [
-        m["content"].strip() for m in row["rejected"]
-    ]:
+    if same_answers(row):
         return "chosen and rejected are identical after translation"
     if tokens is not None and max_length is not None and (count := tokens(row)) > max_length:
         return f"{count} tokens, more than training.max_length = {max_length}"

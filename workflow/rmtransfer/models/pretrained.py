@@ -1,0 +1,69 @@
+"""Base-model source for anything that ``from_pretrained`` loads: a local folder, or a model of the hub at a commit."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rmtransfer.kit.errors import StudyError, first_line
+from rmtransfer.models.options import check_model
+from rmtransfer.study.options import Commit, Options, Text
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+
+class PretrainedOptions(Options):
+    """A base model from a folder or the hub."""
+
+    path: Text
+    """a local folder, or a hub id"""
+    revision: Commit | None = None
+    """commit of the hub model"""
+    chat_template: Text | None = None
+    """Jinja file; needed where the tokenizer brings no template of its own"""
+
+
+class Pretrained:
+    """A causal language model in the Hugging Face format."""
+
+    Options = PretrainedOptions
+
+    @staticmethod
+    def check(options: PretrainedOptions, key: str, root: Path) -> Iterator[str]:
+        """Problems of a config entry, as sentences."""
+        yield from check_model(options.path, options.revision, f"{key}.path", "revision", (), root)
+        if options.chat_template is not None and not (root / options.chat_template).is_file():
+            yield f"{key}.chat_template: {options.chat_template!r} does not exist; correct the path"
+
+    @staticmethod
+    def load(options: PretrainedOptions, key: str, root: Path, work: Path) -> tuple[Any, PreTrainedTokenizerBase]:
+        """Model and tokenizer.
+
+        Raises:
+            StudyError: it is no causal language model, or a damaged one.
+        """
+        from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+        from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING
+
+        folder = root / Path(options.path).expanduser()
+        location, revision = (str(folder), None) if folder.is_dir() else (options.path, options.revision)
+        try:
+            config = AutoConfig.from_pretrained(location, revision=revision)
+        except (OSError, ValueError) as problem:
+            raise StudyError(f"{key}.path: cannot read a model from {location!r}: {first_line(problem)}") from problem
+        architectures = config.architectures or []
+        if type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING or not any("CausalLM" in a for a in architectures):
+            raise StudyError(
+                f"{key}.path: {location!r} is not a causal language model (model_type {config.model_type}, architecture "
+                f"{', '.join(architectures) or 'not named'}); name one, such as Qwen/Qwen2.5-3B-Instruct"
+            )
+        try:
+            model = AutoModelForCausalLM.from_pretrained(location, revision=revision, dtype="auto")
+            tokenizer = AutoTokenizer.from_pretrained(location, revision=revision)
+        except Exception as problem:  # safetensors, torch and tokenizers each raise their own for a damaged file
+            raise StudyError(
+                f"{key}.path: the checkpoint {location!r} is damaged or incomplete: {first_line(problem)}"
+            ) from problem
+        return model, tokenizer
