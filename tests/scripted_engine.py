@@ -1,7 +1,13 @@
 """An engine for tests of what surrounds engines. It imports no model library, so that a process with it starts at once."""
 
+from pathlib import Path
+
+from rmtransfer.translation import Machine
 from rmtransfer.translation.store import Scope, Translation
 from rmtransfer.translation.structure import Splitting
+
+# What an engine is told of the machine, where a test does not care.
+MACHINE = Machine(Path(), tokens_per_batch=4096, requests_at_once=4)
 
 
 class Scripted:
@@ -9,6 +15,7 @@ class Scripted:
 
     def __init__(self, answer=str.upper, again=None, batch=2, careful=False):
         self.answer, self.again, self.batch = answer, again, batch
+        self.source = self.target = "en"
         self.scope = Scope("scripted", {"careful": careful}, "en", "en")
         self.splitting = Splitting("sentence" if careful else "line", spans_inside=not careful, limit=1_000)
         self.lock = "scripted"

@@ -18,9 +18,11 @@ from hypothesis import strategies as st
 import fake_deepl
 from fake_deepl import FakeDeepL, Fault, damaged, from_request, shuffled, unmarked, without_last
 from rmtransfer.kit.errors import StudyError
+from rmtransfer.translation import deepl
 from rmtransfer.translation.deepl import DeepL
 from rmtransfer.translation.store import Translation
 from rmtransfer.translation.structure import Splitting, join_parts, split_text
+from scripted_engine import MACHINE
 
 SECRET = "5ecre7-key:fx"
 # Unlike the rest, whose expectation is the upper case, these hold what must not be touched; written out by hand.
@@ -35,6 +37,9 @@ SPANS = {
 @pytest.fixture
 def server(monkeypatch) -> Iterator[FakeDeepL]:
     monkeypatch.setenv("DEEPL_AUTH_KEY", SECRET)
+    # The client raises every timeout to the second that its own first backoff lasts.
+    monkeypatch.setattr(deepl, "_PATIENCE", 0.5)
+    monkeypatch.setattr(deepl, "_FIRST_PAUSE", 0.01)
     with FakeDeepL(SECRET) as running:
         yield running
 
@@ -42,9 +47,11 @@ def server(monkeypatch) -> Iterator[FakeDeepL]:
 def engine(
     server: FakeDeepL, target: str = "es", source: str = "en", *, options: dict | None = None, **others
 ) -> DeepL:
-    # The client raises every timeout to the second that its own first backoff lasts.
-    impatient = {"timeout": 0.5, "backoff": 0.01}
-    return DeepL({"server_url": server.url, **(options or {})}, source, target, **{**impatient, **others})
+    return to(server.url, target, source, options=options, **others)
+
+
+def to(url: str | None, target: str = "es", source: str = "en", *, options: dict | None = None, **others) -> DeepL:
+    return DeepL(DeepL.Options(server_url=url, **(options or {})), source, target, MACHINE._replace(**others))
 
 
 def plain(count: int, words: str = "text number") -> list[str]:
@@ -155,7 +162,11 @@ def test_options_decide_the_scope(server):
     keys = [engine(server, options=these).scope.key for these in options]
     keys += [engine(server, "it").scope.key, engine(server, source="ko").scope.key]
     assert len(set(keys)) == len(keys)
-    assert engine(server).scope.key == engine(server, timeout=3, attempts=1, requests_at_once=9).scope.key == keys[0]
+    assert (
+        engine(server).scope.key
+        == engine(server, requests_at_once=9, tokens_per_batch=9, device="cuda").scope.key
+        == keys[0]
+    )
     other_glossary = engine(server, options={"glossaries": {"it": "g1"}, "formality": None})
     assert other_glossary.scope.key == keys[0]
 
@@ -366,9 +377,10 @@ def test_waits_as_long_as_the_server_says(server):
     assert 1.0 <= second.time - first.time < 5
 
 
-def test_waits_longer_each_time_where_the_server_says_nothing(server):
+def test_waits_longer_each_time_where_the_server_says_nothing(server, monkeypatch):
+    monkeypatch.setattr(deepl, "_FIRST_PAUSE", 0.2)
     server.faults = iter([Fault(status=429), Fault(status=429)])
-    gather(engine(server, backoff=0.2), ["text"])
+    gather(engine(server), ["text"])
     times = [request.time for request in server.requests]
     waits = [later - earlier for earlier, later in itertools.pairwise(times)]
     assert len(waits) == 2
@@ -377,9 +389,10 @@ def test_waits_longer_each_time_where_the_server_says_nothing(server):
 
 
 @pytest.mark.parametrize("fault", [Fault(status=500), Fault(drop=True)], ids=["500", "dropped"])
-def test_gives_up_after_the_attempts(server, fault):
+def test_gives_up_after_the_attempts(server, fault, monkeypatch):
+    monkeypatch.setattr(deepl, "_ATTEMPTS", 3)
     server.faults = itertools.repeat(fault)
-    answers, problem = gather(engine(server, attempts=2), ["text"])
+    answers, problem = gather(engine(server), ["text"])
     assert answers == {}
     assert "after 3 attempts" in str(problem)
     assert len(server.requests) == 3
@@ -475,8 +488,9 @@ def echo() -> Iterator[DeepL]:
     """An engine whose server gives every text back."""
     with pytest.MonkeyPatch.context() as patch, FakeDeepL(SECRET) as running:
         patch.setenv("DEEPL_AUTH_KEY", SECRET)
+        patch.setattr(deepl, "_PATIENCE", 10)
         running.translate = lambda text, target: text
-        yield engine(running, timeout=10)
+        yield engine(running)
 
 
 FRAGMENTS = [
@@ -538,13 +552,14 @@ def test_the_server_refuses_what_the_api_refuses(server):
 
 
 def test_the_server_runs_as_a_process(tmp_path: Path, monkeypatch):
+    monkeypatch.setattr(deepl, "_PATIENCE", 5)
     monkeypatch.setenv("DEEPL_AUTH_KEY", SECRET)
     log = tmp_path / "requests.jsonl"
     command = [sys.executable, fake_deepl.__file__, "--port", "0", "--key", SECRET, "--requests-log", str(log)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         try:
             url = process.stdout.readline().strip()
-            answers, problem = gather(DeepL({"server_url": url}, "en", "es", timeout=5), plain(70))
+            answers, problem = gather(to(url), plain(70))
         finally:
             process.kill()
     assert problem is None
@@ -558,4 +573,4 @@ def test_the_server_runs_as_a_process(tmp_path: Path, monkeypatch):
 def test_the_key_decides_between_free_and_pro(monkeypatch, key, host):
     """Nothing is sent: building the client already settles where it would go."""
     monkeypatch.setenv("DEEPL_AUTH_KEY", key)
-    assert urllib.parse.urlparse(DeepL({}, "en", "es")._connect().server_url).hostname == host
+    assert urllib.parse.urlparse(to(None)._connect().server_url).hostname == host

@@ -1,15 +1,14 @@
 """A causal language model is asked with the prompt of the config, bounded, and cut where its answer ends."""
 
-from pathlib import Path
-
 import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from rmtransfer.kit.errors import StudyError
 from rmtransfer.models import chat
-from rmtransfer.translation.llm import COMMENT, CausalLM
-from rmtransfer.translation.local_model import CUT_OFF
+from rmtransfer.translation.llm import CausalLM
+from rmtransfer.translation.quality import COMMENT, CUT_OFF
+from scripted_engine import MACHINE
 
 PROMPT = "Translate {source_language} into {target_language}: {text} ="
 TEXTS = [
@@ -21,8 +20,8 @@ TEXTS = [
 
 
 def engine(folder, tokens=4096, **options):
-    options = {"model": str(folder), "prompt": PROMPT, "chat": True, **options}
-    return CausalLM(options, "en", "zh-Hant", Path("/"), tokens_per_batch=tokens, device="cpu")
+    options = CausalLM.Options(**{"model": str(folder), "prompt": PROMPT, **options})
+    return CausalLM(options, "en", "zh-Hant", MACHINE._replace(tokens_per_batch=tokens))
 
 
 def ask(one, texts=TEXTS):

@@ -6,6 +6,7 @@ from lxml import etree
 from rmtransfer.kit.errors import StudyError
 from rmtransfer.translation.memory import TranslationMemory, read_tmx, tmx_languages, write_tmx
 from rmtransfer.translation.store import Translation
+from scripted_engine import MACHINE
 
 TMX = """<?xml version="1.0" encoding="UTF-8"?>
 <!DOCTYPE tmx SYSTEM "tmx14.dtd">
@@ -28,7 +29,7 @@ def memory(tmp_path):
 
 
 def ask(path, texts, target="es"):
-    (answers,) = TranslationMemory(path, "en", target).translate(texts)
+    (answers,) = TranslationMemory(path.name, "en", target, MACHINE._replace(root=path.parent)).translate(texts)
     return [answers[text].text for text in texts]
 
 

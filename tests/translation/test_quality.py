@@ -1,11 +1,11 @@
 """Every gate objects to what it is for and to nothing else; good human translations pass them all."""
 
 import time
-from pathlib import Path
 
 import pytest
 from translate.storage.tmx import tmxfile
 
+from conftest import ROOT
 from rmtransfer.translation.quality import (
     flaws_of,
     is_copy,
@@ -17,7 +17,7 @@ from rmtransfer.translation.quality import (
 )
 from rmtransfer.translation.structure import Splitting, split_text
 
-MEMORY = Path(__file__).parent.parent / "resources/sample/memory.tmx"
+MEMORY = ROOT / "resources/sample/memory.tmx"
 TARGETS = ("es", "it", "ko", "zh")
 EMPTY, SPAN, COPY, SCRIPT = "empty translation", "protected span lost or changed", "untranslated copy", "wrong script"
 LANGUAGE, LENGTH, LOOP, NUMBER = "wrong language", "length ratio", "repetition loop", "number mismatch"

@@ -5,26 +5,29 @@ import csv
 import pyarrow.parquet as pq
 import pytest
 from sacrebleu.metrics import CHRF
-from test_translation_pipeline import LONG
+from test_pipeline import LONG
 
 from conftest import pair
 from rmtransfer.texts.corpus import load_rows, save_rows
+from rmtransfer.translation.memory import write_tmx
 from rmtransfer.translation.rows import chrf_plus_plus, translate_rows
-from rmtransfer.translation.store import SegmentStore, Translation
+from rmtransfer.translation.store import Translation
 from scripted_engine import Scripted
 
 
 @pytest.fixture
 def run(tmp_path):
-    store = SegmentStore(tmp_path / "store.sqlite")
-
     def translate(rows, engine, **options):
-        save_rows(rows, tmp_path / "rows.parquet")
+        source, store = tmp_path / "rows.parquet", tmp_path / "store.sqlite"
+        save_rows(rows, source)
         paths = [tmp_path / name for name in ("out.parquet", "dropped.csv", "measures.csv")]
-        kept = translate_rows(tmp_path / "rows.parquet", "benchmark", "es-x-a", engine, store, *paths, **options)
+        translate_rows(source, "sample", "es-x-a", engine, store, *paths, **options)
         with paths[1].open() as dropped, paths[2].open() as measures:
-            counted = {(m["measure"], m["reason"]): float(m["value"]) for m in csv.DictReader(measures)}
-            return kept, load_rows(paths[0]), list(csv.DictReader(dropped)), counted
+            lines = list(csv.DictReader(measures))
+            assert {(m["language"], m["part"], m["engine"]) for m in lines} == {("es-x-a", "sample", "scripted")}
+            counted = {(m["measure"], m["reason"]): float(m["value"]) for m in lines}
+            out = load_rows(paths[0])
+            return len(out), out, list(csv.DictReader(dropped)), counted
 
     return translate
 
@@ -67,10 +70,13 @@ def test_a_refused_text_drops_its_pair_with_field_and_reason(run):
     assert (counted["rows", ""], counted["rows_kept", ""]) == (3, 2)
 
 
-def test_references_are_scored_with_sacrebleu(run):
+def test_references_are_scored_with_sacrebleu(run, tmp_path):
     rows = [pair("a", "one house", "two", "three"), pair("b", "four", "five", "six")]
     references = {"one house": Translation("ONE HORSE"), "two": Translation("TWO"), "elsewhere": Translation("X")}
-    *_, counted = run(rows, Scripted(), references=references)
+    engine = Scripted()
+    engine.target = "es"
+    write_tmx(tmp_path / "human.tmx", "en", ((text, {"es": known}) for text, known in references.items()))
+    *_, counted = run(rows, engine, references=tmp_path / "human.tmx")
     expected = CHRF(word_order=2).corpus_score(["ONE HOUSE", "TWO"], [["ONE HORSE", "TWO"]]).score
     assert counted["chrf++", ""] == pytest.approx(expected, abs=0.01)
     assert counted["chrf++_texts", ""] == 2

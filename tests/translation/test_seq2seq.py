@@ -1,15 +1,14 @@
 """Every family of translation models is told its languages in its own way, and batches change nothing."""
 
-from pathlib import Path
-
 import pytest
 import torch
 from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
 
 from rmtransfer.kit.errors import StudyError
-from rmtransfer.translation.local_model import CUT_OFF
+from rmtransfer.translation.quality import CUT_OFF
 from rmtransfer.translation.seq2seq import Seq2Seq
 from rmtransfer.translation.structure import join_parts, split_text
+from scripted_engine import MACHINE
 
 TEXTS = [
     "What is the capital of France?",
@@ -21,8 +20,8 @@ TEXTS = [
 
 
 def engine(folder, source="en", target="es", tokens=4096, **options):
-    options = {"model": str(folder), "beams": 2, **options}
-    return Seq2Seq(options, source, target, Path("/"), tokens_per_batch=tokens, device="cpu")
+    options = Seq2Seq.Options(**{"model": str(folder), "beams": 2, **options})
+    return Seq2Seq(options, source, target, MACHINE._replace(tokens_per_batch=tokens))
 
 
 def ask(one, texts=TEXTS):
@@ -131,8 +130,10 @@ def test_what_decides_a_translation_is_in_the_scope(translators):
         engine(translators["m2m100"]),
         engine(translators["nllb"], target="it"),
         engine(translators["nllb"]).safer(),
-        Seq2Seq({"model": "facebook/x", "revision": "a", "beams": 2}, "en", "es", Path("/"), tokens_per_batch=1),
-        Seq2Seq({"model": "facebook/x", "revision": "b", "beams": 2}, "en", "es", Path("/"), tokens_per_batch=1),
+        engine("facebook/x", revision="a" * 40),
+        engine("facebook/x", revision="b" * 40),
+        engine("facebook/x-{source}-{target}", revisions={"es": "a" * 40}),
+        engine("facebook/x-{source}-{target}", revisions={"es": "b" * 40}),
     ]
     assert len({key, *(other.scope.key for other in others)}) == 1 + len(others)
 

@@ -12,7 +12,10 @@ import pytest
 
 from conftest import ROOT
 from rmtransfer.kit.errors import StudyError
+from rmtransfer.translation.engines import build_engine
+from rmtransfer.translation.pipeline import stored
 from rmtransfer.translation.store import Scope, SegmentStore, Translation
+from scripted_engine import MACHINE
 
 SCOPE = Scope("deepl", {"formality": "more"}, "en", "es")
 ANSWERS = {
@@ -90,7 +93,9 @@ def test_another_program_s_database_is_left_alone(tmp_path):
     path = tmp_path / "other.sqlite"
     with sqlite3.connect(path) as database:
         database.execute("CREATE TABLE mine (x)")
-    with pytest.raises(StudyError, match="no translation store of this version"):
+    with pytest.raises(
+        StudyError, match="translation store is of another version, or another program's; name another file"
+    ):
         SegmentStore(path)
     assert sqlite3.connect(path).execute("SELECT name FROM sqlite_master").fetchall() == [("mine",)]
 
@@ -183,3 +188,59 @@ def test_kill_9_loses_nothing_that_was_committed_and_frees_the_lock(store, capsy
     committed = max([50, *rest])
     again = SegmentStore(store.path)
     assert len(again.get(Scope("deepl", {}, "en", "es"), [str(i) for i in range(committed + 1)])) == committed + 1
+
+
+# A store as commit a683cd5 wrote it: DeepL with a glossary, two texts and a whole one; a pinned model of the hub.
+WRITTEN_BEFORE = f"""
+PRAGMA user_version = 1;
+CREATE TABLE scope (
+    id INTEGER PRIMARY KEY, key TEXT NOT NULL UNIQUE,
+    engine TEXT NOT NULL, settings TEXT NOT NULL, source TEXT NOT NULL, target TEXT NOT NULL
+);
+INSERT INTO scope VALUES (1, '["deepl", {{"formality": "more", "glossary": "g1"}}, "en", "es"]', 'deepl', '{{}}', 'en', 'es');
+INSERT INTO scope VALUES (
+    2, '["deepl checked", {{"checked": 2, "formality": "more", "glossary": "g1"}}, "en", "es"]', 'deepl checked', '', '', ''
+);
+INSERT INTO scope VALUES (
+    3, '["seq2seq", {{"beams": 4, "model": "facebook/x@{"a" * 40}"}}, "en", "es"]', 'seq2seq', '{{}}', 'en', 'es'
+);
+INSERT INTO scope VALUES (
+    4, '["seq2seq checked", {{"beams": 5, "checked": 2, "model": "facebook/x@{"a" * 40}", "no_repeat": 3}}, "en", "es"]',
+    'seq2seq checked', '{{}}', 'en', 'es'
+);
+CREATE TABLE segment (
+    scope INTEGER NOT NULL REFERENCES scope(id), digest BLOB NOT NULL,
+    text TEXT NOT NULL, translation TEXT NOT NULL, flaws TEXT NOT NULL, retried_for TEXT NOT NULL,
+    billed INTEGER NOT NULL
+);
+INSERT INTO segment VALUES (1, X'C88D4DF74262143A08E9D190E3BD67F1', 'one', 'uno', '', '', 3);
+INSERT INTO segment VALUES (
+    1, X'7AA33806516272501E318A09EC1D1F88', 'two\n', 'dos', 'wrong language\nlength ratio', 'length ratio', 5
+);
+INSERT INTO segment VALUES (2, X'C88D4DF74262143A08E9D190E3BD67F1', 'one', 'uno', '', '', 3);
+INSERT INTO segment VALUES (3, X'C88D4DF74262143A08E9D190E3BD67F1', 'one', 'uno', '', '', 0);
+INSERT INTO segment VALUES (4, X'C88D4DF74262143A08E9D190E3BD67F1', 'one', 'uno', '', '', 0);
+CREATE UNIQUE INDEX segment_key ON segment (scope, digest);
+"""
+
+
+def test_what_was_paid_for_before_is_not_asked_for_again(tmp_path):
+    path = tmp_path / "store.sqlite"
+    with sqlite3.connect(path) as before:
+        before.executescript(WRITTEN_BEFORE)
+    before.close()
+    store = SegmentStore(path)
+    deepl = build_engine(
+        {"engine": "deepl", "options": {"formality": "more", "glossaries": {"es": "g1"}}}, "en", "es", MACHINE
+    )
+    assert store.get(deepl.scope, ["one", "two\n", "three"]) == {
+        "one": Translation("uno", billed=3),
+        "two\n": Translation("dos", ("wrong language", "length ratio"), ("length ratio",), 5),
+    }
+    assert stored(["one", "two\n"], deepl, store) == {"one": Translation("uno", billed=3)}
+    assert store.billed("deepl") == 8
+    model = {"model": "facebook/x", "revision": "a" * 40}
+    seq2seq = build_engine({"engine": "seq2seq", "options": model}, "en", "es", MACHINE)
+    assert store.get(seq2seq.scope, ["one"]) == stored(["one"], seq2seq.safer(), store) == {"one": Translation("uno")}
+    store.put(deepl.scope, {"three": Translation("tres")})
+    assert set(store.get(deepl.scope, ["one", "three"])) == {"one", "three"}

@@ -4,36 +4,40 @@ https://developers.deepl.com/docs/api-reference/translate. The key comes from th
 alone; a key that ends in ``:fx`` goes to the Free endpoint.
 """
 
+from __future__ import annotations
+
+import copy
 import json
 import os
-import random
 import threading
-import time
 import xml.etree.ElementTree as ElementTree
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from email.utils import parsedate_to_datetime
 from itertools import groupby
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
 from xml.sax.saxutils import escape
 
-import deepl
-import deepl.http_client
-from requests.adapters import HTTPAdapter
-
 from rmtransfer.kit.errors import StudyError
+from rmtransfer.study.options import Options, Text
+from rmtransfer.translation import Machine
+from rmtransfer.translation.quality import LOST
 from rmtransfer.translation.store import Scope, Translation
 from rmtransfer.translation.structure import Splitting, mark_spans
 
+if TYPE_CHECKING:
+    import deepl
+    from requests.adapters import HTTPAdapter
+
 KEY = "DEEPL_AUTH_KEY"
-LOST = "protected span lost or changed"
 
 _TEXTS = 50  # in one request
 _BYTES = 128 * 1024 - 4096  # of one request's body, less room for its other fields
 _CHARACTERS = 6_000  # of one text: it fits even if every other character is escaped and every other one is tagged
-_LONGEST_WAIT = 120.0  # seconds, where the server names none
-_RETRIED = (429, 500, 502, 503, 504, 529)
+_ATTEMPTS = 9
+_FIRST_PAUSE = 1.0  # seconds; doubles with each attempt
+_PATIENCE = 60.0  # seconds for one answer
 # Codes of DeepL's that are not the upper-case language subtag.
 _TARGETS = {
     "en": "EN-US",
@@ -46,61 +50,61 @@ _TARGETS = {
 }
 
 
+class DeepLOptions(Options):
+    """How DeepL translates."""
+
+    formality: Literal["default", "more", "less", "prefer_more", "prefer_less"] | None = None
+    """sent only for target languages that have it"""
+    glossaries: dict[str, str] = {}
+    """target language to glossary id"""
+    context: Text | None = None
+    """text that every request is understood by; not billed"""
+    model_type: Literal["quality_optimized", "prefer_quality_optimized", "latency_optimized"] | None = None
+    """which of DeepL's models"""
+    server_url: Text | None = None
+    """another endpoint than the one that the key implies"""
+
+
 class DeepL:
-    """Translate with DeepL, several requests at a time.
+    """Translate with DeepL, several requests at a time."""
 
-    Args:
-        options: the config's ``translation.deepl``: ``formality``, ``glossaries`` (target to id), ``context``,
-            ``model_type``, ``server_url``.
-        requests_at_once: how many requests are under way.
-        attempts: how often one request is repeated after 429, 529, 5xx and broken connections.
-        timeout: seconds to wait for one answer.
-        backoff: seconds before the second attempt, doubled for each further one, where the server names none.
-    """
-
+    Options = DeepLOptions
+    paid = True
+    runs_a_model = needs_section = False
     lock = "deepl"
 
-    def __init__(
-        self,
-        options: Mapping[str, Any],
-        source: str,
-        target: str,
-        *,
-        requests_at_once: int = 4,
-        attempts: int = 8,
-        timeout: float = 60.0,
-        backoff: float = 1.0,
-        careful: bool = False,
-    ) -> None:
+    def __init__(self, options: DeepLOptions, source: str, target: str, machine: Machine) -> None:
         self.options, self.source, self.target = options, source, target
-        self.requests_at_once, self.attempts, self.timeout, self.backoff = requests_at_once, attempts, timeout, backoff
-        self.splitting = Splitting("sentence" if careful else "line", spans_inside=not careful, limit=_CHARACTERS)
-        settings = {k: options[k] for k in ("formality", "context", "model_type") if options.get(k)}
-        glossary = (options.get("glossaries") or {}).get(target)
-        if glossary:
+        self.requests_at_once = machine.requests_at_once
+        self.splitting = Splitting("line", spans_inside=True, limit=_CHARACTERS)
+        named = {"formality": options.formality, "context": options.context, "model_type": options.model_type}
+        settings = {name: value for name, value in named.items() if value is not None}
+        if glossary := options.glossaries.get(target):
             settings["glossary"] = glossary
-        if careful:
-            settings["unit"] = "sentence"
         self.scope = Scope("deepl", settings, source, target)
         self._client: deepl.DeepLClient | None = None
-        self._asked = threading.local()  # what the server said last, to each thread
+        self._said = threading.local()  # the headers of the server's last answer, to each thread
         self._arguments: dict[str, Any] = {}
 
-    def safer(self) -> "DeepL | None":
+    @staticmethod
+    def check(
+        options: DeepLOptions, target: str, study_bases: Collection[str], source: str, root: Path
+    ) -> Iterator[str]:
+        """See :class:`rmtransfer.translation.Engine`. Which languages there are, the service says."""
+        yield from ()
+
+    @staticmethod
+    def files(options: DeepLOptions) -> list[str]:
+        """See :class:`rmtransfer.translation.Engine`."""
+        return []
+
+    def safer(self) -> DeepL | None:
         """The same, sentence by sentence and with the prose ending at protected spans."""
         if self.splitting.unit == "sentence":
             return None
-        again = DeepL(
-            self.options,
-            self.source,
-            self.target,
-            requests_at_once=self.requests_at_once,
-            attempts=self.attempts,
-            timeout=self.timeout,
-            backoff=self.backoff,
-            careful=True,
-        )
-        again._client, again._arguments, again._asked = self._client, self._arguments, self._asked
+        again = copy.copy(self)
+        again.splitting = Splitting("sentence", spans_inside=False, limit=_CHARACTERS)
+        again.scope = Scope("deepl", {**self.scope.settings, "unit": "sentence"}, self.source, self.target)
         return again
 
     def translate(self, prose: Sequence[str]) -> Iterator[dict[str, Translation]]:
@@ -149,6 +153,8 @@ class DeepL:
         Raises:
             StudyError: no key, or the service refuses it.
         """
+        import deepl
+
         try:
             usage = self._patiently(self._connect().get_usage)
         except deepl.DeepLException as problem:
@@ -159,6 +165,8 @@ class DeepL:
 
     def _connect(self) -> deepl.DeepLClient:
         if self._client is None:
+            import deepl
+
             key = os.environ.get(KEY, "").strip()
             if not key:
                 raise StudyError(
@@ -166,31 +174,39 @@ class DeepL:
                 )
             # The client's own retries ignore Retry-After and start over with every request; ours are in _patiently.
             deepl.http_client.max_network_retries = 0
-            deepl.http_client.min_connection_timeout = self.timeout
-            self._client = deepl.DeepLClient(key, server_url=self.options.get("server_url"))
+            deepl.http_client.min_connection_timeout = _PATIENCE
+            self._client = deepl.DeepLClient(key, server_url=self.options.server_url)
             for scheme in ("https://", "http://"):
-                self._client._client._session.mount(scheme, _Adapter(self._asked, self.requests_at_once))
+                self._client._client._session.mount(scheme, _adapter(self._said, self.requests_at_once))
         return self._client
 
     def _patiently(self, request: Callable[[], Any]) -> Any:
-        """Repeat a request after 429, 529, 5xx and broken connections, when the server says or ever more slowly."""
-        for attempt in range(self.attempts + 1):
-            self._asked.wait = None
+        """What a request to DeepL returns, sent again after 429, 529, 5xx and broken connections."""
+        import deepl
+
+        from rmtransfer.kit.http import PASSING, TransientError, patiently
+
+        def once() -> Any:
+            self._said.headers = {}
             try:
                 return request()
             except deepl.DeepLException as problem:
-                again = isinstance(problem, deepl.ConnectionException) or problem.http_status_code in _RETRIED
-                if not again or attempt == self.attempts:
-                    raise
-            # Spread out, so that the requests that failed together do not come back together.
-            pause = min(_LONGEST_WAIT, self.backoff * 2**attempt) * random.uniform(1, 1.25)
-            time.sleep(pause if self._asked.wait is None else self._asked.wait)
-        raise AssertionError  # not reached
+                if isinstance(problem, deepl.ConnectionException) or problem.http_status_code in PASSING:
+                    raise TransientError(problem, self._said.headers) from problem
+                raise
+
+        try:
+            return patiently(once, attempts=_ATTEMPTS, first_pause=_FIRST_PAUSE)
+        except TransientError as last:
+            (problem,) = last.args
+        raise problem
 
     def _start(self) -> None:
         """Connect, and check once that the account can do what is asked."""
         if self._arguments:
             return
+        import deepl
+
         client = self._connect()
         try:
             sources = {language.code.upper() for language in self._patiently(client.get_source_languages)}
@@ -214,13 +230,9 @@ class DeepL:
                 "the next billing period or raise the limit, then run the same command again: nothing is lost"
             )
         arguments: dict[str, Any] = {"source_lang": source, "target_lang": code}
-        if self.options.get("formality") and targets[code].supports_formality:
-            arguments["formality"] = self.options["formality"]
-        for key in ("context", "model_type"):
-            if self.options.get(key):
-                arguments[key] = self.options[key]
-        if self.scope.settings.get("glossary"):
-            arguments["glossary"] = self.scope.settings["glossary"]
+        for name in ("formality", "context", "model_type", "glossary"):
+            if name in self.scope.settings and (name != "formality" or targets[code].supports_formality):
+                arguments[name] = self.scope.settings[name]
         self._arguments = arguments
 
     def _ask(self, batch: list[str]) -> tuple[dict[str, Translation], int]:
@@ -250,6 +262,10 @@ class DeepL:
         return answers, lost
 
     def _explain(self, problem: Exception) -> Exception:
+        import deepl
+
+        from rmtransfer.kit.http import PASSING
+
         status = getattr(problem, "http_status_code", None)
         kept = "Finished batches are kept; the same command goes on from there"
         if isinstance(problem, deepl.AuthorizationException):
@@ -260,24 +276,24 @@ class DeepL:
             )
         if status == 413:
             return StudyError(f"DeepL refuses even a single text as too large (413). {kept}")
-        if isinstance(problem, deepl.ConnectionException) or (status in _RETRIED):
-            return StudyError(f"DeepL does not answer after {self.attempts + 1} attempts ({problem}). {kept}, later")
+        if isinstance(problem, deepl.ConnectionException) or status in PASSING:
+            return StudyError(f"DeepL does not answer after {_ATTEMPTS} attempts ({problem}). {kept}, later")
         if isinstance(problem, deepl.DeepLException):
             return StudyError(f"DeepL refuses the request ({problem}); check translation.deepl. {kept}")
         return problem
 
 
-class _Adapter(HTTPAdapter):
-    """Notes what the server says of waiting, which the client keeps to itself."""
+def _adapter(said: threading.local, connections: int) -> HTTPAdapter:
+    """One that notes what the server says of waiting, which the client keeps to itself."""
+    from requests.adapters import HTTPAdapter
 
-    def __init__(self, asked: threading.local, connections: int) -> None:
-        super().__init__(pool_maxsize=connections)
-        self.asked = asked
+    class Noting(HTTPAdapter):
+        def send(self, *args: Any, **kwargs: Any) -> Any:
+            response = super().send(*args, **kwargs)
+            said.headers = response.headers
+            return response
 
-    def send(self, *args: Any, **kwargs: Any) -> Any:
-        response = super().send(*args, **kwargs)
-        self.asked.wait = _seconds(response.headers.get("Retry-After"))
-        return response
+    return Noting(pool_maxsize=connections)
 
 
 def _batches(prose: Sequence[str]) -> Iterator[list[str]]:
@@ -292,20 +308,6 @@ def _batches(prose: Sequence[str]) -> Iterator[list[str]]:
         size += length
     if batch:
         yield batch
-
-
-def _seconds(header: str | None) -> float | None:
-    """Retry-After (RFC 9110, section 10.2.3) as seconds from now."""
-    if header is None:
-        return None
-    try:
-        return max(0.0, float(header))
-    except ValueError:
-        pass
-    try:
-        return max(0.0, parsedate_to_datetime(header).timestamp() - time.time())
-    except (TypeError, ValueError):
-        return None
 
 
 def _pieces(prose: str) -> list[tuple[bool, str]]:

@@ -1,56 +1,26 @@
-"""From the config's ``translation`` section to an engine. A new engine is one file and one branch here."""
+"""From a study's choice of engine to an engine; ``study.catalogue`` lists what there is to choose from."""
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
+from pydantic import TypeAdapter
+
+from rmtransfer.study.catalogue import ENGINES, load
 from rmtransfer.study.languages import split_variant
-from rmtransfer.translation import Engine
+from rmtransfer.translation import Engine, Machine
 
-ENGINES = ("memory", "deepl", "seq2seq", "llm")
-PAID = ("deepl",)
-
-
-def engine_spec(translation: Mapping[str, Any], code: str) -> dict[str, Any]:
-    """``engine`` and its settings for one language code of the study, its variant and its own override applied."""
-    language, variant = split_variant(code)
-    section = dict(translation)
-    override = translation["variants"][variant] if variant else translation["languages"].get(language, {})
-    section |= override
-    engine = section["engine"]
-    return {"engine": engine, "options": section.get(engine)}
+PAID = tuple(name for name in ENGINES if load(ENGINES, name).paid)
 
 
-def build_engine(
-    spec: Mapping[str, Any],
-    source: str,
-    code: str,
-    root: Path,
-    *,
-    tokens_per_batch: int,
-    requests_at_once: int,
-    device: str,
-) -> Engine:
+def build_engine(spec: Mapping[str, Any], source: str, code: str, machine: Machine) -> Engine:
     """The engine that translates ``source`` into the language of ``code``; nothing is loaded yet.
 
     Args:
-        spec: what :func:`engine_spec` returned.
+        spec: ``engine``, a line of the catalogue, and ``options``, its section of the config.
+
+    Raises:
+        StudyError: there is no such engine.
     """
+    engine = load(ENGINES, spec["engine"])
     target, _ = split_variant(code)
-    name, options = spec["engine"], spec["options"]
-    # Each engine is imported when it is asked for: one needs torch, another a client library.
-    if name == "memory":
-        from rmtransfer.translation.memory import TranslationMemory
-
-        return TranslationMemory(root / options, source, target)
-    if name == "deepl":
-        from rmtransfer.translation.deepl import DeepL
-
-        return DeepL(options, source, target, requests_at_once=requests_at_once)
-    if name == "seq2seq":
-        from rmtransfer.translation.seq2seq import Seq2Seq
-
-        return Seq2Seq(options, source, target, root, tokens_per_batch=tokens_per_batch, device=device)
-    from rmtransfer.translation.llm import CausalLM
-
-    return CausalLM(options, source, target, root, tokens_per_batch=tokens_per_batch, device=device)
+    return engine(TypeAdapter(engine.Options).validate_python(spec["options"]), source, target, machine)

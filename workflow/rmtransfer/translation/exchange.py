@@ -6,9 +6,10 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
+from rmtransfer.kit.progress import report
 from rmtransfer.study.languages import split_variant
 from rmtransfer.texts.corpus import fields_of, texts_of
-from rmtransfer.translation import Engine
+from rmtransfer.translation import Engine, Machine
 from rmtransfer.translation.engines import build_engine
 from rmtransfer.translation.memory import read_tmx, write_tmx
 from rmtransfer.translation.pipeline import adopt, stored, translate_texts
@@ -19,21 +20,21 @@ _SLICE = 2_000
 
 def export_memory(
     specs: Mapping[str, Mapping[str, Any]], source: str, rows: Mapping[str, Path], store: Path, root: Path, output: Path
-) -> int:
-    """Write each distinct text of the study once, with every translation that is there; returns how many.
+) -> None:
+    """Write each distinct text of the study once, with every translation that is there.
 
     Args:
-        specs: language code to what :func:`rmtransfer.translation.engines.engine_spec` returned.
-        rows: role to the Parquet file of its rows in the source language.
+        specs: language code to ``engine`` and its ``options``.
+        rows: part to the Parquet file of its rows in the source language.
     """
     kept = SegmentStore(store)
     engines = _engines(specs, source, root)
 
     def units() -> Iterator[tuple[str, dict[str, Translation]]]:
         seen: set[str] = set()
-        for role, path in rows.items():
+        for part, path in rows.items():
             for batch in pq.ParquetFile(path).iter_batches(_SLICE):
-                texts = [text for row in batch.to_pylist() for text in texts_of(row, fields_of(role))]
+                texts = [text for row in batch.to_pylist() for text in texts_of(row, fields_of(part))]
                 fresh = [text for text in dict.fromkeys(texts) if text not in seen]
                 seen.update(fresh)
                 found = {
@@ -43,11 +44,16 @@ def export_memory(
                 for text in fresh:
                     yield text, {code: known[text] for code, known in found.items() if text in known}
 
-    return write_tmx(output, source, units())
+    report(f"{write_tmx(output, source, units()):,} texts in {output}")
 
 
-def import_memory(specs: Mapping[str, Mapping[str, Any]], source: str, memory: Path, store: Path, root: Path) -> int:
-    """Put a memory's translations into the store under the engines that a study names; returns how many."""
+def import_memory(
+    specs: Mapping[str, Mapping[str, Any]], source: str, memory: Path | None, store: Path, root: Path
+) -> None:
+    """Put a memory's translations into the store, under the engines that a study names."""
+    if memory is None:
+        report("nothing to import: name a TMX file in translation.memory")
+        return
     kept = SegmentStore(store)
     count = 0
     for code, engine in _engines(specs, source, root).items():
@@ -55,11 +61,8 @@ def import_memory(specs: Mapping[str, Mapping[str, Any]], source: str, memory: P
             known = read_tmx(memory, source, code) or read_tmx(memory, source, split_variant(code)[0])
             adopt(known, engine, kept)
             count += len(known)
-    return count
+    report(f"{count:,} translations are in {store}")
 
 
 def _engines(specs: Mapping[str, Mapping[str, Any]], source: str, root: Path) -> dict[str, Engine]:
-    return {
-        code: build_engine(spec, source, code, root, tokens_per_batch=1, requests_at_once=1, device="cpu")
-        for code, spec in specs.items()
-    }
+    return {code: build_engine(spec, source, code, Machine(root)) for code, spec in specs.items()}

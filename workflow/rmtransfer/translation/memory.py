@@ -3,13 +3,15 @@
 TMX 1.4b: https://www.gala-global.org/tmx-14b
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from lxml import etree
+from pydantic import Field
 
 from rmtransfer.kit.errors import StudyError
+from rmtransfer.study.options import Text
+from rmtransfer.translation import Machine
 from rmtransfer.translation.store import Scope, Translation
 from rmtransfer.translation.structure import Splitting
 
@@ -24,6 +26,8 @@ def tmx_languages(path: Path) -> set[str]:
     Raises:
         StudyError: the file is not well-formed XML, with the place of the fault.
     """
+    from lxml import etree
+
     try:
         elements = etree.iterparse(str(path), tag="tuv", load_dtd=False, no_network=True)
         return {code for _, tuv in elements if (code := tuv.get(_XML_LANG) or tuv.get("lang"))}
@@ -66,6 +70,8 @@ def write_tmx(path: Path, source: str, units: Iterable[tuple[str, Mapping[str, T
 
     Flaws travel as properties, so that what a study dropped is dropped when it is replayed.
     """
+    from lxml import etree
+
     count = 0
     header: dict[str, Any] = {
         "creationtool": "rmtransfer",
@@ -97,26 +103,47 @@ def write_tmx(path: Path, source: str, units: Iterable[tuple[str, Mapping[str, T
 class TranslationMemory:
     """Exact look-up in a TMX file; a text that it does not hold is an error, never a guess."""
 
+    Options = Annotated[Text, Field(description="TMX file with every segment in every target language")]
+    paid = runs_a_model = False
+    needs_section = True
     lock = None
     splitting = Splitting("text", spans_inside=True, limit=0)
 
-    def __init__(self, path: Path, source: str, target: str) -> None:
-        self.path = path
+    def __init__(self, options: str, source: str, target: str, machine: Machine) -> None:
+        self.path, self.source, self.target = machine.root / options, source, target
         self.scope = Scope("memory", {}, source, target)
+
+    @staticmethod
+    def check(options: str, target: str, study_bases: Collection[str], source: str, root: Path) -> Iterator[str]:
+        """See :class:`rmtransfer.translation.Engine`."""
+        if not (root / options).is_file():
+            yield f"translation.memory: {options!r} does not exist; correct the path"
+            return
+        known = tmx_languages(root / options)
+        for language in (source, target):
+            if language not in known:
+                yield (
+                    f"languages: {language!r} is not in {options}, which holds {', '.join(sorted(known))}; add its "
+                    "translations to the file or remove the language"
+                )
+
+    @staticmethod
+    def files(options: str) -> list[str]:
+        """See :class:`rmtransfer.translation.Engine`."""
+        return [options]
 
     def safer(self) -> None:
         """There is no other answer."""
 
     def translate(self, prose: Sequence[str]) -> Iterator[dict[str, Translation]]:
         """See :class:`rmtransfer.translation.Engine`."""
-        source, target = self.scope.source, self.scope.target
-        known = read_tmx(self.path, source, target)
+        known = read_tmx(self.path, self.source, self.target)
         missing = [text for text in prose if text not in known]
         if missing:
             shown = [f"  {text!r}" for text in missing[:_SHOWN]]
             more = [f"  ... and {len(missing) - _SHOWN} more"] if len(missing) > _SHOWN else []
             raise StudyError(
-                f"{self.path}: {len(missing)} of {len(prose)} segments have no {source} -> {target} translation:\n"
+                f"{self.path}: {len(missing)} of {len(prose)} segments have no {self.source} -> {self.target} translation:\n"
                 + "\n".join([*shown, *more])
                 + "\nAdd them to the memory, or remove the language from languages.targets."
             )

@@ -3,13 +3,16 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
-from rmtransfer.kit import stages as versions
 from rmtransfer.kit.errors import StudyError
 from rmtransfer.kit.progress import Progress, report
 from rmtransfer.translation import Engine
 from rmtransfer.translation.quality import flaws_of
 from rmtransfer.translation.store import Scope, SegmentStore, Translation
 from rmtransfer.translation.structure import Part, join_parts, split_text
+
+# Of whole texts: raised when splitting, gates or the retry make another text, or another verdict, of the same answers.
+# Raising it asks for no stretch of prose again, but leaves behind what was imported, so it is no stage's version.
+_CHECKED = 2
 
 
 def translate_texts(
@@ -41,9 +44,9 @@ def translate_texts(
     return known
 
 
-def stored(texts: Iterable[str], engine: Engine, store: SegmentStore) -> dict[str, Translation]:
+def stored(texts: Iterable[str], engine: Engine, store: SegmentStore | None) -> dict[str, Translation]:
     """The texts that are translated already, whatever the gates said."""
-    return store.get(_checked_scope(engine), texts)
+    return {} if store is None else store.get(_checked_scope(engine), texts)
 
 
 def adopt(translations: Mapping[str, Translation], engine: Engine, store: SegmentStore) -> None:
@@ -51,18 +54,18 @@ def adopt(translations: Mapping[str, Translation], engine: Engine, store: Segmen
     store.put(_checked_scope(engine), translations)
 
 
-def unasked(texts: Iterable[str], engine: Engine, store: SegmentStore) -> list[str]:
+def unasked(texts: Iterable[str], engine: Engine, store: SegmentStore | None) -> list[str]:
     """The stretches of prose that translating these texts would ask the engine for, retries apart."""
     wanted = list(dict.fromkeys(texts))
     known = stored(wanted, engine, store)
     prose = _prose(_split([text for text in wanted if text not in known], engine).values())
-    found = store.get(engine.scope, prose)
+    found = {} if store is None else store.get(engine.scope, prose)
     return [text for text in prose if text not in found]
 
 
 def _checked_scope(engine: Engine) -> Scope:
     """Whole texts rest apart from what engines answered: gates may change, what was paid for stays."""
-    settings = {**engine.scope.settings, "checked": versions.TRANSLATION}
+    settings = {**engine.scope.settings, "checked": _CHECKED}
     return replace(engine.scope, engine=f"{engine.scope.engine} checked", settings=settings)
 
 
@@ -91,8 +94,8 @@ def _attempt(
         characters = sum(map(len, asked))
         if store is not None and budget is not None:
             _check_budget(store.billed(engine.scope.engine), characters, budget, engine.scope.engine)
-        source, target = engine.scope.source, engine.scope.target
-        progress = Progress(f"translating {source} -> {target} ({engine.scope.engine})", len(asked), "segments")
+        pair = f"{engine.source} -> {engine.target}"
+        progress = Progress(f"translating {pair} ({engine.scope.engine})", len(asked), "segments")
         for batch in engine.translate(asked):
             if store is not None:
                 store.put(engine.scope, batch)
@@ -104,15 +107,15 @@ def _attempt(
     results = {}
     for text in texts:
         used = list(dict.fromkeys(part.text for part in parts[text] if part.kind == "prose"))
-        whole = join_parts(parts[text], {p: answers[p].text for p in used}, engine.scope.target)
+        whole = join_parts(parts[text], {p: answers[p].text for p in used}, engine.target)
         flaws = [flaw for p in used for flaw in answers[p].flaws]
-        flaws += flaws_of(text, whole, engine.scope.source, engine.scope.target)
+        flaws += flaws_of(text, whole, engine.source, engine.target)
         results[text] = Translation(whole, tuple(dict.fromkeys(flaws)), billed=sum(charged.pop(p, 0) for p in used))
     return results
 
 
 def _split(texts: Iterable[str], engine: Engine) -> dict[str, list[Part]]:
-    return {text: split_text(text, engine.scope.source, engine.splitting) for text in texts}
+    return {text: split_text(text, engine.source, engine.splitting) for text in texts}
 
 
 def _prose(parts: Iterable[Sequence[Part]]) -> list[str]:

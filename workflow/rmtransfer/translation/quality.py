@@ -13,6 +13,11 @@ from typing import Any
 from rmtransfer.study.languages import primary
 from rmtransfer.translation.structure import prose_of, same_spans
 
+# What engines find themselves.
+COMMENT = "comment instead of translation"
+CUT_OFF = "stopped at the length limit"
+LOST = "protected span lost or changed"
+
 # Characters of a text for each character of its English original. es, it, ko and zh are the totals of the reference
 # translations of NTREX-128 (Federmann et al. 2022); the others go by script. Only ratios far off are flagged.
 _LENGTH = {"en": 1.0, "es": 1.16, "it": 1.16, "ko": 0.54, "zh": 0.34, "ja": 0.45, "th": 0.95, "he": 0.8, "ar": 0.9}
@@ -68,14 +73,14 @@ _GROUPED = re.compile(rf"(?:[0-9][0-9.,]*\s?[{''.join(_MYRIADS)}]+\s?)+(?:[0-9][
 _GROUP = re.compile(rf"([0-9][0-9.,]*)\s?([{''.join(_MYRIADS)}]*)")
 
 
-def flaws_of(source: str, translation: str, source_language: str, target: str) -> tuple[str, ...]:
+def flaws_of(original: str, translation: str, source_language: str, target: str) -> tuple[str, ...]:
     """What is wrong with a translation, as short reasons; empty where no gate objects."""
     if not translation.strip():
         return ("empty translation",)
     found = []
-    if not same_spans(source, translation):
-        found.append("protected span lost or changed")
-    prose, translated = prose_of(source, source_language), prose_of(translation, target)
+    if not same_spans(original, translation):
+        found.append(LOST)
+    prose, translated = prose_of(original, source_language), prose_of(translation, target)
     if not prose:
         return tuple(found)
     if primary(source_language) != primary(target) and is_copy(prose, translated):
@@ -90,8 +95,8 @@ def flaws_of(source: str, translation: str, source_language: str, target: str) -
         found.append("repetition loop")
     if lost_numbers(prose, translated):
         found.append("number mismatch")
-    if _CHATTER.match(translation) and not _CHATTER.match(source):
-        found.append("comment instead of translation")
+    if _CHATTER.match(translation) and not _CHATTER.match(original):
+        found.append(COMMENT)
     return tuple(found)
 
 

@@ -12,43 +12,44 @@ import pyarrow.parquet as pq
 from rmtransfer.kit.progress import report
 from rmtransfer.texts.corpus import Row, fields_of, texts_of, write_ledger
 from rmtransfer.translation import Engine
+from rmtransfer.translation.memory import read_tmx
 from rmtransfer.translation.pipeline import translate_texts
 from rmtransfer.translation.store import SegmentStore, Translation, text_digest
 
-MEASURES = ("language", "role", "engine", "measure", "reason", "value")
+MEASURES = ("language", "part", "engine", "measure", "reason", "value")
 _SLICE = 2_000  # rows held in memory
 
 
 def translate_rows(
-    source: Path,
-    role: str,
+    rows_path: Path,
+    part: str,
     language: str,
     engine: Engine,
-    store: SegmentStore | None,
+    store_path: Path,
     output: Path,
     ledger: Path,
     measures: Path,
     *,
     budget: int | None = None,
-    references: Mapping[str, Translation] | None = None,
-) -> int:
+    references: Path | None = None,
+) -> None:
     """Write the rows whose every text passed the gates, a ledger of the others, and what was counted.
 
     Args:
-        source: Parquet file of rows in the source language.
+        rows_path: Parquet file of rows in the language that the engine translates from.
         language: the study's code for the target, for the files.
-        output: Parquet file to write, in the order of the source.
+        store_path: the translation store; an engine that costs nothing to ask needs none.
+        output: Parquet file to write, in the order of the rows.
         ledger: CSV file to write: ``id, language, engine, reason`` of each row that is dropped.
-        measures: CSV file to write: ``language, role, engine, measure, reason, value``. Measures count texts (``texts``,
+        measures: CSV file to write: ``language, part, engine, measure, reason, value``. Measures count texts (``texts``,
             ``passed``, ``passed_after_retry``, ``refused``), pairs (``rows``, ``rows_kept``), source characters, billed
             characters, and ``chrf++`` against references.
-        references: source text to reference translation.
-
-    Returns:
-        The number of rows kept.
+        references: TMX file of human translations.
     """
-    fields, name = fields_of(role), engine.scope.engine
-    file = pq.ParquetFile(source)
+    fields, name = fields_of(part), engine.scope.engine
+    store = SegmentStore(store_path) if engine.lock is not None else None
+    known = read_tmx(references, engine.source, engine.target) if references is not None else {}
+    file = pq.ParquetFile(rows_path)
     count: Counter[tuple[str, str]] = Counter({("billed_characters", ""): 0})
     dropped: list[dict[str, Any]] = []
     compared: list[tuple[str, str]] = []
@@ -67,8 +68,8 @@ def translate_rows(
                 if result.billed and text_digest(text) not in billed_for:
                     count["billed_characters", ""] += result.billed
                     billed_for.add(text_digest(text))
-                if references and text in references:
-                    compared.append((result.text, references[text].text))
+                if text in known:
+                    compared.append((result.text, known[text].text))
             kept = []
             for row in rows:
                 faults = _faults(row, fields, translated)
@@ -89,10 +90,10 @@ def translate_rows(
     with measures.open("w", encoding="utf-8", newline="") as table:
         out = csv.writer(table)
         out.writerow(MEASURES)
-        out.writerows((language, role, name, *line) for line in lines)
+        out.writerows((language, part, name, *line) for line in lines)
     if dropped:
         report(f"{len(dropped):,} of {count['rows', '']:,} rows dropped, in all languages: see {ledger}")
-    return count["rows_kept", ""]
+    report(f"{count['rows_kept', '']:,} rows kept")
 
 
 def chrf_plus_plus(pairs: Sequence[tuple[str, str]]) -> float:

@@ -3,136 +3,166 @@
 Sentence by sentence, because these models drop sentences when given several and degrade beyond about 200 tokens.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+import copy
+from collections.abc import Collection, Iterator, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import torch
-from transformers import AutoModelForSeq2SeqLM, AutoTokenizer, GenerationConfig, MarianTokenizer, NllbTokenizer
-from transformers.models.m2m_100.tokenization_m2m_100 import M2M100Tokenizer
-
-from rmtransfer.kit.errors import StudyError
-from rmtransfer.models.batching import length_batches, right_padded
-from rmtransfer.models.device import inference_dtype, pick_device
+from rmtransfer.kit import manifest
+from rmtransfer.kit.errors import StudyError, first_line
+from rmtransfer.models.options import check_model
 from rmtransfer.study.languages import FLORES, primary
-from rmtransfer.translation.local_model import CUT_OFF, model_identity
+from rmtransfer.study.options import Commit, Count, Language, Options, Text
+from rmtransfer.translation import Machine
+from rmtransfer.translation.quality import CUT_OFF
 from rmtransfer.translation.store import Scope, Translation
 from rmtransfer.translation.structure import Splitting
 
 _CHARACTERS = 400  # of one stretch of prose: some 100 tokens in English, at most 400 in Chinese
 _GROWTH, _ROOM = 3, 20  # an answer longer than 3 times its source and 20 tokens is a loop
-_STEP = 16  # tokens; see _limited_batches
+_STEP = 16  # tokens; see _limits
 _BEAMS_WHEN_CAREFUL = 5
-_DECODING_FACTOR = 4  # decoding holds one position a row at a time, so that more rows fit than in one forward pass
+_NO_REPEAT_WHEN_CAREFUL = 3
 # Opus-MT names target languages by ISO 639-3 codes, some of them by script.
 _OPUS = {"zh": ("cmn_Hans", "zho_Hans", "cmn", "zho"), "zh-Hant": ("cmn_Hant", "zho_Hant")}
 
 
+class Seq2SeqOptions(Options):
+    """An encoder-decoder model that translates."""
+
+    model: Text
+    """hub id or folder of an NLLB, M2M100, MADLAD-400 or Opus-MT model; {source} and {target} are filled in"""
+    revision: Commit | None = None
+    """commit of the hub model"""
+    revisions: dict[Language, Commit] = {}
+    """for a model with {source} or {target} in its name, target language to the commit of its hub model"""
+    beams: Count = 4
+    """hypotheses of beam search"""
+    codes: dict[str, str] = {}
+    """language to the model's own code for it, where ours is not it"""
+
+    def name(self, source: str, target: str) -> str:
+        """The model of a language pair."""
+        return self.model.replace("{source}", primary(source)).replace("{target}", primary(target))
+
+    def commit(self, source: str, target: str) -> str | None:
+        """What pins the model of a language pair. On the way back the study's target is the language translated from."""
+        return self.revisions.get(target) or self.revisions.get(source) if "{" in self.model else self.revision
+
+
 class Seq2Seq:
-    """Translate with an encoder-decoder model, batched by length.
+    """Translate with an encoder-decoder model, batched by length."""
 
-    Args:
-        options: the config's ``translation.seq2seq``: ``model`` (hub id or folder; ``{source}`` and ``{target}`` are
-            filled in), ``revision``, ``beams``, ``codes`` (language to the model's own code, where ours is wrong).
-    """
+    Options = Seq2SeqOptions
+    paid = False
+    runs_a_model = needs_section = True
 
-    def __init__(
-        self,
-        options: Mapping[str, Any],
-        source: str,
-        target: str,
-        root: Path,
-        *,
-        tokens_per_batch: int,
-        device: str = "auto",
-        careful: bool = False,
-    ) -> None:
-        self.options, self.source, self.target, self.root = options, source, target, root
-        self.tokens_per_batch, self.device, self.careful = tokens_per_batch, device, careful
+    def __init__(self, options: Seq2SeqOptions, source: str, target: str, machine: Machine) -> None:
+        self.options, self.source, self.target, self.machine = options, source, target, machine
         self.splitting = Splitting("sentence", spans_inside=False, limit=_CHARACTERS)
-        self.name = options["model"].replace("{source}", primary(source)).replace("{target}", primary(target))
-        self.beams = max(options["beams"], _BEAMS_WHEN_CAREFUL) if careful else options["beams"]
-        settings: dict[str, Any] = {
-            "model": model_identity(self.name, options.get("revision"), root),
-            "beams": self.beams,
-        }
-        if options.get("codes"):
-            settings["codes"] = dict(options["codes"])
-        if careful:
-            settings["no_repeat"] = 3
-        self.scope = Scope("seq2seq", settings, source, target)
         self.lock = f"seq2seq.{source}-{target}"
+        self.name = options.name(source, target)
+        self.beams = options.beams
+        self.careful = False
         self._loaded: tuple[Any, Any] | None = None
         self._prefix = ""
         self._first_token: int | None = None
+
+    @staticmethod
+    def check(
+        options: Seq2SeqOptions, target: str, study_bases: Collection[str], source: str, root: Path
+    ) -> Iterator[str]:
+        """See :class:`rmtransfer.translation.Engine`."""
+        options = Seq2SeqOptions.model_validate(options)
+        pinned_by = f"revisions.{target}" if "{" in options.model else "revision"
+        directions = ((source, target), (target, source))
+        # A section for the way back names the folder of the other direction.
+        if not any((root / Path(options.name(*pair)).expanduser()).is_dir() for pair in directions):
+            commit = options.commit(source, target)
+            yield from check_model(options.model, commit, "translation.seq2seq.model", pinned_by, (), root)
+
+    @staticmethod
+    def files(options: Seq2SeqOptions) -> list[str]:
+        """See :class:`rmtransfer.translation.Engine`."""
+        return []
+
+    @property
+    def scope(self) -> Scope:
+        """See :class:`rmtransfer.translation.Engine`."""
+        settings: dict[str, Any] = {"model": self._identity, "beams": self.beams}
+        if self.options.codes:
+            settings["codes"] = self.options.codes
+        if self.careful:
+            settings["no_repeat"] = _NO_REPEAT_WHEN_CAREFUL
+        return Scope("seq2seq", settings, self.source, self.target)
+
+    @cached_property
+    def _identity(self) -> str:
+        return manifest.identity(self.name, self.options.commit(self.source, self.target), self.machine.root)
 
     def safer(self) -> "Seq2Seq | None":
         """A wider beam that may not repeat three words."""
         if self.careful:
             return None
-        again = Seq2Seq(
-            self.options,
-            self.source,
-            self.target,
-            self.root,
-            tokens_per_batch=self.tokens_per_batch,
-            device=self.device,
-            careful=True,
-        )
-        again._loaded, again._prefix, again._first_token = self._loaded, self._prefix, self._first_token
+        again = copy.copy(self)
+        again.careful, again.beams = True, max(self.beams, _BEAMS_WHEN_CAREFUL)
         return again
 
-    @torch.inference_mode()
     def translate(self, prose: Sequence[str]) -> Iterator[dict[str, Translation]]:
         """See :class:`rmtransfer.translation.Engine`."""
+        from transformers import MarianTokenizer
+
+        from rmtransfer.models.decoding import DECODING_FACTOR, decode
+
         tokenizer, model = self._load()
         sequences = [tokenizer(self._prefix + text)["input_ids"] for text in prose]
-        budget = max(1, self.tokens_per_batch * _DECODING_FACTOR // self.beams)
-        for limit, batch in _limited_batches([len(s) for s in sequences], budget):
-            ids, mask = right_padded([sequences[i] for i in batch], tokenizer.pad_token_id)
-            generated = model.generate(
-                input_ids=ids.to(model.device),
-                attention_mask=mask.to(model.device),
-                generation_config=GenerationConfig(
-                    num_beams=self.beams,
-                    do_sample=False,
-                    early_stopping=self.beams > 1,
-                    max_new_tokens=limit,
-                    no_repeat_ngram_size=3 if self.careful else 0,
-                    forced_bos_token_id=self._first_token,
-                    decoder_start_token_id=model.config.decoder_start_token_id,
-                    eos_token_id=tokenizer.eos_token_id,
-                    pad_token_id=tokenizer.pad_token_id,
-                    # Marian may otherwise generate its pad token, which it starts from.
-                    bad_words_ids=[[tokenizer.pad_token_id]] if isinstance(tokenizer, MarianTokenizer) else None,
-                ),
-            )
-            # The first token starts the decoder, the second may name the language; neither is text.
-            generated = generated[:, 1 + (self._first_token is not None) :]
-            texts = tokenizer.batch_decode(generated, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+        limits = _limits(sequences)
+        for batch in decode(
+            model,
+            sequences,
+            limits,
+            _batches(sequences, limits, max(1, self.machine.tokens_per_batch * DECODING_FACTOR // self.beams)),
+            pad=tokenizer.pad_token_id,
+            stops=[tokenizer.eos_token_id],
+            num_beams=self.beams,
+            early_stopping=self.beams > 1,
+            no_repeat_ngram_size=_NO_REPEAT_WHEN_CAREFUL if self.careful else 0,
+            forced_bos_token_id=self._first_token,
+            decoder_start_token_id=model.config.decoder_start_token_id,
+            # Marian may otherwise generate its pad token, which it starts from.
+            bad_words_ids=[[tokenizer.pad_token_id]] if isinstance(tokenizer, MarianTokenizer) else None,
+        ):
             answers = {}
-            for index, row, text in zip(batch, generated.tolist(), texts, strict=True):
+            for index, ids in batch:
+                written = ids[self._first_token is not None :]  # the first may name the language, which is no text
+                text = tokenizer.decode(written, skip_special_tokens=True, clean_up_tokenization_spaces=False)
                 # An end at the limit itself is one that the model was made to put there.
-                done = tokenizer.eos_token_id in row[: limit - 1]
+                done = tokenizer.eos_token_id in written[: limits[index] - 1]
                 answers[prose[index]] = Translation(text.strip(), () if done else (CUT_OFF,))
             yield answers
 
     def _load(self) -> tuple[Any, Any]:
         if self._loaded is None:
-            folder = self.root / Path(self.name).expanduser()
-            name = str(folder) if folder.is_dir() else self.name
-            revision = None if folder.is_dir() else self.options.get("revision")
-            where = pick_device(self.device)
+            from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
+
+            from rmtransfer.models.device import inference_dtype, pick_device
+
+            commit = self.options.commit(self.source, self.target)
+            location, revision = manifest.located(self.name, commit, self.machine.root)
+            device = pick_device(self.machine.device)
             try:
-                tokenizer = AutoTokenizer.from_pretrained(name, revision=revision)
-                model = AutoModelForSeq2SeqLM.from_pretrained(name, revision=revision, dtype=inference_dtype(where))
+                tokenizer = AutoTokenizer.from_pretrained(location, revision=revision)
+                model = AutoModelForSeq2SeqLM.from_pretrained(
+                    location, revision=revision, dtype=inference_dtype(device)
+                )
             except Exception as problem:  # the loaders raise whatever the first missing or damaged file leads to
-                first = (str(problem).strip() or type(problem).__name__).splitlines()[0]
                 raise StudyError(
-                    f"translation.seq2seq.model: {self.name!r} does not load as an encoder-decoder model: {first}"
+                    f"translation.seq2seq.model: {self.name!r} does not load as an encoder-decoder model: "
+                    f"{first_line(problem)}"
                 ) from problem
             self._set_languages(tokenizer)
-            self._loaded = tokenizer, model.to(where).eval()
+            self._loaded = tokenizer, model.to(device).eval()
         return self._loaded
 
     def _set_languages(self, tokenizer: Any) -> None:
@@ -141,7 +171,10 @@ class Seq2Seq:
         Raises:
             StudyError: the model does not know one of them.
         """
-        codes = self.options.get("codes") or {}
+        from transformers import MarianTokenizer, NllbTokenizer
+        from transformers.models.m2m_100.tokenization_m2m_100 import M2M100Tokenizer
+
+        codes = self.options.codes
         vocabulary = tokenizer.get_vocab()
         if isinstance(tokenizer, NllbTokenizer):
             known = {t for t in vocabulary if len(t) == 8 and t[3] == "_"}
@@ -179,14 +212,19 @@ class Seq2Seq:
         return code
 
 
-def _limited_batches(lengths: Sequence[int], budget: int) -> Iterator[tuple[int, list[int]]]:
-    """(most new tokens, indices) of batches within a token budget.
+def _limits(sequences: Sequence[Sequence[int]]) -> list[int]:
+    """The most new tokens of each answer: by its own length in steps of 16 tokens."""
+    return [_GROWTH * -(-len(sequence) // _STEP) * _STEP + _ROOM for sequence in sequences]
 
-    The limit goes by a text's own length in steps of 16 tokens, and a batch has one limit: what a model does that runs
-    into it does not depend on the texts beside it.
+
+def _batches(sequences: Sequence[Sequence[int]], limits: Sequence[int], budget: int) -> Iterator[list[int]]:
+    """Indices of batches within a token budget.
+
+    A batch has one limit: what a model does that runs into it does not depend on the texts beside it.
     """
-    steps = [-(-length // _STEP) for length in lengths]
-    for step in sorted(set(steps), reverse=True):
-        members = [i for i, s in enumerate(steps) if s == step]
-        for batch in length_batches([lengths[i] for i in members], budget):
-            yield _GROWTH * step * _STEP + _ROOM, [members[i] for i in batch]
+    from rmtransfer.models.batching import length_batches
+
+    for limit in sorted(set(limits), reverse=True):
+        members = [i for i, own in enumerate(limits) if own == limit]
+        for batch in length_batches([len(sequences[i]) for i in members], budget):
+            yield [members[i] for i in batch]

@@ -2,21 +2,20 @@
 
 A text's key is everything that decides its translation: the engine, its version or model revision, its parameters, the
 language pair, and the text. Finished batches are committed at once, so that a killed run loses at most what was asked
-for and not yet answered. Writers wait for each other; readers wait for nobody (WAL).
+for and not yet answered.
 """
 
 import contextlib
 import fcntl
 import hashlib
 import json
-import sqlite3
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, NamedTuple
+from typing import Any, NamedTuple
 
-from rmtransfer.kit.errors import StudyError
 from rmtransfer.kit.progress import report
+from rmtransfer.kit.sqlite import Database
 
 # Texts lie in the order in which they came, so that a corpus is read from neighbouring pages; only the keys are random.
 _SCHEMA = """
@@ -32,7 +31,6 @@ CREATE TABLE segment (
 CREATE UNIQUE INDEX segment_key ON segment (scope, digest);
 """
 _FORMAT = 1
-_VARIABLES = 1_000  # in one query
 
 
 @dataclass(frozen=True)
@@ -79,33 +77,14 @@ class SegmentStore:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._scopes: dict[str, int] = {}
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            # autocommit between explicit transactions; a minute of patience for another job's commit
-            self._db = sqlite3.connect(path, timeout=60, isolation_level=None)
-            # SQLite waits for nobody when a new file is turned into WAL, so the first jobs of a study take turns here.
-            with self._explained(), self._file("opening") as file:
-                fcntl.flock(file, fcntl.LOCK_EX)
-                self._db.execute("PRAGMA journal_mode = WAL")
-                self._db.execute("PRAGMA synchronous = NORMAL")  # in WAL a killed process loses no commit
-                self._db.execute("PRAGMA cache_size = -65536")  # KiB: the keys of two million texts
-                self._prepare()
-        except (sqlite3.OperationalError, OSError) as problem:
-            raise StudyError(
-                f"{path}: cannot open the translation store ({problem}); check the path and its rights"
-            ) from problem
-
-    def _prepare(self) -> None:
-        with self._transaction():
-            (version,) = self._db.execute("PRAGMA user_version").fetchone()
-            if version == 0 and not self._db.execute("SELECT 1 FROM sqlite_master").fetchone():
-                for statement in _SCHEMA.split(";"):
-                    self._db.execute(statement)
-                self._db.execute(f"PRAGMA user_version = {_FORMAT}")
-            elif version != _FORMAT:
-                raise StudyError(
-                    f"{self.path}: is no translation store of this version; name another file in translation.store"
-                )
+        self._db = Database(
+            path,
+            _SCHEMA,
+            "segment",
+            _FORMAT,
+            name=f"{path}: the translation store",
+            remedy="name another file, or a saved or restored one, in translation.store",
+        )
 
     def close(self) -> None:
         """Close the file."""
@@ -117,25 +96,17 @@ class SegmentStore:
         identity = self._scope_id(scope, create=False)
         if identity is None:
             return {}
-        digests = list(wanted)
-        found: dict[str, Translation] = {}
-        with self._explained():
-            for start in range(0, len(digests), _VARIABLES):
-                these = digests[start : start + _VARIABLES]
-                rows = self._db.execute(
-                    "SELECT digest, translation, flaws, retried_for, billed FROM segment WHERE scope = ? AND digest IN "
-                    f"({','.join('?' * len(these))})",
-                    [identity, *these],
-                )
-                for digest, translation, flaws, retried_for, billed in rows:
-                    found[wanted[digest]] = Translation(translation, _listed(flaws), _listed(retried_for), billed)
-        return found
+        query = "SELECT digest, translation, flaws, retried_for, billed FROM segment WHERE scope = ? AND digest IN"
+        return {
+            wanted[digest]: Translation(translation, _listed(flaws), _listed(retried_for), billed)
+            for digest, translation, flaws, retried_for, billed in self._db.among(query, list(wanted), identity)
+        }
 
     def put(self, scope: Scope, translations: Mapping[str, Translation]) -> None:
         """Commit translations, by text. What was there before under the same key is replaced."""
-        with self._explained(), self._transaction():
+        with self._db.transaction():
             identity = self._scope_id(scope, create=True)
-            self._db.executemany(
+            self._db.execute_many(
                 "INSERT OR REPLACE INTO segment VALUES (?, ?, ?, ?, ?, ?, ?)",
                 [
                     (identity, text_digest(text), text, t.text, "\n".join(t.flaws), "\n".join(t.retried_for), t.billed)
@@ -145,10 +116,9 @@ class SegmentStore:
 
     def billed(self, engine: str) -> int:
         """Characters that an engine has charged for everything in the store."""
-        with self._explained():
-            (total,) = self._db.execute(
-                "SELECT coalesce(sum(billed), 0) FROM segment JOIN scope ON scope.id = scope WHERE engine = ?", [engine]
-            ).fetchone()
+        ((total,),) = self._db.execute(
+            "SELECT coalesce(sum(billed), 0) FROM segment JOIN scope ON scope.id = scope WHERE engine = ?", [engine]
+        )
         return total
 
     @contextlib.contextmanager
@@ -157,7 +127,7 @@ class SegmentStore:
 
         The operating system releases it when the process dies, however it dies.
         """
-        with self._file(name) as file:
+        with self._db.lock_file(name) as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
@@ -167,48 +137,19 @@ class SegmentStore:
                 fcntl.flock(file, fcntl.LOCK_EX)
             yield
 
-    def _file(self, name: str) -> IO[str]:
-        return self.path.with_name(f"{self.path.name}.{name}.lock").open("w")
-
     def _scope_id(self, scope: Scope, *, create: bool) -> int | None:
         key = scope.key
         if key not in self._scopes:
-            with self._explained():
-                if create:
-                    self._db.execute(
-                        "INSERT OR IGNORE INTO scope (key, engine, settings, source, target) VALUES (?, ?, ?, ?, ?)",
-                        [key, scope.engine, json.dumps(scope.settings, sort_keys=True), scope.source, scope.target],
-                    )
-                row = self._db.execute("SELECT id FROM scope WHERE key = ?", [key]).fetchone()
-            if row is None:
+            if create:
+                self._db.execute(
+                    "INSERT OR IGNORE INTO scope (key, engine, settings, source, target) VALUES (?, ?, ?, ?, ?)",
+                    [key, scope.engine, json.dumps(scope.settings, sort_keys=True), scope.source, scope.target],
+                )
+            found = self._db.execute("SELECT id FROM scope WHERE key = ?", [key])
+            if not found:
                 return None
-            self._scopes[key] = row[0]
+            self._scopes[key] = found[0][0]
         return self._scopes[key]
-
-    @contextlib.contextmanager
-    def _transaction(self) -> Iterator[None]:
-        self._db.execute("BEGIN IMMEDIATE")
-        try:
-            yield
-        except BaseException:
-            self._db.execute("ROLLBACK")
-            raise
-        self._db.execute("COMMIT")
-
-    @contextlib.contextmanager
-    def _explained(self) -> Iterator[None]:
-        try:
-            yield
-        except sqlite3.OperationalError as problem:
-            raise StudyError(
-                f"{self.path}: the translation store cannot be used ({problem}); if the disk is full, make room and run "
-                "again: everything committed is kept"
-            ) from problem
-        except sqlite3.DatabaseError as problem:
-            raise StudyError(
-                f"{self.path}: the translation store is damaged ({problem}). Keep the file: `sqlite3 {self.path} .recover "
-                "| sqlite3 saved.sqlite` saves what can be read; name saved.sqlite in translation.store, or restore a copy"
-            ) from problem
 
 
 def _listed(lines: str) -> tuple[str, ...]:
