@@ -12,9 +12,9 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from conftest import pair
 from rmtransfer.kit.errors import StudyError
-from rmtransfer.models.loading import Source
+from rmtransfer.models.loading import ModelSpec
 from rmtransfer.scoring.classifier import Classifier
-from rmtransfer.scoring.others import score_reward_model
+from scored import classifier, run, settings
 
 CUSTOM = '''
 from dataclasses import dataclass
@@ -49,16 +49,6 @@ class TwoStories(LlamaPreTrainedModel):
 '''
 
 
-def classifier(base: Path, folder: Path, **config) -> Path:
-    torch.manual_seed(1)
-    model = AutoModelForSequenceClassification.from_pretrained(base, **{"num_labels": 1, **config})
-    with torch.no_grad():
-        model.score.weight.normal_(0, 1)
-    model.save_pretrained(folder)
-    AutoTokenizer.from_pretrained(base).save_pretrained(folder)
-    return folder
-
-
 @pytest.fixture
 def custom(bases, tmp_path) -> Path:
     """A model whose head is code of its own."""
@@ -83,25 +73,9 @@ def custom(bases, tmp_path) -> Path:
 def loads(monkeypatch) -> list[str]:
     """The models that were really loaded."""
     seen: list[str] = []
-    original = Source.load
-    monkeypatch.setattr(Source, "load", lambda self, factory: (seen.append(self.name), original(self, factory))[1])
+    original = ModelSpec.load
+    monkeypatch.setattr(ModelSpec, "load", lambda self, factory: (seen.append(self.name), original(self, factory))[1])
     return seen
-
-
-def run(tmp_path, spec, rows, budget=256) -> dict[str, pd.DataFrame]:
-    scores = {language: tmp_path / f"scores/{language}.parquet" for language in rows}
-    score_reward_model(
-        spec,
-        "theirs",
-        rows,
-        scores,
-        tmp_path / "scores/settings.json",
-        tmp_path / "store",
-        tokens_per_batch=budget,
-        requests_at_once=2,
-        device="cpu",
-    )
-    return {language: pd.read_parquet(path) for language, path in scores.items()}
 
 
 def spec(folder, **more) -> dict:
@@ -216,7 +190,7 @@ def test_a_damaged_head(tmp_path, bases, pairs, value, message):
     model.save_pretrained(folder)
     with pytest.raises(StudyError, match=message):
         run(tmp_path, spec(folder), {"en": pairs})
-    assert not (tmp_path / "store").exists()
+    assert not (tmp_path / "cache").exists()
 
 
 @pytest.mark.parametrize("limit", [None, 40])
@@ -242,16 +216,16 @@ def test_precision_is_what_the_config_says(tmp_path, bases, pairs):
     exact = run(tmp_path, spec(folder), {"en": pairs})["en"]["reward_chosen"]
     rough = run(tmp_path, spec(folder, dtype="bfloat16", attention="eager"), {"en": pairs})["en"]["reward_chosen"]
     assert 0 < (exact - rough).abs().max() < 0.5
-    settings = json.loads((tmp_path / "scores/settings.json").read_text())
-    assert (settings["dtype"], settings["attention"]) == ("bfloat16", "eager")
+    named = settings(tmp_path)
+    assert (named["dtype"], named["attention"]) == ("bfloat16", "eager")
 
 
 def test_a_new_language_costs_one_language_and_a_second_run_no_model(tmp_path, bases, pairs, loads, monkeypatch):
     folder = classifier(bases["llama"], tmp_path / "rm")
     languages = []
-    original = Classifier.score
+    original = Classifier.rewards
     monkeypatch.setattr(
-        Classifier, "score", lambda self, code, rows: (languages.append(code), original(self, code, rows))[1]
+        Classifier, "rewards", lambda self, code, rows: (languages.append(code), original(self, code, rows))[1]
     )
     first = run(tmp_path, spec(folder), {"en": pairs, "es": pairs[:6]})
     assert (languages, len(loads)) == (["en", "es"], 1)
@@ -284,9 +258,9 @@ def test_a_text_that_comes_again_is_computed_once(tmp_path, bases, pairs, monkey
 
 def test_settings_say_what_decides_a_reward(tmp_path, bases, pairs):
     folder = classifier(bases["llama"], tmp_path / "rm", num_labels=2)
-    run(tmp_path, spec(folder, output=1, revision="abc"), {"en": pairs, "es": pairs})
-    settings = json.loads((tmp_path / "scores/settings.json").read_text())
-    assert set(settings) == {
+    run(tmp_path, spec(folder, output=1, revision="a" * 40), {"en": pairs, "es": pairs})
+    named = settings(tmp_path)
+    assert set(named) == {
         "kind",
         "path",
         "revision",
@@ -300,8 +274,8 @@ def test_settings_say_what_decides_a_reward(tmp_path, bases, pairs):
         "max_length",
         "libraries",
     }
-    assert settings["libraries"] == {"torch": torch.__version__, "transformers": transformers.__version__}
-    assert (settings["dtype"], settings["max_length"], settings["output"]) == ("float32", 512, 1)
+    assert named["libraries"] == {"torch": torch.__version__, "transformers": transformers.__version__}
+    assert (named["dtype"], named["max_length"], named["output"]) == ("float32", 512, 1)
 
 
 def test_a_model_that_is_not_there(tmp_path, pairs):
@@ -312,13 +286,13 @@ def test_a_model_that_is_not_there(tmp_path, pairs):
 @pytest.mark.parametrize("budget", [1, 100_000])
 def test_neighbours_change_nothing(tmp_path, bases, pairs, budget):
     folder = classifier(bases["gemma"], tmp_path / "rm")
-    agree(run(tmp_path, spec(folder), {"en": pairs}, budget)["en"], plainly(folder, pairs))
+    agree(run(tmp_path, spec(folder), {"en": pairs}, budget=budget)["en"], plainly(folder, pairs))
 
 
 @pytest.mark.parametrize("budget", [1, 100_000])
 def test_neighbours_change_nothing_for_a_head_of_its_own(tmp_path, custom, pairs, budget):
     trusted = {"trust_remote_code": True}
-    frame = run(tmp_path, spec(custom, output="score", **trusted), {"en": pairs}, budget)["en"]
+    frame = run(tmp_path, spec(custom, output="score", **trusted), {"en": pairs}, budget=budget)["en"]
     agree(frame, plainly(custom, pairs, lambda output: output.score[0], **trusted))
 
 
@@ -345,5 +319,5 @@ def test_architectures_that_read_a_text_otherwise(tmp_path, bases, pairs, kind):
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     expected = plainly(folder, pairs)
-    agree(run(tmp_path, spec(folder), {"en": pairs}, 100_000)["en"], expected)
+    agree(run(tmp_path, spec(folder), {"en": pairs}, budget=100_000)["en"], expected)
     assert torch.tensor(expected).std() > 1e-3

@@ -1,7 +1,5 @@
 """The reward that a DPO policy implies, against TRL's own."""
 
-import json
-
 import pandas as pd
 import pytest
 import torch
@@ -10,7 +8,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from trl import DPOConfig, DPOTrainer
 
 from rmtransfer.kit.errors import StudyError
-from rmtransfer.scoring.others import score_reward_model
+from scored import run, settings
 
 
 @pytest.fixture
@@ -26,24 +24,13 @@ def policy(bases, tmp_path):
     return tmp_path / "policy"
 
 
-def run(tmp_path, policy, reference, pairs, **more) -> pd.DataFrame:
-    path = tmp_path / "scores/en.parquet"
-    score_reward_model(
-        {"kind": "implicit", "policy": str(policy), "reference": str(reference), **more},
-        "dpo",
-        {"en": pairs},
-        {"en": path},
-        tmp_path / "scores/settings.json",
-        tmp_path / "store",
-        tokens_per_batch=200,
-        requests_at_once=1,
-        device="cpu",
-    )
-    return pd.read_parquet(path)
+def implied(tmp_path, policy, reference, pairs, **more) -> pd.DataFrame:
+    options = {"kind": "implicit", "policy": str(policy), "reference": str(reference), **more}
+    return run(tmp_path, options, {"en": pairs}, budget=200)["en"]
 
 
 def test_equals_trl(tmp_path, policy, bases, pairs):
-    frame = run(tmp_path, policy, bases["qwen"], pairs, beta=0.3)
+    frame = implied(tmp_path, policy, bases["qwen"], pairs, beta=0.3)
     some = [pairs[i] for i in (0, 5, 11)]
     sets = {p["id"]: Dataset.from_list([{k: p[k] for k in ("prompt", "chosen", "rejected")}]) for p in some}
     trainer = DPOTrainer(
@@ -72,9 +59,9 @@ def test_equals_trl(tmp_path, policy, bases, pairs):
 
 
 def test_beta_scales_and_length_divides(tmp_path, policy, bases, pairs):
-    plain = run(tmp_path, policy, bases["qwen"], pairs)
-    scaled = run(tmp_path, policy, bases["qwen"], pairs, beta=0.5)
-    normalized = run(tmp_path, policy, bases["qwen"], pairs, length_normalized=True)
+    plain = implied(tmp_path, policy, bases["qwen"], pairs)
+    scaled = implied(tmp_path, policy, bases["qwen"], pairs, beta=0.5)
+    normalized = implied(tmp_path, policy, bases["qwen"], pairs, length_normalized=True)
     tokenizer = AutoTokenizer.from_pretrained(policy)
     for side in ("chosen", "rejected"):
         column = f"reward_{side}"
@@ -85,23 +72,23 @@ def test_beta_scales_and_length_divides(tmp_path, policy, bases, pairs):
             for p in pairs
         ]
         torch.testing.assert_close(torch.tensor(normalized[column]), torch.tensor(plain[column] / length))
-    settings = json.loads((tmp_path / "scores/settings.json").read_text())
-    assert (settings["beta"], settings["length_normalized"]) == (0.1, True)
-    assert settings["policy"] != settings["reference"]
+    named = settings(tmp_path)
+    assert (named["beta"], named["length_normalized"]) == (0.1, True)
+    assert named["policy"] != named["reference"]
 
 
 def test_a_policy_that_is_its_reference_has_no_reward(tmp_path, bases, pairs):
     with pytest.raises(StudyError, match=r"all 24 rewards on en are 0; .* policy and reference are the same"):
-        run(tmp_path, bases["qwen"], bases["qwen"], pairs)
+        implied(tmp_path, bases["qwen"], bases["qwen"], pairs)
 
 
 def test_a_reference_of_another_vocabulary(tmp_path, policy, bases, pairs):
-    with pytest.raises(StudyError, match=r"dpo.reference: its tokenizer is not the policy's, \d+ tokens such as"):
-        run(tmp_path, policy, bases["gemma"], pairs)
+    with pytest.raises(StudyError, match=r"theirs.reference: its tokenizer is not the policy's, \d+ tokens such as"):
+        implied(tmp_path, policy, bases["gemma"], pairs)
 
 
 def test_a_reward_by_hand(tmp_path, policy, bases, pairs):
-    frame = run(tmp_path, policy, bases["qwen"], pairs, beta=0.7)
+    frame = implied(tmp_path, policy, bases["qwen"], pairs, beta=0.7)
     p = pairs[4]
     tokenizer = AutoTokenizer.from_pretrained(policy)
     start = len(tokenizer.apply_chat_template(p["prompt"], add_generation_prompt=True)["input_ids"])
@@ -124,4 +111,4 @@ def test_the_reference_may_read_less(tmp_path, policy, bases, pairs):
     model.save_pretrained(short)
     AutoTokenizer.from_pretrained(bases["qwen"]).save_pretrained(short)
     with pytest.raises(StudyError, match=r"more than the 40 that the model reads"):
-        run(tmp_path, policy, short, pairs)
+        implied(tmp_path, policy, short, pairs)

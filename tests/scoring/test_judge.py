@@ -1,5 +1,6 @@
 """Judges: what they are asked, what counts as a verdict, and that no judgement is lost or paid for twice."""
 
+import gc
 import json
 import os
 import sqlite3
@@ -17,8 +18,11 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from conftest import pair
 from rmtransfer.kit.errors import StudyError
-from rmtransfer.models.loading import Source
-from rmtransfer.scoring.others import judge, score_reward_model
+from rmtransfer.models.loading import ModelSpec
+from rmtransfer.scoring import judge_server
+from rmtransfer.scoring.judgements import JudgementStore
+from rmtransfer.study.catalogue import JUDGE_PROTOCOLS, load
+from scored import run, settings
 
 PLAIN = "{prompt}|{answer_a}|{answer_b}"
 SECRET = "sk-a-key-that-is-nowhere-else"
@@ -76,8 +80,8 @@ class Server:
 
 @pytest.fixture
 def server(monkeypatch) -> Iterator[Server]:
-    monkeypatch.delenv(judge.KEY, raising=False)
-    monkeypatch.setattr(judge, "_FIRST_PAUSE", 0.0)
+    monkeypatch.delenv(judge_server.KEY, raising=False)
+    monkeypatch.setattr(judge_server, "_FIRST_PAUSE", 0.0)
     it = Server()
     thread = threading.Thread(target=it.http.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
     thread.start()
@@ -86,26 +90,9 @@ def server(monkeypatch) -> Iterator[Server]:
     it.http.server_close()
 
 
-def run(tmp_path, model, rows, mode="pairwise", **more) -> dict[str, pd.DataFrame]:
-    where = {"server": {"url": model.url, "model": "judge"}} if isinstance(model, Server) else {"path": str(model)}
-    at_once = more.pop("at_once", 2)
-    scores = {language: tmp_path / f"scores/{language}.parquet" for language in rows}
-    score_reward_model(
-        {"kind": "judge", "mode": mode, **where, **more},
-        "jury",
-        rows,
-        scores,
-        tmp_path / "scores/settings.json",
-        tmp_path / "store",
-        tokens_per_batch=512,
-        requests_at_once=at_once,
-        device="cpu",
-    )
-    return {language: pd.read_parquet(path) for language, path in scores.items()}
-
-
-def settings(tmp_path) -> dict:
-    return json.loads((tmp_path / "scores/settings.json").read_text())
+def judged(tmp_path, model, rows, mode="pairwise", at_once=2, **more) -> dict[str, pd.DataFrame]:
+    which = {"server": {"url": model.url, "model": "judge"}} if isinstance(model, Server) else {"path": str(model)}
+    return run(tmp_path, {"kind": "judge", "mode": mode, **which, **more}, rows, budget=512, at_once=at_once)
 
 
 def judgements(tmp_path, language="en") -> pd.DataFrame:
@@ -139,7 +126,7 @@ def test_rewards_and_position_bias(tmp_path, server):
         return PAIRWISE[name][0][0 if first.endswith("good") else 1]
 
     server.answer = answer
-    frame = run(tmp_path, server, {"en": rows}, prompt=PLAIN)["en"]
+    frame = judged(tmp_path, server, {"en": rows}, prompt=PLAIN)["en"]
     assert rewards(frame) == [list(expected) for _, expected, _ in PAIRWISE.values()]
     assert frame["tokens_chosen"].isna().all()
     assert len(server.prompts) == 2 * len(rows)
@@ -162,7 +149,7 @@ def test_rating(tmp_path, server):
         pair("d", "Q", "eleven", "half"),
         pair("e", "Q", "bare", "worst"),
     ]
-    frame = run(tmp_path, server, {"en": rows}, mode="rating", prompt="{prompt}|{answer}")["en"]
+    frame = judged(tmp_path, server, {"en": rows}, mode="rating", prompt="{prompt}|{answer}")["en"]
     assert rewards(frame) == [[10, 5], [1, 1], [0, 5], [0, 0], [0, 1]]
     assert settings(tmp_path)["judgements"]["en"] == {"n": 5, "tied": 1, "off_format": 3}
     assert len(server.prompts) == len(said)  # each text is asked about once
@@ -171,9 +158,9 @@ def test_rating(tmp_path, server):
 @pytest.mark.parametrize("mode", ["pairwise", "rating"])
 def test_a_placeholder_inside_a_text_stays_text(tmp_path, server, mode):
     texts = "{answer_a} {answer_b}", "{prompt} {answer}", "{answer_a}"
-    run(tmp_path, server, {"en": [pair("a", *texts)]}, mode=mode)
+    judged(tmp_path, server, {"en": [pair("a", *texts)]}, mode=mode)
     prompt, chosen, rejected = texts
-    part = judge.PROMPTS[mode].split
+    part = load(JUDGE_PROTOCOLS, mode).PROMPT.split
     if mode == "rating":
         (head, rest), between = part("{prompt}"), "{answer}"
         expected = {head + prompt + text.join(rest.split(between)) for text in (chosen, rejected)}
@@ -190,7 +177,7 @@ def test_a_placeholder_inside_a_text_stays_text(tmp_path, server, mode):
 def test_several_turns_are_told_apart(tmp_path, server):
     row = pair("a", "Hi", "yes", "no")
     row["prompt"] = [*row["prompt"], {"role": "assistant", "content": "Hello"}, {"role": "user", "content": "Go?"}]
-    run(tmp_path, server, {"en": [row]}, prompt=PLAIN)
+    judged(tmp_path, server, {"en": [row]}, prompt=PLAIN)
     assert sorted(server.prompts) == [
         "user: Hi\n\nassistant: Hello\n\nuser: Go?|no|yes",
         "user: Hi\n\nassistant: Hello\n\nuser: Go?|yes|no",
@@ -198,8 +185,8 @@ def test_several_turns_are_told_apart(tmp_path, server):
 
 
 def test_the_request_is_that_of_the_protocol_and_the_key_is_in_no_file(tmp_path, server, pairs, monkeypatch):
-    monkeypatch.setenv(judge.KEY, SECRET)
-    run(tmp_path, server, {"en": pairs}, max_new_tokens=77)
+    monkeypatch.setenv(judge_server.KEY, SECRET)
+    judged(tmp_path, server, {"en": pairs}, max_new_tokens=77)
     request = server.requests[0]
     assert request["path"] == "/v1/chat/completions"
     assert (request["model"], request["max_tokens"], request["temperature"]) == ("judge", 77, 0)
@@ -214,7 +201,7 @@ def test_no_key_is_no_header_even_if_netrc_has_one(tmp_path, server, pairs, monk
     netrc.write_text("machine 127.0.0.1 login me password other\n")
     netrc.chmod(0o600)
     monkeypatch.setenv("NETRC", str(netrc))
-    run(tmp_path, server, {"en": pairs[:1]})
+    judged(tmp_path, server, {"en": pairs[:1]})
     assert set(server.keys) == {None}
 
 
@@ -225,13 +212,13 @@ def test_no_key_is_no_header_even_if_netrc_has_one(tmp_path, server, pairs, monk
 )
 def test_passing_trouble_is_waited_out(tmp_path, server, trouble):
     server.first(trouble, trouble, then="[[A]]")
-    frame = run(tmp_path, server, {"en": [pair("a", "Q", "yes", "no")]})["en"]
+    frame = judged(tmp_path, server, {"en": [pair("a", "Q", "yes", "no")]})["en"]
     assert rewards(frame) == [[0.5, 0.5]]
     assert len(server.prompts) == 4
 
 
 def test_a_slow_answer_is_asked_for_again(tmp_path, server, monkeypatch):
-    monkeypatch.setattr(judge, "_PATIENCE", (5.0, 0.2))
+    monkeypatch.setattr(judge_server, "_PATIENCE", (5.0, 0.2))
     slow = iter([True])
 
     def answer(prompt: str) -> str:
@@ -240,28 +227,28 @@ def test_a_slow_answer_is_asked_for_again(tmp_path, server, monkeypatch):
         return "[[A]]"
 
     server.answer = answer
-    run(tmp_path, server, {"en": [pair("a", "Q", "yes", "no")]}, at_once=1)
+    judged(tmp_path, server, {"en": [pair("a", "Q", "yes", "no")]}, at_once=1)
     assert len(server.prompts) == 3
 
 
 def test_a_server_says_how_long_to_wait(tmp_path, server):
     server.first((429, {"Retry-After": "1"}, "slower"))
     began = time.monotonic()
-    run(tmp_path, server, {"en": [pair("a", "Q", "yes", "no")]}, at_once=1)
+    judged(tmp_path, server, {"en": [pair("a", "Q", "yes", "no")]}, at_once=1)
     assert 1 <= time.monotonic() - began < 5
 
 
 @pytest.mark.parametrize("wait", ["soon", "-1", ""])
 def test_a_wait_that_says_nothing_is_passed_over(tmp_path, server, wait):
     server.first((429, {"Retry-After": wait}, "slower"))
-    run(tmp_path, server, {"en": [pair("a", "Q", "yes", "no")]})
+    judged(tmp_path, server, {"en": [pair("a", "Q", "yes", "no")]})
     assert len(server.prompts) == 3
 
 
 @pytest.mark.parametrize(
     ("answer", "message", "requests"),
     [
-        ((401, {}, "no"), r"jury: .* refuses the key \(HTTP 401\); set the environment variable RM_JUDGE_API_KEY", 1),
+        ((401, {}, "no"), r"theirs: .* refuses the key \(HTTP 401\); set the environment variable RM_JUDGE_API_KEY", 1),
         ((403, {}, "no"), r"refuses the key \(HTTP 403\); set the environment variable RM_JUDGE_API_KEY", 1),
         ((404, {}, "no such model"), r"answers HTTP 404 'no such model', no chat completion", 1),
         ((200, {}, "<html>hello</html>"), r"answers HTTP 200 '<html>hello</html>', no chat completion", 1),
@@ -275,7 +262,7 @@ def test_a_wait_that_says_nothing_is_passed_over(tmp_path, server, wait):
 def test_lasting_trouble_is_named_with_what_to_do(tmp_path, server, answer, message, requests):
     server.answer = lambda prompt: answer
     with pytest.raises(StudyError, match=message) as problem:
-        run(tmp_path, server, {"ko": [pair("a", "Q", "yes", "no")]}, at_once=1)
+        judged(tmp_path, server, {"ko": [pair("a", "Q", "yes", "no")]}, at_once=1)
     assert "row 'a' in ko" in str(problem.value)
     assert len(server.prompts) == requests
     assert not (tmp_path / "scores").exists()
@@ -283,18 +270,18 @@ def test_lasting_trouble_is_named_with_what_to_do(tmp_path, server, answer, mess
 
 @pytest.mark.parametrize("before", ["", "x" * 185])  # the second stands where the message is cut
 def test_a_server_that_repeats_the_key_does_not_bring_it_into_the_message(tmp_path, server, monkeypatch, before):
-    monkeypatch.setenv(judge.KEY, SECRET)
+    monkeypatch.setenv(judge_server.KEY, SECRET)
     server.answer = lambda prompt: (400, {}, f"{before}{SECRET} is wrong")
     with pytest.raises(StudyError) as problem:
-        run(tmp_path, server, {"en": [pair("a", "Q", "yes", "no")]})
+        judged(tmp_path, server, {"en": [pair("a", "Q", "yes", "no")]})
     assert SECRET[:8] not in str(problem.value)
 
 
 @pytest.mark.parametrize("key", ["sk-line\nbreak", "sk-schlüssel", "sk-\u2019"])
 def test_a_key_that_no_header_can_hold(tmp_path, server, monkeypatch, key):
-    monkeypatch.setenv(judge.KEY, key)
-    with pytest.raises(StudyError, match=judge.KEY) as problem:
-        run(tmp_path, server, {"en": [pair("a", "Q", "yes", "no")]})
+    monkeypatch.setenv(judge_server.KEY, key)
+    with pytest.raises(StudyError, match=judge_server.KEY) as problem:
+        judged(tmp_path, server, {"en": [pair("a", "Q", "yes", "no")]})
     assert key[:5] not in str(problem.value)
     assert not server.prompts
 
@@ -302,13 +289,13 @@ def test_a_key_that_no_header_can_hold(tmp_path, server, monkeypatch, key):
 def test_half_a_character_is_no_reason_to_stop(tmp_path, server):
     """An answer that max_tokens ends inside an emoji can hold half of its surrogate pair."""
     server.answer = lambda prompt: "[[A]] \ud83d"
-    run(tmp_path, server, {"en": [pair("a", "Q", "yes", "no")]})
+    judged(tmp_path, server, {"en": [pair("a", "Q", "yes", "no")]})
     assert judgements(tmp_path)["verdict"].tolist() == ["A", "A"]
 
 
 def test_an_empty_answer_is_off_format(tmp_path, server):
     server.answer = lambda prompt: (200, {}, '{"choices": [{"message": {"content": null}}]}')
-    frame = run(tmp_path, server, {"en": [pair("a", "Q", "yes", "no")]})["en"]
+    frame = judged(tmp_path, server, {"en": [pair("a", "Q", "yes", "no")]})["en"]
     assert rewards(frame) == [[0, 0]]
     assert settings(tmp_path)["judgements"]["en"]["off_format"] == 1
 
@@ -327,47 +314,71 @@ def test_a_run_that_dies_midway_asks_only_what_is_missing(tmp_path, server, pair
 
     server.answer = answer
     with pytest.raises(StudyError, match="finished judgements are kept, run the same command again"):
-        run(tmp_path, server, {"en": pairs}, at_once=at_once)
+        judged(tmp_path, server, {"en": pairs}, at_once=at_once)
     assert not (tmp_path / "scores/en.parquet").exists()
     server.prompts.clear()
     server.answer = lambda prompt: "[[A]]"
-    run(tmp_path, server, {"en": pairs}, at_once=at_once)
+    judged(tmp_path, server, {"en": pairs}, at_once=at_once)
     assert len(server.prompts) == 24 - 7
     assert not set(server.prompts) & set(answered)
 
 
 def test_finished_work_costs_no_request(tmp_path, server, pairs):
-    first = run(tmp_path, server, {"en": pairs})["en"]
+    first = judged(tmp_path, server, {"en": pairs})["en"]
     asked = len(server.prompts)
     assert asked == 24
     # The server moved; another language has a row of its own and one that was judged before.
     moved = Server()
     moved.http.server_close()
-    again = run(tmp_path, moved, {"en": pairs})["en"]
+    again = judged(tmp_path, moved, {"en": pairs})["en"]
     pd.testing.assert_frame_equal(again, first)
-    run(tmp_path, server, {"en": pairs, "es": [pairs[0], pair("es", "¿Sí?", "sí", "no")]})
+    judged(tmp_path, server, {"en": pairs, "es": [pairs[0], pair("es", "¿Sí?", "sí", "no")]})
     assert len(server.prompts) == asked + 2
     assert set(settings(tmp_path)["judgements"]) == {"en", "es"}
     # Another prompt is another judge.
-    run(tmp_path, server, {"en": pairs[:1]}, prompt=PLAIN)
+    judged(tmp_path, server, {"en": pairs[:1]}, prompt=PLAIN)
     assert len(server.prompts) == asked + 4
 
 
 def test_one_answer_against_several_is_asked_about_once_each(tmp_path, server):
     rows = [pair(f"i/0/{j}", "Q", "best", f"worse {j}") for j in range(3)]
-    run(tmp_path, server, {"en": rows}, mode="rating")
+    judged(tmp_path, server, {"en": rows}, mode="rating")
     assert len(server.prompts) == 4
 
 
+@pytest.mark.parametrize("mode", ["pairwise", "rating"])
+def test_rows_that_share_a_prompt_are_judged_and_counted_one_by_one(tmp_path, server, mode):
+    rows = [pair(f"i/0/{j}", "Q", "best", f"worse {j}") for j in range(3)]
+    server.answer = lambda prompt: "[[A]] [[7]]" if "worse 1" in prompt else "[[C]] [[5]]"
+    frame = judged(tmp_path, server, {"en": rows}, mode=mode)["en"]
+    expected = [[0.5, 0.5]] * 3 if mode == "pairwise" else [[5, 5], [5, 7], [5, 5]]
+    assert rewards(frame) == expected
+    counted = settings(tmp_path)["judgements"]["en"]
+    assert (counted["n"], counted["tied"]) == (3, 2)
+    assert judgements(tmp_path)["id"].tolist() == [row["id"] for row in rows for _ in range(2)]
+
+
+def test_sampled_answers_are_rated_and_cannot_be_compared_in_pairs(tmp_path, server):
+    rows = [{"id": "q", "sample": s, "prompt": pair("q", "Q", "", "")["prompt"]} for s in range(3)]
+    rows = [{**row, "answer": [{"role": "assistant", "content": f"[[{row['sample']}]]"}]} for row in rows]
+    server.answer = lambda prompt: prompt.rpartition("|")[2]
+    frame = judged(tmp_path, server, {"en": rows}, mode="rating", prompt="{prompt}|{answer}")["en"]
+    assert frame["reward"].tolist() == [0, 1, 2]
+    assert judgements(tmp_path)["order"].tolist() == ["sample 0", "sample 1", "sample 2"]
+    with pytest.raises(StudyError, match=r"row 'q' has 3 answers, and a judge in mode pairwise compares two; use mode"):
+        judged(tmp_path, server, {"en": rows})
+
+
 def test_a_damaged_store_is_named(tmp_path, server, pairs):
-    run(tmp_path, server, {"en": pairs})
-    (tmp_path / "store/judgements.sqlite").write_bytes(b"not a database" * 100)
-    with pytest.raises(StudyError, match=r"jury: the judgements in .*judgements.sqlite cannot be used"):
-        run(tmp_path, server, {"es": pairs})
+    judged(tmp_path, server, {"en": pairs})
+    gc.collect()  # closes the file, as the end of a process does
+    (tmp_path / "cache/judgements.sqlite").write_bytes(b"not a database" * 100)
+    with pytest.raises(StudyError, match=r"theirs: the judgements in .*judgements.sqlite cannot be used"):
+        judged(tmp_path, server, {"es": pairs})
 
 
 def test_a_killed_process_leaves_no_half_judgement(tmp_path):
-    store = judge.JudgementStore(tmp_path / "j.sqlite", "judge", "jury")
+    store = JudgementStore(tmp_path / "j.sqlite", "judge", "theirs")
     store.put([("first", "[[A]]", "m")])
     killed = sqlite3.connect(tmp_path / "j.sqlite")
     killed.execute("INSERT INTO judgement VALUES ('key', '[[', 'm')")
@@ -381,17 +392,17 @@ def test_a_killed_process_leaves_no_half_judgement(tmp_path):
 @pytest.mark.parametrize("mode", ["pairwise", "rating"])
 def test_a_local_model_that_babbles(tmp_path, bases, pairs, mode, monkeypatch):
     loads = []
-    original = Source.load
-    monkeypatch.setattr(Source, "load", lambda self, factory: (loads.append(1), original(self, factory))[1])
+    original = ModelSpec.load
+    monkeypatch.setattr(ModelSpec, "load", lambda self, factory: (loads.append(1), original(self, factory))[1])
     short = "{prompt}|{answer}" if mode == "rating" else PLAIN
     options = {"mode": mode, "prompt": short, "max_new_tokens": 6}
-    frame = run(tmp_path, bases["qwen"], {"en": pairs, "es": pairs[:2]}, **options)["en"]
+    frame = judged(tmp_path, bases["qwen"], {"en": pairs, "es": pairs[:2]}, **options)["en"]
     assert rewards(frame) == [[0, 0]] * 12
     assert frame["tokens_chosen"].isna().all()
     counted = settings(tmp_path)["judgements"]
     assert (counted["en"]["off_format"], counted["en"]["n"], counted["es"]["off_format"]) == (12, 12, 2)
     assert loads == [1]
-    run(tmp_path, bases["qwen"], {"en": pairs}, **options)
+    judged(tmp_path, bases["qwen"], {"en": pairs}, **options)
     assert loads == [1]
 
 
@@ -403,7 +414,7 @@ def test_a_local_model_says_what_it_says_to_a_single_prompt(tmp_path, bases, pai
     model.save_pretrained(folder)
     tokenizer = AutoTokenizer.from_pretrained(bases["llama"])
     tokenizer.save_pretrained(folder)
-    run(tmp_path, folder, {"en": pairs[:5]}, prompt=PLAIN, max_new_tokens=8)
+    judged(tmp_path, folder, {"en": pairs[:5]}, prompt=PLAIN, max_new_tokens=8)
     table = judgements(tmp_path).set_index(["id", "order"])["text"]
     for p in pairs[:5]:
         filled = "|".join(m[0]["content"] for m in (p["prompt"], p["chosen"], p["rejected"]))
@@ -419,18 +430,18 @@ def test_a_local_model_says_what_it_says_to_a_single_prompt(tmp_path, bases, pai
 
 
 def test_a_local_model_must_read_prompt_and_judgement(tmp_path, bases, pairs, monkeypatch):
-    monkeypatch.setattr(Source, "load", lambda *_: pytest.fail("the model was loaded"))
+    monkeypatch.setattr(ModelSpec, "load", lambda *_: pytest.fail("the model was loaded"))
     rows = [pairs[0], pair("long", "Why? " * 100, "yes", "no")]
-    with pytest.raises(StudyError, match=r"jury: row 'long' in en takes \d{3} tokens .* more than the 512 .* lower"):
-        run(tmp_path, bases["qwen"], {"en": rows}, prompt=PLAIN, max_new_tokens=300)
+    with pytest.raises(StudyError, match=r"theirs: row 'long' in en takes \d{3} tokens .* more than the 512 .* lower"):
+        judged(tmp_path, bases["qwen"], {"en": rows}, prompt=PLAIN, max_new_tokens=300)
 
 
 def test_the_key_is_not_needed_to_read_what_is_there(tmp_path, server, pairs, monkeypatch):
-    monkeypatch.setenv(judge.KEY, SECRET)
-    run(tmp_path, server, {"en": pairs})
-    monkeypatch.delenv(judge.KEY)
-    assert judge.KEY not in os.environ
+    monkeypatch.setenv(judge_server.KEY, SECRET)
+    judged(tmp_path, server, {"en": pairs})
+    monkeypatch.delenv(judge_server.KEY)
+    assert judge_server.KEY not in os.environ
     for path in Path(tmp_path / "scores").iterdir():
         path.unlink()
-    run(tmp_path, server, {"en": pairs})
+    judged(tmp_path, server, {"en": pairs})
     assert len(server.prompts) == 24

@@ -1,22 +1,37 @@
 """Sequence classifiers: one scalar per conversation, or one of several outputs."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from functools import cached_property
-from typing import Any
-
-import torch
-from transformers import AutoModelForSequenceClassification
-from transformers.modeling_layers import GenericForSequenceClassification
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from rmtransfer.kit.errors import StudyError
-from rmtransfer.kit.progress import Progress
-from rmtransfer.models.batching import length_batches, right_padded
-from rmtransfer.models.loading import Encoder, Scores, Source, TokenIds, is_stock, unique
-from rmtransfer.models.reward import last_token_states
-from rmtransfer.texts.corpus import Row
+from rmtransfer.models.options import Loading
+from rmtransfer.scoring.reward_model import Resources, RewardModel, Rewards
+from rmtransfer.study.options import Commit, Text
+from rmtransfer.texts.items import distinct
+
+if TYPE_CHECKING:
+    import torch
+
+    from rmtransfer.models.loading import TokenIds
+    from rmtransfer.texts.items import Item
 
 
-class Classifier:
+class ClassifierOptions(Loading):
+    """A sequence classifier."""
+
+    kind: Literal["classifier"]
+    path: Text
+    """hub id, folder, or the name of one of base_models"""
+    revision: Commit | None = None
+    """commit of the hub model"""
+    output: int | Text | None = None
+    """which of several outputs is the reward: its number from 0, or the name of what the model returns"""
+
+
+class Classifier(RewardModel):
     """A model that AutoModelForSequenceClassification loads.
 
     The linear head of transformers' own decoders is applied here, in fp32, to the state that their forward pass takes for
@@ -24,62 +39,81 @@ class Classifier:
     forward pass, in batches of equal length, so that nothing depends on how it treats padding.
     """
 
-    def __init__(self, source: Source, tokens_per_batch: int) -> None:
-        self.source, self.where, self.tokens_per_batch = source, source.where, tokens_per_batch
-        self.output: int | str | None = source.spec.get("output")
-        self.encoder = Encoder(source)
+    Options = ClassifierOptions
+    models: ClassVar = {"path": "revision"}
+    if_constant = "the model tells no two answers apart: its weights are not those of a reward model, or output names the wrong one"
+
+    def __init__(self, options: ClassifierOptions, key: str, resources: Resources) -> None:
+        from rmtransfer.models.loading import Encoder, ModelSpec
+
+        self.key, self.output, self.tokens_per_batch = key, options.output, resources.tokens_per_batch
+        self.spec = ModelSpec(options.path, options.revision, options, key, resources.device)
+        self.encoder = Encoder(self.spec)
 
     def settings(self) -> dict[str, Any]:
-        """See :class:`rmtransfer.models.loading.Scorer`."""
-        return {
-            "model": self.source.identity,
-            "output": self.output,
-            **self.source.settings(),
-            **self.encoder.settings(),
-        }
+        """See :class:`rmtransfer.scoring.reward_model.RewardModel`."""
+        return {"model": self.spec.identity, "output": self.output, **self.spec.settings(), **self.encoder.settings()}
 
     @cached_property
     def model(self) -> Any:
         """The model, loaded at first use."""
-        return self.source.load(AutoModelForSequenceClassification)
+        from transformers import AutoModelForSequenceClassification
 
-    @torch.inference_mode()
-    def score(self, language: str, pairs: Sequence[Row]) -> Scores:
-        """See :class:`rmtransfer.models.loading.Scorer`."""
-        encoded = self.encoder.pairs(language, pairs)
-        sequences = unique(sequence for side in encoded.values() for sequence in side)
+        return self.spec.load(AutoModelForSequenceClassification)
+
+    def rewards(self, language: str, items: Sequence[Item]) -> Rewards:
+        """See :class:`rmtransfer.scoring.reward_model.RewardModel`."""
+        import torch
+
+        from rmtransfer.kit.progress import Progress
+        from rmtransfer.models.batching import length_batches
+
+        encoded = self.encoder.items(language, items)
+        sequences = distinct(items, encoded)
         lengths = [len(s) for s in sequences]
         progress = Progress(f"scoring {language}", sum(lengths), "tokens")
         linear = self._has_linear_head()
         rewards: dict[TokenIds, float] = {}
-        for batch in length_batches(lengths, self.tokens_per_batch):
-            for part in [batch] if linear else _of_equal_length(batch, lengths):
-                texts = [sequences[i] for i in part]
-                values = self._one_of(self._pooled(texts)) if linear else self._asked(texts)
-                rewards.update(zip(texts, values.float().tolist(), strict=True))
-                progress.advance(sum(lengths[i] for i in part))
-        chosen, rejected = encoded["chosen"], encoded["rejected"]
-        return Scores(
-            [rewards[s] for s in chosen], [rewards[s] for s in rejected], [*map(len, chosen)], [*map(len, rejected)]
+        with torch.inference_mode():
+            for batch in length_batches(lengths, self.tokens_per_batch):
+                for part in [batch] if linear else _of_equal_length(batch, lengths):
+                    texts = [sequences[i] for i in part]
+                    values = self._one_of(self._pooled(texts)) if linear else self._asked(texts)
+                    rewards.update(zip(texts, values.float().tolist(), strict=True))
+                    progress.advance(sum(lengths[i] for i in part))
+        return Rewards(
+            [[rewards[s] for s in these] for these in encoded], tokens=[[*map(len, these)] for these in encoded]
         )
 
     def _has_linear_head(self) -> bool:
+        from torch.nn import Linear
+        from transformers.modeling_layers import GenericForSequenceClassification
+
+        from rmtransfer.models.loading import is_stock
+
         if isinstance(self.output, str) or not is_stock(self.model):
             return False
         if not isinstance(self.model, GenericForSequenceClassification):
             return False
-        return type(self.model.score) is torch.nn.Linear and self.model.score.bias is None  # else it is quantised
+        return type(self.model.score) is Linear and self.model.score.bias is None  # else it is quantised
 
     def _pooled(self, texts: Sequence[TokenIds]) -> torch.Tensor:
         """What the linear head makes of texts, [batch, outputs] in fp32."""
+        from torch.nn.functional import linear
+
+        from rmtransfer.models.batching import right_padded
+        from rmtransfer.models.reward import last_token_states
+
         pad = self.model.config.get_text_config().pad_token_id
         ids, mask = right_padded([_up_to_last_other(text, pad) for text in texts], self.encoder.pad)
-        states = last_token_states(self.model, ids.to(self.source.device), mask.to(self.source.device))
-        return torch.nn.functional.linear(states.float(), self.model.score.weight.float())
+        states = last_token_states(self.model, ids.to(self.spec.device), mask.to(self.spec.device))
+        return linear(states.float(), self.model.score.weight.float())
 
     def _asked(self, texts: Sequence[TokenIds]) -> torch.Tensor:
         """What the model's own forward pass makes of texts of equal length, [batch]."""
-        ids = torch.tensor(texts, device=self.source.device)
+        import torch
+
+        ids = torch.tensor(texts, device=self.spec.device)
         result = self.model(input_ids=ids, attention_mask=torch.ones_like(ids))
         name = self.output if isinstance(self.output, str) else "logits"
         values = getattr(result, name, None)
@@ -88,7 +122,7 @@ class Classifier:
                 ", ".join(k for k, v in getattr(result, "__dict__", {}).items() if isinstance(v, torch.Tensor))
                 or "no tensor by name"
             )
-            raise StudyError(f"{self.where}.output: the model returns no {name!r} but {known}; name one of them")
+            raise StudyError(f"{self.key}.output: the model returns no {name!r} but {known}; name one of them")
         return self._one_of(values)
 
     def _one_of(self, outputs: torch.Tensor) -> torch.Tensor:
@@ -97,12 +131,12 @@ class Classifier:
         if not isinstance(index, int):
             if count > 1:
                 raise StudyError(
-                    f"{self.where}.output: the model has {count} outputs; say which one is the reward, by its number from "
+                    f"{self.key}.output: the model has {count} outputs; say which one is the reward, by its number from "
                     "0 or by the name of what the model returns"
                 )
             index = 0
         if not 0 <= index < count:
-            raise StudyError(f"{self.where}.output: {index} is none of the model's {count} outputs, from 0")
+            raise StudyError(f"{self.key}.output: {index} is none of the model's {count} outputs, from 0")
         return outputs[:, index]
 
 

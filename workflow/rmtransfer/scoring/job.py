@@ -1,161 +1,153 @@
-"""Rewards and last-token hidden states of one model on texts in many languages, in one process and one model load.
+"""The one way in which anything is scored: a reward model of any kind on texts in many languages, in one process.
 
-Each language's result also rests in a store outside the declared outputs, keyed by everything that decides it. Adding
-a language therefore costs one language, and a killed job goes on where it was.
+Preference pairs and sampled answers, a benchmark and its back-translation, our models and those of others are the same job
+with other inputs. Each finished language also rests in a cache outside the declared outputs, keyed by everything that
+decides it: a new language costs one language, and a killed job goes on where it was.
 """
 
-import os
-from collections.abc import Callable, Mapping, Sequence
+import json
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-import torch
 
-from rmtransfer.kit import stages as versions
+from rmtransfer.kit import stages
 from rmtransfer.kit.errors import StudyError
-from rmtransfer.kit.manifest import digest_folder, digest_of
-from rmtransfer.kit.progress import Progress
-from rmtransfer.models import chat, reward
-from rmtransfer.models.device import inference_dtype, pick_device
-from rmtransfer.models.states import SIDES, save_states
+from rmtransfer.kit.files import publish, write_once
+from rmtransfer.kit.manifest import digest_of
+from rmtransfer.models.states import save_states
+from rmtransfer.scoring.reward_model import Resources, RewardModel, Rewards
+from rmtransfer.study.catalogue import REWARD_MODELS, load
 from rmtransfer.texts.corpus import Row
+from rmtransfer.texts.items import Item, Place, by_row, items_of
+
+JUDGEMENTS = ".judgements.parquet"  # in place of a score file's suffix
+_COUNTS = b"counts"
 
 
-def score_pairs(
-    model: Path,
+class Outputs(NamedTuple):
+    """The files to write; nothing for what nobody asks for.
+
+    Attributes:
+        scores: language to Parquet file. Pairs: ``id, subset, language, reward_chosen, reward_rejected, tokens_chosen,
+            tokens_rejected``, where token counts are null for a model without a tokenizer of its own. Sampled answers:
+            ``id, sample, reward``. A judge's judgements are written beside it as ``<language>.judgements.parquet``: ``id,
+            order, verdict, text``, where ``order`` is chosen_first or rejected_first (pairwise), chosen or rejected
+            (rating), and ``verdict`` is null where the text holds none.
+        states: language to .npz file, see :mod:`rmtransfer.models.states`.
+        settings: JSON file: what decides the scores, equal in all languages; under ``judgements``, by language, how many
+            rows a judge was asked about (``n``) and what it did with them, as its protocol counts.
+    """
+
+    scores: Mapping[str, Path] | None = None
+    states: Mapping[str, Path] | None = None
+    settings: Path | None = None
+
+
+def score(
+    options: Mapping[str, Any],
+    key: str,
     rows: Mapping[str, Sequence[Row]],
-    scores: Mapping[str, Path] | None,
-    states: Mapping[str, Path] | None,
-    store: Path,
+    outputs: Outputs,
+    cache: Path,
     *,
     tokens_per_batch: int,
-    device: str = "auto",
+    requests_at_once: int,
+    device: str,
 ) -> None:
-    """Score preference pairs, language by language.
+    """Score texts with one reward model, language by language.
 
     Args:
-        model: folder of a reward model; of a base model where ``scores`` is None.
-        rows: language to pairs.
-        scores: language to the Parquet file to write: ``id, subset, language, reward_chosen, reward_rejected,
-            tokens_chosen, tokens_rejected``.
-        states: None where nobody asks for them; else language to the .npz file to write: ``id`` [n], ``chosen`` and ``rejected`` [n, hidden] in fp32.
-        store: folder of finished languages, shared by all models.
+        options: the reward model as the config names it, its ``kind`` among them; models are folders or pinned hub ids,
+            ``chat_template`` is Jinja text.
+        key: names the reward model in messages.
+        rows: language to preference pairs, or to sampled answers (``id, sample, prompt, answer``).
+        cache: folder of finished languages, and of a judge's finished judgements; shared by all models.
 
     Raises:
-        StudyError: a reward is not a finite number, or all are equal.
+        StudyError: the model does not load, a text is too long for it, a reward is not a finite number, all rewards of a
+            model that learned are equal, a judge does not answer.
     """
-    scorer = _Scorer(model, scores is not None, tokens_per_batch, device)
-    for language, pairs in rows.items():
-        key = scorer.key("pairs", language, pairs)
-        kept_states, kept_scores = store / f"{key}.npz", store / f"{key}.parquet"
-        wanted = [kept_states] * (states is not None) + [kept_scores] * (scores is not None)
+    kind = load(REWARD_MODELS, options["kind"])
+    named = kind.Options(**options)
+    model: RewardModel = kind(named, key, Resources(device, tokens_per_batch, requests_at_once, cache))
+    facts = {"kind": named.kind, **model.settings()}
+    counts = {}
+    for language, texts in rows.items():
+        digest = digest_of(["reward model", stages.SCORING.version, facts, language, list(texts)])
+        kept_scores, kept_states, kept_judgements = (cache / f"{digest}{s}" for s in (".parquet", ".npz", JUDGEMENTS))
+        wanted = [kept_scores] * bool(outputs.scores) + [kept_states] * bool(outputs.states)
         if not all(path.is_file() for path in wanted):
-            rewards, hidden, tokens = scorer.run(
-                language, [chat.encode_answer(scorer.tokenizer, row["prompt"], row[s]) for s in SIDES for row in pairs]
-            )
-            n, ids = len(pairs), [row["id"] for row in pairs]
-            if rewards is not None:
-                columns = {
-                    "id": ids,
-                    "subset": [row["subset"] for row in pairs],
-                    "language": [language] * n,
-                    "reward_chosen": rewards[:n],
-                    "reward_rejected": rewards[n:],
-                    "tokens_chosen": tokens[:n],
-                    "tokens_rejected": tokens[n:],
-                }
-                write_once(kept_scores, partial(pq.write_table, pa.table(columns)))
-            if states is not None:
-                write_once(kept_states, partial(save_states, ids=ids, chosen=hidden[:n], rejected=hidden[n:]))
-        if states is not None:
-            publish(kept_states, states[language])
-        if scores is not None:
-            publish(kept_scores, scores[language])
+            items, places = items_of(texts, by_text=model.by_text)
+            found = model.rewards(language, items)
+            if outputs.scores:
+                _check(model, key, found, language, items)
+                if found.judgements:
+                    columns = pa.schema([(name, pa.string()) for name in ("id", "order", "verdict", "text")])
+                    table = pa.Table.from_pylist(list(found.judgements), schema=columns)
+                    write_once(kept_judgements, partial(pq.write_table, table))
+                write_once(kept_scores, partial(pq.write_table, _table(found, language, texts, places)))
+            if outputs.states:
+                assert found.states is not None
+                chosen, rejected = map(np.stack, zip(*by_row(found.states, places), strict=True))
+                ids = [row["id"] for row in texts]
+                write_once(kept_states, partial(save_states, ids=ids, chosen=chosen, rejected=rejected))
+        if outputs.states:
+            publish(kept_states, outputs.states[language])
+        if outputs.scores:
+            publish(kept_scores, outputs.scores[language])
+            if kept_judgements.is_file():
+                publish(kept_judgements, outputs.scores[language].with_suffix(JUDGEMENTS))
+            counts[language] = json.loads(pq.read_schema(kept_scores).metadata[_COUNTS])
+    if outputs.settings is not None:
+        # What the user named, but for texts whose digest is among the facts.
+        given = named.model_dump(exclude_defaults=True, exclude={name.removesuffix("_sha256") for name in facts})
+        judged = {language: these for language, these in counts.items() if these}
+        _write_json(outputs.settings, {**given, **facts, **({"judgements": judged} if judged else {})})
 
 
-def score_answers(
-    model: Path,
-    answers: Mapping[str, Sequence[Row]],
-    outputs: Mapping[str, Path],
-    store: Path,
-    *,
-    tokens_per_batch: int,
-    device: str = "auto",
-) -> None:
-    """Score sampled answers: ``id, sample, reward`` in one Parquet file per language.
-
-    Args:
-        answers: language to rows of ``id, sample, prompt, answer``.
-    """
-    scorer = _Scorer(model, True, tokens_per_batch, device)
-    for language, rows in answers.items():
-        kept = store / f"{scorer.key('answers', language, rows)}.parquet"
-        if not kept.is_file():
-            rewards, _, _ = scorer.run(
-                language, [chat.encode_answer(scorer.tokenizer, row["prompt"], row["answer"]) for row in rows]
-            )
-            columns = {"id": [r["id"] for r in rows], "sample": [r["sample"] for r in rows], "reward": rewards}
-            write_once(kept, partial(pq.write_table, pa.table(columns)))
-        publish(kept, outputs[language])
-
-
-class _Scorer:
-    """A model that is loaded when the first language turns out not to be in the store."""
-
-    def __init__(self, folder: Path, has_head: bool, tokens_per_batch: int, device: str) -> None:
-        self.folder, self.has_head, self.tokens_per_batch = folder, has_head, tokens_per_batch
-        self.device = pick_device(device)
-        self.tokenizer = chat.load_tokenizer(folder)
-        self._digest = digest_folder(folder)
-        self._model: Any = None
-
-    def key(self, kind: str, language: str, rows: Sequence[Row]) -> str:
-        precision = str(inference_dtype(self.device))
-        return digest_of([kind, versions.SCORING, self._digest, precision, self.has_head, language, list(rows)])
-
-    def run(self, language: str, sequences: list[list[int]]) -> tuple[np.ndarray | None, np.ndarray, list[int]]:
-        """Rewards [n] (None without a head), states [n, hidden] and token counts of sequences; equal ones run once."""
-        if self._model is None:
-            load: Callable[..., Any] = reward.load_reward_model if self.has_head else reward.load_backbone
-            self._model = load(self.folder, self.device)
-        tokens = [len(s) for s in sequences]
-        distinct = {key: position for position, key in enumerate(dict.fromkeys(map(tuple, sequences)))}
-        where = [distinct[tuple(s)] for s in sequences]
-        progress = Progress(f"scoring {language}", sum(map(len, distinct)), "tokens")
-        if not self.has_head:
-            hidden = reward.embed(self._model, self.tokenizer, list(distinct), self.tokens_per_batch, progress.advance)
-            return None, hidden.numpy()[where], tokens
-        rewards, hidden = reward.score(
-            self._model, self.tokenizer, list(distinct), self.tokens_per_batch, progress.advance
-        )
-        if not torch.isfinite(rewards).all():
-            raise StudyError(
-                f"{self.folder}: {int((~torch.isfinite(rewards)).sum())} of {len(rewards)} rewards on {language} are "
-                "not finite numbers; the model is damaged or diverged, train it again with a lower learning rate"
-            )
-        if len(rewards) > 1 and (rewards == rewards[0]).all():
-            raise StudyError(
-                f"{self.folder}: all rewards on {language} are {rewards[0].item():g}; the model tells no two answers apart, "
-                "train it again with another learning rate"
-            )
-        return rewards.numpy()[where], hidden.numpy()[where], tokens
-
-
-def write_once(path: Path, write: Callable[[Path], None]) -> None:
-    """Have ``write`` write a file that is there whole or not at all, whoever else writes it."""
+def _write_json(path: Path, value: Mapping[str, Any]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f".{os.getpid()}.{path.name}")
-    write(draft)
-    os.replace(draft, path)
+    path.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
-def publish(kept: Path, output: Path) -> None:
-    """The declared output is a hard link to the stored file: no second copy, and deleting one keeps the other."""
-    output.parent.mkdir(parents=True, exist_ok=True)
-    output.unlink(missing_ok=True)
-    os.link(kept, output)
-    os.utime(output)
+def _check(model: RewardModel, key: str, found: Rewards, language: str, items: Sequence[Item]) -> None:
+    assert found.values is not None  # else no scores are asked for
+    rewards = np.concatenate([np.asarray(these) for these in found.values])
+    strange = np.flatnonzero(~np.isfinite(rewards))
+    if len(strange):
+        answers = [answer for item in items for answer in item.answers]
+        raise StudyError(
+            f"{key}: {len(strange)} of {len(rewards)} rewards on {language} are not finite numbers, the first on row "
+            f"{answers[strange[0]].row!r}; {model.if_strange}"
+        )
+    if model.if_constant is not None and len(rewards) > 1 and (rewards == rewards[0]).all():
+        raise StudyError(f"{key}: all {len(rewards)} rewards on {language} are {rewards[0]:g}; {model.if_constant}")
+
+
+def _table(found: Rewards, language: str, rows: Sequence[Row], places: Sequence[Sequence[Place]]) -> pa.Table:
+    assert found.values is not None
+    rewards = np.array(by_row(found.values, places))  # [rows, answers of a row]
+    if "answer" in rows[0]:
+        columns = {
+            "id": [row["id"] for row in rows],
+            "sample": [row["sample"] for row in rows],
+            "reward": rewards[:, 0],
+        }
+    else:
+        nothing = pa.nulls(len(rows), pa.int64())
+        tokens: Any = [nothing, nothing] if found.tokens is None else np.array(by_row(found.tokens, places)).T
+        columns = {
+            "id": [row["id"] for row in rows],
+            "subset": [row["subset"] for row in rows],
+            "language": [language] * len(rows),
+            "reward_chosen": rewards[:, 0],
+            "reward_rejected": rewards[:, 1],
+            "tokens_chosen": tokens[0],
+            "tokens_rejected": tokens[1],
+        }
+    return pa.table(columns).replace_schema_metadata({_COUNTS: json.dumps(dict(found.counts)).encode()})

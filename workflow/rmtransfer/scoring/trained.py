@@ -1,0 +1,88 @@
+"""Reward models that this workflow trained, and the hidden states that they read."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+from rmtransfer.scoring.reward_model import Resources, RewardModel, Rewards
+from rmtransfer.study.options import Commit, Options, Text
+from rmtransfer.texts.items import distinct
+
+if TYPE_CHECKING:
+    from rmtransfer.texts.items import Item
+
+
+class TrainedOptions(Options):
+    """A reward model of this workflow's, or a base model."""
+
+    kind: Literal["trained"]
+    path: Text
+    """folder of a reward model that a study has trained, or hub id of a copy of it"""
+    revision: Commit | None = None
+    """commit of the hub model"""
+    head: bool = True
+    """false for a base model, which has hidden states but no rewards"""
+
+
+class Trained(RewardModel):
+    """A linear head on the hidden state of a conversation's last token."""
+
+    Options = TrainedOptions
+    models: ClassVar = {"path": "revision"}
+    if_strange = "the model is damaged or diverged, train it again with a lower learning rate"
+    if_constant = "the model tells no two answers apart, train it again with another learning rate"
+
+    def __init__(self, options: TrainedOptions, key: str, resources: Resources) -> None:
+        from rmtransfer.kit.manifest import digest_folder
+        from rmtransfer.models import chat
+        from rmtransfer.models.device import pick_device
+
+        self.folder, self.has_head = Path(options.path), options.head
+        self.device, self.tokens_per_batch = pick_device(resources.device), resources.tokens_per_batch
+        self.identity = f"sha256:{digest_folder(self.folder)}"
+        self.tokenizer = chat.load_tokenizer(self.folder)
+
+    def settings(self) -> dict[str, Any]:
+        """See :class:`rmtransfer.scoring.reward_model.RewardModel`."""
+        from rmtransfer.models.device import inference_dtype
+        from rmtransfer.models.loading import arithmetic
+
+        return {"model": self.identity, "head": self.has_head, **arithmetic(inference_dtype(self.device))}
+
+    @cached_property
+    def model(self) -> Any:
+        """The model, loaded at first use."""
+        from rmtransfer.models import reward
+
+        return (reward.load_reward_model if self.has_head else reward.load_backbone)(self.folder, self.device)
+
+    def rewards(self, language: str, items: Sequence[Item]) -> Rewards:
+        """See :class:`rmtransfer.scoring.reward_model.RewardModel`; the states are those of the last token, in fp32."""
+        from rmtransfer.kit.progress import Progress
+        from rmtransfer.models import chat, reward
+
+        encoded = [
+            [tuple(chat.encode_answer(self.tokenizer, item.prompt, answer.messages)) for answer in item.answers]
+            for item in items
+        ]
+        sequences = distinct(items, encoded)
+        progress = Progress(f"scoring {language}", sum(map(len, sequences)), "tokens")
+        run = (self.model, self.tokenizer, sequences, self.tokens_per_batch, progress.advance)
+        values, hidden = reward.score(*run) if self.has_head else (None, reward.embed(*run))
+        numbers = {sequence: number for number, sequence in enumerate(sequences)}
+        of_items = [[numbers[sequence] for sequence in these] for these in encoded]
+        return Rewards(
+            None if values is None else [values.numpy()[these] for these in of_items],
+            tokens=[[*map(len, these)] for these in encoded],
+            states=[hidden.numpy()[these] for these in of_items],
+        )
+
+    @classmethod
+    def check(cls, options: TrainedOptions, key: str, bases: Collection[str], root: Path) -> Iterator[str]:
+        """See :class:`rmtransfer.scoring.reward_model.RewardModel`."""
+        if not options.head:
+            yield f"{key}.head: without its head the model has no rewards for the tables; remove it"
+        yield from super().check(options, key, bases, root)
