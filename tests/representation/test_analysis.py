@@ -4,8 +4,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from rmtransfer.models.states import save_states
+from rmtransfer.kit.errors import StudyError
+from rmtransfer.models.states import load_states, save_states
 from rmtransfer.representation import analysis as representation
+from rmtransfer.study.names import MODEL_COLUMNS
+from rmtransfer.study.study import RewardModelId
 
 RANDOM = np.random.default_rng(0)
 
@@ -53,20 +56,54 @@ def test_pca_equals_numpy():
     np.testing.assert_allclose(variance, (s**2 / (s**2).sum())[:2])
 
 
-def test_tables(tmp_path):
+@pytest.fixture
+def states(tmp_path):
+    """Files of a base model and of a reward model that was trained from it."""
     files = {}
-    for labels in [("m", "base", ""), ("m", "en", "0")]:
-        files[labels] = {}
+    for model in [RewardModelId("m", "base"), RewardModelId("m", "en", 0)]:
+        files[model] = {}
         for language in ("en", "es"):
-            path = tmp_path / f"{labels[1]}_{language}.npz"
+            path = tmp_path / f"{model.train_language}_{language}.npz"
             save_states(path, ["a", "b"], RANDOM.normal(size=(2, 8)), RANDOM.normal(size=(2, 8)))
-            files[labels][language] = path
-    table, points = tmp_path / "table.csv", tmp_path / "points.csv"
+            files[model][language] = path
+    return files
+
+
+def analyse(files, folder):
+    table, points = folder / "table.csv", folder / "points.csv"
     representation.analyse_representations(files, table, points, centered=False)
-    frame = pd.read_csv(table)
+    return pd.read_csv(table), pd.read_csv(points)
+
+
+def test_tables(states, tmp_path):
+    frame, xy = analyse(states, tmp_path)
+    assert list(frame.columns) == [*MODEL_COLUMNS, "eval_language", "metric", "value", "n"]
     assert set(frame["metric"]) >= {"singular_value_share", "shift_cosine", "shift_relative", "norm_mean", "norm_sd"}
     assert not frame.query("train_language == 'base'")["metric"].str.startswith("shift").any()
+    assert frame.query("train_language == 'base'")["seed"].isna().all()
+    assert frame.query("train_language == 'en'")["seed"].eq(0).all()
     assert frame["n"].unique().tolist() == [4]
-    xy = pd.read_csv(points)
+    assert list(xy.columns) == [*MODEL_COLUMNS, "language", "id", "side", "pc1", "pc2"]
     assert len(xy) == 2 * 2 * 4
     assert xy["side"].tolist()[:4] == ["chosen", "chosen", "rejected", "rejected"]
+    assert xy["id"].tolist()[:4] == ["a", "b", "a", "b"]
+
+
+def test_shift_is_from_the_base_model_wherever_it_stands(states, tmp_path):
+    base, trained = states
+    frame, _ = analyse({trained: states[trained], base: states[base]}, tmp_path)
+    moved, here = (load_states(states[model]["es"]) for model in (trained, base))
+    both = [np.concatenate([side["chosen"], side["rejected"]]) for side in (moved, here)]
+    expected = representation.shift(*both)["relative"].mean()
+    shift = frame.query("metric == 'shift_relative' and eval_language == 'es'")
+    assert shift["train_language"].tolist() == ["en"]
+    assert shift["value"].item() == pytest.approx(expected)
+
+
+def test_a_reward_model_called_base_does_not_pass_as_the_base_model(states, tmp_path):
+    _, trained = states
+    mixture = RewardModelId("m", "base", 1)
+    with pytest.raises(StudyError, match=r"reward model of m, seed 1, is called 'base'.*rename the mixture"):
+        analyse({**states, mixture: states[trained]}, tmp_path)
+    with pytest.raises(StudyError, match="m/en/seed0: the hidden states of its base model are missing; compute m/base"):
+        analyse({trained: states[trained]}, tmp_path)

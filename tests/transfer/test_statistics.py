@@ -223,3 +223,10 @@ def test_expected_calibration_error_at_the_ends():
     assert expected_calibration_error(np.zeros(3)) == pytest.approx((0.5, 0.5))  # a tie is wrong
     assert expected_calibration_error(np.array([1e5, 1e5])) == pytest.approx((0, 1))
     assert expected_calibration_error(np.array([-1e5])) == pytest.approx((1, 1))
+
+
+def test_an_interval_that_ends_at_zero_includes_it():
+    """0.1 + 0.2 - 0.3 is not 0 in floating point."""
+    low, high = interval(np.full(100, 0.3 - 0.1 - 0.2))
+    assert (low, high) == (0, 0)
+    assert math.copysign(1, low) == 1

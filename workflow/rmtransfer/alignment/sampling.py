@@ -6,16 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoModelForCausalLM, GenerationConfig, LogitsProcessor
+from transformers import AutoModelForCausalLM, LogitsProcessor
 
 from rmtransfer.kit.progress import Progress
 from rmtransfer.models import chat
-from rmtransfer.models.batching import left_padded, length_batches
+from rmtransfer.models.decoding import decode, decoding_batches
 from rmtransfer.models.device import inference_dtype, pack_for_cpu, pick_device
 from rmtransfer.texts.corpus import Row, save_rows
-
-# Decoding holds one new position per row at a time, so a batch of it takes less memory than one forward pass.
-_DECODING_FACTOR = 4
 
 
 class GumbelTopK(LogitsProcessor):
@@ -48,7 +45,6 @@ def gumbel_noise(key: str, steps: int, k: int) -> torch.Tensor:
     return -torch.log(-torch.log(uniform.clamp(1e-300, 1 - 1e-16))).float()
 
 
-@torch.inference_mode()
 def sample_answers(
     base: Path,
     rows: Sequence[Row],
@@ -58,51 +54,44 @@ def sample_answers(
     output: Path,
     *,
     tokens_per_batch: int,
-    device: str = "auto",
+    device: str,
 ) -> None:
     """Sample answers to instructions from the base model: Parquet rows of ``id, sample, prompt, answer``.
 
     Args:
         options: the config's ``alignment`` section: ``samples, max_new_tokens, temperature, top_k``.
     """
-    where = pick_device(device)
-    tokenizer = chat.load_tokenizer(base)
-    model: Any = AutoModelForCausalLM.from_pretrained(base, dtype=inference_dtype(where))
-    pack_for_cpu(model, where)
-    model = model.to(where).eval()
+    chosen = pick_device(device)
+    tokenizer: Any = chat.load_tokenizer(base)
+    model: Any = AutoModelForCausalLM.from_pretrained(base, dtype=inference_dtype(chosen))
+    pack_for_cpu(model, chosen)
+    model = model.to(chosen).eval()
     stops, marker = chat.turn_end(tokenizer)
-    config = GenerationConfig(
-        max_new_tokens=options["max_new_tokens"],
-        do_sample=False,
-        eos_token_id=stops,
-        pad_token_id=tokenizer.pad_token_id,
-        bos_token_id=tokenizer.bos_token_id,
-    )
-    prompts = [chat.encode(tokenizer, row["prompt"], add_generation_prompt=True) for row in rows]
     jobs = [(index, sample) for index in range(len(rows)) for sample in range(options["samples"])]
-    lengths = [len(prompts[index]) + options["max_new_tokens"] for index, _ in jobs]
+    encoded = [chat.encode(tokenizer, row["prompt"], add_generation_prompt=True) for row in rows]
+    prompts = [encoded[index] for index, _ in jobs]
+    steps = options["max_new_tokens"]
+    limits = [steps] * len(jobs)
+
+    def processors(batch: Sequence[int], prompt_length: int) -> list[LogitsProcessor]:
+        keys = [f"{seed}/{language}/{rows[index]['id']}/{sample}" for index, sample in (jobs[j] for j in batch)]
+        noise = torch.stack([gumbel_noise(key, steps, options["top_k"]) for key in keys])
+        return [GumbelTopK(noise, prompt_length, options["temperature"])]
+
     answers: dict[tuple[int, int], str] = {}
     progress = Progress(f"sampling {language}", len(jobs), "answers")
-    for batch in length_batches(lengths, tokens_per_batch * _DECODING_FACTOR):
-        ids, mask = left_padded([prompts[jobs[j][0]] for j in batch], tokenizer.pad_token_id)
-        noise = torch.stack(
-            [
-                gumbel_noise(
-                    f"{seed}/{language}/{rows[jobs[j][0]]['id']}/{jobs[j][1]}",
-                    options["max_new_tokens"],
-                    options["top_k"],
-                )
-                for j in batch
-            ]
-        )
-        generated = model.generate(
-            input_ids=ids.to(where),
-            attention_mask=mask.to(where),
-            generation_config=config,
-            logits_processor=[GumbelTopK(noise, ids.shape[1], options["temperature"])],
-        )
-        texts = tokenizer.batch_decode(generated[:, ids.shape[1] :], skip_special_tokens=True)
-        for j, text in zip(batch, texts, strict=True):
+    for batch in decode(
+        model,
+        prompts,
+        limits,
+        decoding_batches(prompts, limits, tokens_per_batch),
+        pad=tokenizer.pad_token_id,
+        stops=stops,
+        processors=processors,
+        bos_token_id=tokenizer.bos_token_id,
+    ):
+        for j, ids in batch:
+            text = tokenizer.decode(ids, skip_special_tokens=True)
             answers[jobs[j]] = (text.split(marker)[0] if marker else text).strip()
         progress.advance(len(batch))
     save_rows(

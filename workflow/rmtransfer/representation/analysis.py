@@ -7,10 +7,34 @@ import numpy as np
 import pandas as pd
 from sklearn.decomposition import PCA
 
-from rmtransfer.models.states import SIDES, load_states
+from rmtransfer.kit.errors import StudyError
+from rmtransfer.models.states import load_states
+from rmtransfer.study.names import ALL, BASE, SIDES
+from rmtransfer.study.study import RewardModelId
 
-BASE = "base"
-ALL = "all"
+_MODEL = {
+    "base_model": "base model",
+    "train_language": "language or mixture that the reward model was trained in; base for the base model itself",
+    "seed": "seed that it was trained with; empty for the base model",
+}
+METRIC_COLUMNS = {
+    **_MODEL,
+    "eval_language": "language of the texts, or all",
+    "metric": "singular_value_share: mean over texts of s1 / sum(s), from 1 / languages to 1, and its standard deviation "
+    "(_sd); norm_mean, norm_sd: of the hidden states; shift_cosine: mean over texts of 1 - cosine to the base's state, "
+    "from 0 to 2; shift_relative: mean distance from the base's state, in norms of the latter; explained_variance_pc1, 2: "
+    "share of variance, from 0 to 1",
+    "value": "of the metric",
+    "n": "texts: both answers of every pair",
+}
+POINT_COLUMNS = {
+    **_MODEL,
+    "language": "language of the text",
+    "id": "row of the benchmark",
+    "side": "chosen or rejected answer",
+    "pc1": "first principal coordinate of its hidden state, in units of the state, from a PCA of the model's own states",
+    "pc2": "second one",
+}
 States = dict[str, np.ndarray]  # language to [inputs, hidden]; row i is the same input in every language
 
 
@@ -57,44 +81,60 @@ def project(states: States, components: int = 2) -> tuple[dict[str, np.ndarray],
 
 
 def analyse_representations(
-    state_files: Mapping[tuple[str, str, str], Mapping[str, Path]], table: Path, coordinates: Path, *, centered: bool
+    state_files: Mapping[RewardModelId, Mapping[str, Path]], table: Path, coordinates: Path, *, centered: bool
 ) -> None:
     """Write ``tables/representation.csv`` and the PCA coordinates.
 
     Args:
-        state_files: (base model, training language or ``base``, seed) to language to states file; each base model's own
-            entry is there too, with seed ``""``.
-        table: tidy CSV: ``base_model, train_language, seed, eval_language, metric, value, n``.
-        coordinates: CSV: ``base_model, train_language, seed, language, id, side, pc1, pc2``.
+        state_files: model to language to states file; each base model is there too, as ``RewardModelId(base, "base")``.
+        table: tidy CSV with ``METRIC_COLUMNS``.
+        coordinates: CSV with ``POINT_COLUMNS``.
+
+    Raises:
+        StudyError: a base model's own states are missing, or a reward model is called like them.
     """
-    lines: list[tuple[str, str, str, str, str, float, int]] = []
+    _check_bases(state_files)
+    bases = {model.base_model: _load(files)[0] for model, files in state_files.items() if model.train_language == BASE}
+    lines: list[tuple] = []
     points: list[pd.DataFrame] = []
-    bases = {base: _load(files)[0] for (base, train, _), files in state_files.items() if train == BASE}
-    for (base, train, seed), files in state_files.items():
-        states, ids = (bases[base], _ids(files)) if train == BASE else _load(files)
+    for model, files in state_files.items():
+        base, train, seed = model
+        is_base = train == BASE
+        labels = (base, train, "" if is_base else seed)
+        states, ids = (bases[base], _ids(files)) if is_base else _load(files)
         n = len(ids)
         share = singular_value_share(np.stack(list(states.values()), axis=1), centered=centered)
-        lines.append((base, train, seed, ALL, "singular_value_share", share.mean(), n))
-        lines.append((base, train, seed, ALL, "singular_value_share_sd", share.std(ddof=1) if n > 1 else 0.0, n))
+        lines.append((*labels, ALL, "singular_value_share", share.mean(), n))
+        lines.append((*labels, ALL, "singular_value_share_sd", share.std(ddof=1) if n > 1 else 0.0, n))
         for language, h in states.items():
             norms = np.linalg.norm(h.astype(np.float64), axis=1)
-            lines.append((base, train, seed, language, "norm_mean", norms.mean(), n))
-            lines.append((base, train, seed, language, "norm_sd", norms.std(ddof=1) if n > 1 else 0.0, n))
-            if train != BASE:
+            lines.append((*labels, language, "norm_mean", norms.mean(), n))
+            lines.append((*labels, language, "norm_sd", norms.std(ddof=1) if n > 1 else 0.0, n))
+            if not is_base:
                 for kind, distance in shift(h, bases[base][language]).items():
-                    lines.append((base, train, seed, language, f"shift_{kind}", distance.mean(), n))
+                    lines.append((*labels, language, f"shift_{kind}", distance.mean(), n))
         projected, variance = project(states)
-        lines.extend((base, train, seed, ALL, f"explained_variance_pc{i}", v, n) for i, v in enumerate(variance, 1))
+        lines.extend((*labels, ALL, f"explained_variance_pc{i}", v, n) for i, v in enumerate(variance, 1))
+        sides = [side for side in SIDES for _ in range(n // len(SIDES))]
         for language, xy in projected.items():
-            frame = pd.DataFrame(xy, columns=["pc1", "pc2"])
-            frame.insert(0, "side", [side for side in SIDES for _ in range(n // len(SIDES))])
-            frame.insert(0, "id", ids)
-            for position, value in enumerate((base, train, seed, language)):
-                frame.insert(position, ("base_model", "train_language", "seed", "language")[position], value)
-            points.append(frame)
-    columns = ["base_model", "train_language", "seed", "eval_language", "metric", "value", "n"]
-    pd.DataFrame(lines, columns=columns).to_csv(table, index=False, float_format="%.8g")
+            names = dict(zip(_MODEL, labels, strict=True))
+            columns = {**names, "language": language, "id": ids, "side": sides, "pc1": xy[:, 0], "pc2": xy[:, 1]}
+            points.append(pd.DataFrame(columns, columns=list(POINT_COLUMNS)))
+    pd.DataFrame(lines, columns=list(METRIC_COLUMNS)).to_csv(table, index=False, float_format="%.8g")
     pd.concat(points, ignore_index=True).to_csv(coordinates, index=False, float_format="%.6g")
+
+
+def _check_bases(state_files: Mapping[RewardModelId, Mapping[str, Path]]) -> None:
+    """Every model's base is there, and no reward model stands in its place."""
+    for model in state_files:
+        base = RewardModelId(model.base_model, BASE)
+        if model.train_language == BASE and model != base:
+            raise StudyError(
+                f"a reward model of {model.base_model}, seed {model.seed}, is called {BASE!r} like the base model itself; "
+                "rename the mixture that it was trained on"
+            )
+        if base not in state_files:
+            raise StudyError(f"{model.id}: the hidden states of its base model are missing; compute {base.id} too")
 
 
 def _load(files: Mapping[str, Path]) -> tuple[States, Sequence[str]]:

@@ -1,12 +1,18 @@
-"""When an item of a benchmark counts as right, and what it weighs."""
+"""When an item of a benchmark counts as right, what it weighs, and what every scorer made of every item."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 
 from rmtransfer.kit.errors import StudyError
+from rmtransfer.study.names import AVERAGE
 from rmtransfer.study.sections import SECTIONS, item_of, known_subsets, unknown_subsets
+from rmtransfer.study.study import RewardModelId
+from rmtransfer.transfer.statistics import Resamples
+
+Scores = Mapping[tuple[RewardModelId, str], pd.DataFrame]  # scorer and evaluation language to rows of a score file
 
 
 def subset_table(subsets: Sequence[str | None], sections: str) -> pd.DataFrame:
@@ -114,3 +120,60 @@ def _ties(rows: pd.DataFrame, items: pd.Series) -> pd.Series:
         + 0.2 * (smaller > spread)
         + 0.01 * np.tanh(ratio - 1)
     )
+
+
+class Outcomes:
+    """What every scorer made of every item of a benchmark, in every language that it scored.
+
+    Attributes:
+        items: frame of ``id, subset``, one line per item, the same for all scorers and languages.
+        sections: name of the section table.
+        weights: [items], what each item contributes to the average.
+        names: sections that have rows, then the average.
+        values: (scorer, language) to outcomes [items].
+    """
+
+    def __init__(self, scores: Scores, sections: str) -> None:
+        self.sections = sections
+        self.values: dict[tuple[RewardModelId, str], np.ndarray] = {}
+        for key, rows in scores.items():
+            frame = item_outcomes(rows, sections)
+            if not self.values:
+                self.items = frame[["id", "subset"]].reset_index(drop=True)
+            self.values[key] = frame.set_index("id")["outcome"].loc[self.items["id"]].to_numpy(float)
+        subsets = self.items["subset"]
+        self.weights = row_weights(subsets, sections)
+        self.section_of = subsets.map(subset_table(subsets.tolist(), sections)["section"])
+        self.names = [*section_names(subsets.tolist(), sections), AVERAGE]
+        self.scorers = list(dict.fromkeys(scorer for scorer, _ in self.values))
+        self.languages = list(dict.fromkeys(language for _, language in self.values))
+
+    def share(self, section: str) -> np.ndarray:
+        """Weights [items] of one section's items, zero elsewhere, summing to one."""
+        inside = np.ones(len(self.items), bool) if section == AVERAGE else (self.section_of == section).to_numpy()
+        return np.where(inside, self.weights, 0) / self.weights[inside].sum()
+
+    def by_model(self, language: str) -> dict[tuple[str, str], np.ndarray]:
+        """(base model, training language) to outcomes [items, seeds] in one language."""
+        found: dict[tuple[str, str], list[np.ndarray]] = {}
+        for ((base, train, _), eval_language), values in self.values.items():
+            if eval_language == language:
+                found.setdefault((base, train), []).append(values)
+        return {model: np.stack(outcomes, axis=1) for model, outcomes in found.items()}
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What the measures of a benchmark are made of.
+
+    Attributes:
+        resamples: the same draws of items for everything that is compared.
+        source: the study's source language.
+        contaminated: ids of rows whose prompts are also in the training data.
+    """
+
+    scores: Scores
+    outcomes: Outcomes
+    resamples: Resamples
+    source: str
+    contaminated: Collection[str] = ()

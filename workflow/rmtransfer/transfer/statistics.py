@@ -6,9 +6,6 @@ Resamples are matrix products: all of them for all models of a language at once 
 from collections.abc import Sequence
 
 import numpy as np
-from sklearn.metrics import cohen_kappa_score
-from statsmodels.stats.multitest import multipletests
-from statsmodels.stats.proportion import proportion_confint
 
 LEVEL = 0.95
 RESAMPLES = 10_000
@@ -23,6 +20,8 @@ def wilson(accuracy: float, weights: np.ndarray) -> tuple[float, float]:
     That is n where all items weigh the same (Kish, Survey Sampling, 1965, section 11.7). The score of RewardBench 2's Ties
     goes from -0.01 to 1.01; beyond 0 and 1 the interval is that of the nearer of the two, widened to hold the score.
     """
+    from statsmodels.stats.proportion import proportion_confint
+
     effective = 1 / float(weights @ weights)
     share = min(max(accuracy, 0.0), 1.0)
     low, high = proportion_confint(share * effective, effective, alpha=1 - LEVEL, method="wilson")
@@ -97,8 +96,8 @@ def permutation_p_values(
 
     Under the null hypothesis the two models of a pair are interchangeable on every item, so that each difference has
     either sign. p = (1 + number of resamples at least as far from 0 as observed) / (1 + resamples), never 0 (Phipson and
-    Smyth, 2010). There are as many resamples as in a bootstrap, and at least 40 to a pair: the smallest p, corrected for all pairs, is below 0.025, where
-    10,000 resamples alone could not make any of more than 500 pairs significant at 5 %.
+    Smyth, 2010). There are as many resamples as in a bootstrap, and at least 40 to a pair: the smallest p, corrected for
+    all pairs, is below 0.025, where 10,000 resamples alone could not make any of more than 500 pairs significant at 5 %.
     scipy.stats.permutation_test does the same for one pair at a time, a hundred times slower.
 
     Args:
@@ -125,11 +124,15 @@ def permutation_p_values(
 
 def holm(p_values: Sequence[float]) -> np.ndarray:
     """p-values adjusted for a family of tests by Holm's step-down method (Holm, 1979)."""
+    from statsmodels.stats.multitest import multipletests
+
     return multipletests(p_values, method="holm")[1] if len(p_values) else np.array([])
 
 
 def kappa(a: np.ndarray, b: np.ndarray) -> float:
     """Cohen's kappa of two outcomes [items] of 0 and 1; NaN where both are right, or both wrong, everywhere."""
+    from sklearn.metrics import cohen_kappa_score
+
     if len(set(a.tolist()) | set(b.tolist())) < 2:
         return float("nan")
     return float(cohen_kappa_score(a.astype(int), b.astype(int)))
