@@ -1,5 +1,8 @@
 """Figures come from tables alone, the same bytes each time, with every label on them and none over another."""
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -10,10 +13,11 @@ from matplotlib import colormaps
 from matplotlib.patches import Rectangle
 from matplotlib.text import Text
 
-from rmtransfer.report import figures
-from rmtransfer.report.figures import style
-from rmtransfer.transfer.transfer import TRANSFER_COLUMNS
+from rmtransfer.report.catalogue import FIGURES, draw
+from rmtransfer.report.figures import rewards, style
+from rmtransfer.transfer.measures import MEASURES
 
+PATH = {**os.environ, "PYTHONPATH": str(Path(style.__file__).parents[3])}
 STYLE = {"dpi": 72, "font_size": 8}
 FIVE = ["en", "es", "it", "ko", "zh"]
 MANY = [
@@ -62,7 +66,26 @@ SHAPES = {
         REWARDBENCH_2,
     ),
     "many languages": ([(m, "-", 0) for m in MODELS], MANY, ["Chat", "Safety"]),
+    "many languages trained in": (
+        [("Llama-3.2-3B", k, 0) for k in (*MANY[:8], "all")] + [(MODELS[0], "-", 0)],
+        MANY,
+        ["Chat"],
+    ),
+    "some languages": ([("gemma-3-270m", k, s) for k in ("en", "es", "fr") for s in (0, 1)], MANY[:9], ["Chat"]),
+    "one language": ([("gemma-3-270m", "en", 0)], ["en"], ["Chat"]),
 }
+REASONS = [
+    "empty translation",
+    "protected span lost or changed",
+    "untranslated copy",
+    "wrong script",
+    "wrong language",
+    "length ratio",
+    "repetition loop",
+    "number mismatch",
+    "comment instead of translation",
+    "cut off",
+]
 KEYS = ["base_model", "train_language", "seed", "eval_language"]
 SIGNIFICANCE = "eval_language base_a train_a base_b train_b family difference ci_low ci_high p_value p_holm n seeds"
 
@@ -76,7 +99,12 @@ def write_tables(folder: Path, models: list, languages: list[str], sections: lis
     draw = np.random.default_rng(0).uniform
     cells = [(*model, language) for model in models for language in languages]
     accuracies = [(*cell, section, draw(0.5, 0.9)) for cell in cells for section in [*sections, "average"]]
-    write(folder, "transfer", [(*row, row[-1] - 0.1, row[-1] + 0.1, 90) for row in accuracies], TRANSFER_COLUMNS)
+    write(
+        folder,
+        "transfer",
+        [(*row, row[-1] - 0.1, row[-1] + 0.1, 90) for row in accuracies],
+        [*KEYS, *["section", "accuracy", "ci_low", "ci_high", "n"]],
+    )
     consistency = [(*cell, draw(0, 0.8)) for cell in cells if cell[3] != "en"]
     write(folder, "consistency", consistency, [*KEYS, "kappa"])
     quantiles = [
@@ -98,19 +126,83 @@ def write_tables(folder: Path, models: list, languages: list[str], sections: lis
         if k != train
     ]
     write(folder, "significance", tests, SIGNIFICANCE.split())
+    means = [
+        (*cell, draw(0.5, 0.9), 0.02, 0.4, 0.95, 2)
+        for cell in dict.fromkeys((*row[:2], *row[3:5]) for row in accuracies)
+    ]
+    seeds = "base_model train_language eval_language section mean sd ci_low ci_high seeds"
+    write(folder, "seeds", means, seeds.split())
+    if len(languages) > 1:
+        write_translations(folder, languages)
+    if bases:
+        write_representations(folder, models, languages)
+        gains = [
+            (*model, language, n, 4, gain, gain - 0.1, gain + 0.1, 24)
+            for model in models
+            for language in languages
+            for n, gain in ((1, 0.0), (2, draw(0.2, 0.3)), (4, draw(0.4, 0.6)), (8, draw(0.6, 0.9)))
+            if model[1] != "-"
+        ]
+        write(
+            folder,
+            "alignment",
+            gains,
+            [*KEYS[:3], *["language", "n", "judges", "gain", "ci_low", "ci_high", "instructions"]],
+        )
+
+
+def write_translations(folder: Path, languages: list[str]) -> None:
+    counts = np.random.default_rng(0).integers
+    refused = [("refused", reason) for reason in REASONS]
+    rows = [
+        (language, part, "deepl", measure, reason, counts(1, 30) + (400 if measure == "passed" else 0))
+        for language in languages
+        if language != "en"
+        for part in ("preferences", "benchmark")
+        for measure, reason in [("texts", ""), ("passed", ""), ("passed_after_retry", ""), *refused]
+    ]
+    write(folder, "translation", rows, ["language", "part", "engine", "measure", "reason", "value"])
+
+
+def write_representations(folder: Path, models: list, languages: list[str]) -> None:
+    draw = np.random.default_rng(0)
+    ours = [model for model in models if model[1] != "-"]
+    every = [*dict.fromkeys((base, "base", "") for base, _, _ in ours), *ours]
+    center = {language: draw.normal(0, 20, 2) for language in languages}
+    points = [
+        (*model, language, f"r{i}", "chosen", *(center[language] + draw.normal(0, 3, 2)))
+        for model in every
+        for language in languages
+        for i in range(10)
+    ]
+    write(folder, "pca", points, [*KEYS[:3], "language", "id", "side", "pc1", "pc2"])
+    measures = []
+    for model in every:
+        shares = (("singular_value_share", draw.uniform(0.3, 0.4)), ("explained_variance_pc1", 0.4))
+        measures += [(*model, "all", metric, value) for metric, value in (*shares, ("explained_variance_pc2", 0.2))]
+        for language in languages:
+            measures.append((*model, language, "norm_mean", draw.uniform(80, 180)))
+            measures.append((*model, language, "norm_sd", draw.uniform(5, 20)))
+            if model[1] != "base":
+                measures.append((*model, language, "shift_cosine", draw.uniform(0, 0.3)))
+    write(folder, "representation", measures, [*KEYS, "metric", "value"])
 
 
 def draw_all(folder: Path, suffix: str = "png") -> dict[str, list[Path]]:
-    table = {path.stem: path for path in folder.glob("*.csv")}
-    names = ("heatmap", "sections", "dumbbell", "consistency", "rewards", "length_bias")
-    out = {name: [folder / f"{name}.{suffix}"] for name in names}
-    transfer = (table["transfer"], table["significance"], table["length_baseline"])
-    figures.draw_transfer(*transfer, out["heatmap"], out["sections"], **STYLE)
-    figures.draw_source_against_target(table["transfer"], out["dumbbell"], "en", **STYLE)
-    figures.draw_consistency(table["consistency"], out["consistency"], **STYLE)
-    figures.draw_rewards(table["rewards"], table["calibration"], out["rewards"], **STYLE)
-    figures.draw_length_bias(table["length_bias"], out["length_bias"], **STYLE)
+    """Every figure whose tables are there: name to files, in the catalogue's order."""
+    out = {}
+    for figure in FIGURES:
+        tables = {name: folder / f"{name}.csv" for name in figure.tables}
+        if all(path.is_file() for path in tables.values()):
+            out[figure.name] = [folder / f"{figure.name}.{suffix}"]
+            draw(figure.name, tables, out[figure.name], source="en", style=STYLE)
     return out
+
+
+def draw_one(name: str, folder: Path, outputs: list[Path] | None = None) -> None:
+    (figure,) = (figure for figure in FIGURES if figure.name == name)
+    tables = {table: folder / f"{table}.csv" for table in figure.tables}
+    draw(name, tables, outputs or [folder / f"{name}.png"], source="en", style=STYLE)
 
 
 @pytest.fixture
@@ -158,27 +250,59 @@ def check_labels(figure) -> None:
         assert i == j, (names[i], names[j])
 
 
+def test_the_tables_drawn_here_are_those_that_a_study_writes(tmp_path):
+    write_tables(tmp_path, *SHAPES["one base"])
+    read = {name for figure in FIGURES if figure.scope == "benchmark" for name in figure.tables}
+    assert len(read) >= 8
+    for name in read:
+        assert set(pd.read_csv(tmp_path / f"{name}.csv")) <= set(MEASURES[name].columns), name
+
+
 @pytest.mark.parametrize("shape", SHAPES)
 def test_every_figure_is_written_and_no_label_is_cut_or_covered(shape, kept, tmp_path):
     write_tables(tmp_path, *SHAPES[shape])
     out = draw_all(tmp_path)
-    assert len(kept) == len(out) == 6
+    least = {"many languages": 7, "one language": 9}.get(shape, len(FIGURES))  # without a base; without a translation
+    assert len(kept) == len(out) >= least >= 7
     assert all(path.stat().st_size > 500 for paths in out.values() for path in paths)
+    empty = {
+        "many languages": {"source_against_target": "No reward model is trained in en"},
+        "one language": {"source_against_target": "No reward model", "consistency": "No reward model"},
+    }
     for name, figure in zip(out, kept, strict=True):
         assert figure.get_figwidth() in (style.COLUMN, style.FULL)
-        if (shape, name) == ("many languages", "dumbbell"):
-            assert "No reward model is trained in en" in figure.texts[0].get_text()
+        if name in empty.get(shape, {}):
+            assert empty[shape][name] in figure.texts[0].get_text()
         else:
             check_labels(figure)
 
 
+def test_figures_are_drawn_without_statistics_and_models(tmp_path):
+    """Every figure, in a process of its own: pandas, numpy and matplotlib are what it takes."""
+    write_tables(tmp_path, [("m", "en", 0), ("m", "es", 0)], ["en", "es"], ["Chat"])
+    code = """
+import sys
+from pathlib import Path
+from rmtransfer.report.catalogue import FIGURES, draw
+folder = Path(sys.argv[1])
+for figure in FIGURES:
+    tables = {name: folder / f"{name}.csv" for name in figure.tables}
+    draw(figure.name, tables, [folder / f"{figure.name}.png"], source="en", style={"dpi": 72, "font_size": 8})
+print(*sorted({module.split(".")[0] for module in sys.modules}))
+"""
+    run = subprocess.run([sys.executable, "-c", code, tmp_path], env=PATH, capture_output=True, text=True, check=True)
+    assert len(list(tmp_path.glob("*.png"))) == len(FIGURES) >= 10
+    loaded = set(run.stdout.split())
+    assert {"pandas", "numpy", "matplotlib"} <= loaded
+    assert not loaded & {"sklearn", "scipy", "statsmodels", "torch", "transformers", "datasets", "pydantic"}
+
+
 def test_the_same_table_gives_the_same_bytes(tmp_path):
     write_tables(tmp_path, [("m", "en", 0), ("m", "es", 0)], ["en", "es"], ["Chat"])
-    table, calibration = tmp_path / "rewards.csv", tmp_path / "calibration.csv"
     outputs = [tmp_path / "rewards.png", tmp_path / "rewards.pdf"]
     written = []
     for _ in range(2):
-        figures.draw_rewards(table, calibration, outputs, **STYLE)
+        draw_one("rewards", tmp_path, outputs)
         written.append([path.read_bytes() for path in outputs])
     assert written[0] == written[1]
 
@@ -186,8 +310,7 @@ def test_the_same_table_gives_the_same_bytes(tmp_path):
 def draw_heatmap(folder: Path, tests: list) -> None:
     write_tables(folder, [("m", k, 0) for k in ("en", "es", "ko")], ["en", "es", "ko"], ["Chat"])
     write(folder, "significance", tests, SIGNIFICANCE.split())
-    tables = [folder / f"{name}.csv" for name in ("transfer", "significance", "length_baseline")]
-    figures.draw_transfer(*tables, [folder / "heat.png"], [folder / "sections.png"], **STYLE)
+    draw_one("transfer", folder)
 
 
 def test_hatched_and_italic_is_what_no_test_finds_significant(kept, tmp_path):
@@ -226,10 +349,97 @@ def test_heat_maps_show_the_tables_numbers(kept, tmp_path):
 
 def test_section_panels_follow_the_table(kept, tmp_path):
     write_tables(tmp_path, [("m", "en", 0)], ["en", "es"], ["z", "b", "y", "a", "x", "c"])
-    draw_all(tmp_path)
-    shown = [a for a in kept[1].axes if a.axison]
+    draw_one("sections", tmp_path)
+    shown = [a for a in kept[0].axes if a.axison]
     assert [a.get_title() for a in shown] == ["z", "b", "y", "a", "x", "c", "Average"]
     assert len({a.get_subplotspec().rowspan.start for a in shown}) == 2
+
+
+def test_every_pca_panel_is_named_and_holds_its_models_texts(kept, tmp_path):
+    write_tables(
+        tmp_path, [(b, k, s) for b in ("a", "b") for k in ("en", "es") for s in (0, 1)], ["en", "es"], ["Chat"]
+    )
+    draw_one("pca", tmp_path)
+    panels = {axis.get_title(): axis for axis in kept[0].axes if axis.axison}
+    trained = {f"{b}\ntrained in {k}\nseed {s}" for b in "ab" for k in ("en", "es") for s in (0, 1)}
+    assert set(panels) == {"a, untrained", "b, untrained", *trained}
+    table = pd.read_csv(tmp_path / "pca.csv").query("base_model == 'b' and train_language == 'es' and seed == 1")
+    drawn = [line.get_xydata() for line in panels["b\ntrained in es\nseed 1"].lines]
+    np.testing.assert_allclose(np.concatenate(drawn), table[["pc1", "pc2"]])
+
+
+def test_many_languages_are_told_apart_by_the_means_of_their_texts(kept, tmp_path):
+    write_tables(tmp_path, [("m", "en", 0)], MANY, ["Chat"])
+    draw_one("pca", tmp_path)
+    means = pd.read_csv(tmp_path / "pca.csv").query("train_language == 'en'").groupby("language", sort=False)
+    marked = [line for line in kept[0].axes[1].lines if line.get_marker() != "."]
+    np.testing.assert_allclose([line.get_xydata()[0] for line in marked], means[["pc1", "pc2"]].mean())
+    looks = {(line.get_marker(), line.get_fillstyle(), line.get_markerfacecolor() == "white") for line in marked}
+    assert len(looks) == len(MANY) == 24
+
+
+def test_best_of_n_wraps_its_panels_and_gives_way_to_a_heat_map(kept, tmp_path):
+    write_tables(tmp_path, [("m", k, 0) for k in MANY[:8]], MANY[:9], ["Chat"])
+    draw_one("best_of_n", tmp_path)
+    panels = {axis.get_title(): axis for axis in kept[0].axes if axis.axison}
+    assert list(panels) == [f"answers in {k}" for k in MANY[:9]]
+    assert {axis.get_subplotspec().rowspan.start for axis in panels.values()} == {0, 1}
+    table = pd.read_csv(tmp_path / "alignment.csv")
+    cells = table.query("train_language == 'cs' and language == 'fa'")
+    np.testing.assert_allclose(panels["answers in fa"].lines[1].get_xydata(), cells[["n", "gain"]])
+    write_tables(tmp_path, [("m", k, 0) for k in MANY[:9]], MANY[:9], ["Chat"])
+    draw_one("best_of_n", tmp_path)
+    last = pd.read_csv(tmp_path / "alignment.csv").query("n == 8")
+    expected = last.pivot(index="train_language", columns="language", values="gain")
+    np.testing.assert_allclose(kept[1].axes[0].images[0].get_array(), expected)
+
+
+@pytest.mark.parametrize("languages", [FIVE, MANY[:11]], ids=["beside", "stacked"])
+def test_representations_show_the_tables_numbers(languages, kept, tmp_path):
+    write_tables(tmp_path, [("m", k, 0) for k in languages], languages, ["Chat"])
+    draw_one("representation", tmp_path)
+    shift, share, norm = kept[0].axes[:3]
+    table = pd.read_csv(tmp_path / "representation.csv").pivot(
+        index="train_language", columns=["metric", "eval_language"], values="value"
+    )
+    np.testing.assert_allclose(shift.images[0].get_array(), table["shift_cosine"].loc[languages, languages])
+    base, trained = share.lines
+    assert set(base.get_ydata()) == {table.at["base", ("singular_value_share", "all")]}
+    np.testing.assert_allclose(trained.get_ydata(), table["singular_value_share"].loc[languages, "all"])
+    means = table["norm_mean"].loc[["base", *languages], languages]
+    if len(languages) > len(FIVE):
+        np.testing.assert_allclose(norm.images[0].get_array(), means)
+    else:
+        drawn = [container.lines[0].get_ydata() for container in norm.containers]
+        np.testing.assert_allclose(np.transpose(drawn).astype(float), means)
+
+
+def test_bars_of_translations_add_up_to_all_texts(kept, tmp_path):
+    write_translations(tmp_path, FIVE)
+    draw_one("translation", tmp_path)
+    (axis,) = kept[0].axes
+    assert len(axis.containers) == 2 + len(REASONS)
+    widths = np.array([[bar.get_width() for bar in bars] for bars in axis.containers])
+    np.testing.assert_allclose(widths.sum(axis=0), 100)
+    starts = np.array([[bar.get_x() for bar in bars] for bars in axis.containers])
+    np.testing.assert_allclose(starts[1:], widths.cumsum(axis=0)[:-1])
+    looks = [bars.patches[0].get_hatch() for bars in axis.containers]
+    assert len(set(looks)) == len(looks)  # in greyscale, too
+    table = pd.read_csv(tmp_path / "translation.csv")
+    counts = table[table["measure"] != "texts"].groupby("language")["value"].sum()
+    refused = table[table["measure"] == "refused"].groupby("language")["value"].sum()
+    assert [text.get_text() for text in axis.texts] == [f"{refused[k]:,} of {counts[k]:,} refused" for k in FIVE[1:]]
+
+
+def test_tick_labels_are_turned_and_shrunk_until_they_fit(kept, tmp_path):
+    style.use_style(72, 8)
+    figure, axes = plt.subplots(1, 3, figsize=(style.FULL, 2), layout="constrained")
+    for axis in axes:
+        axis.set_xticks(range(len(MANY)), MANY)
+    style.save(figure, [tmp_path / "ticks.png"])
+    check_labels(figure)
+    assert {label.get_rotation() for label in axes[0].get_xticklabels()} == {90}
+    assert all(5 <= label.get_fontsize() < 7 for label in axes[0].get_xticklabels())
 
 
 def test_one_seed_keeps_its_interval_and_several_show_their_range():
@@ -252,9 +462,25 @@ def test_rewards_are_standardised_by_all_answers_of_a_model():
     ]
     columns = [*KEYS, "what", "mean", "sd", "q05", "q25", "q50", "q75", "q95", "n"]
     together = np.concatenate(list(answers.values()))
-    found = figures.rewards._standardised(pd.DataFrame(rows, columns=columns))["q50"]
+    found = rewards._standardised(pd.DataFrame(rows, columns=columns))["q50"]
     expected = [(np.median(x) - together.mean()) / together.std() for x in answers.values()]
     np.testing.assert_allclose(found, expected)
+
+
+def test_the_config_decides_resolution_and_size_of_letters(kept, tmp_path):
+    write_tables(tmp_path, [("m", "en", 0)], ["en", "es"], ["Chat"])
+    path, style = tmp_path / "rewards.png", {"dpi": 110, "font_size": 11}
+    tables = {name: tmp_path / f"{name}.csv" for name in ("rewards", "calibration")}
+    draw("rewards", tables, [path], source="en", style=style)
+    height, width, _ = plt.imread(path).shape
+    assert (width, height) == pytest.approx(kept[0].get_size_inches() * 110, abs=1)
+    assert {text.get_fontsize() for text in labels(kept[0])} == {10, 11}
+
+
+def test_titles_are_broken_at_their_panels_width_only(kept, tmp_path):
+    write_tables(tmp_path, [("m", "en", 0)], ["en"], ["Chat"])
+    draw_one("rewards", tmp_path)
+    assert [axis.get_title() for axis in kept[0].axes] == ["trained in en"]
 
 
 def test_what_has_no_data_says_so(kept, tmp_path):
@@ -278,10 +504,13 @@ def test_differences_are_coloured_symmetrically_around_white():
     assert min(middle[:3]) > 0.95
 
 
-def test_every_colour_has_its_marker():
+def test_series_differ_in_greyscale_and_no_marker_meets_a_colour_twice():
     assert len(set(style.COLORS)) == len(set(style.MARKERS)) == len(style.COLORS) >= 5
     looks = [style.series(i) for i in range(style.MOST_SERIES)]
-    assert len({(look["marker"], look["color"], look["markerfacecolor"]) for look in looks}) == style.MOST_SERIES
+    assert len(looks) >= 24
+    shapes = {(look["marker"], look["fillstyle"], look["markerfacecolor"] == "white") for look in looks}
+    assert len(shapes) == len(looks)
+    assert len({(look["marker"], look["color"]) for look in looks}) == len(looks)
 
 
 def test_names_that_look_like_missing_values_stay_names(tmp_path):

@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from rmtransfer.report.paper_tables import write_paper_tables
-from rmtransfer.transfer.transfer import TRANSFER_COLUMNS
+from rmtransfer.transfer.measures import MEASURES
 
 
 def rows(base, train, language, accuracies, seed=0):
@@ -37,7 +37,7 @@ SHELF = [
 @pytest.fixture
 def write(tmp_path):
     def written(lines):
-        pd.DataFrame(lines, columns=TRANSFER_COLUMNS).to_csv(tmp_path / "transfer.csv", index=False)
+        pd.DataFrame(lines, columns=list(MEASURES["transfer"].columns)).to_csv(tmp_path / "transfer.csv", index=False)
         paths = tmp_path / "table.tex", tmp_path / "table.md"
         write_paper_tables(tmp_path / "transfer.csv", *paths, "en")
         return [path.read_text(encoding="utf-8") for path in paths]

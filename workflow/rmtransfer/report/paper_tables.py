@@ -7,9 +7,8 @@ from pathlib import Path
 import pandas as pd
 
 from rmtransfer.study.languages import english_name, split_variant
-from rmtransfer.transfer.transfer import AVERAGE
+from rmtransfer.study.names import AVERAGE, NOT_OURS
 
-_NO_TRAINING = "-"  # what the tables call the training language of a model that is not ours
 _MINUS = "\N{MINUS SIGN}"
 _LATEX = {
     "\\": r"\textbackslash{}",
@@ -54,12 +53,12 @@ def write_paper_tables(transfer: Path, latex: Path, markdown: Path, source: str)
     keys = ["base_model", "train_language", "eval_language", "section"]
     frame = pd.read_csv(transfer, keep_default_na=False, na_values=[""], dtype=dict.fromkeys(keys, str))
     percent = 100 * frame.groupby(keys, sort=False)["accuracy"].mean()
-    own = [base for base, train in _distinct(percent, "base_model", "train_language") if train != _NO_TRAINING]
+    own = [base for base, train in _distinct(percent, "base_model", "train_language") if train != NOT_OURS]
     tables = []
     if own:
         tables.append(_own_models(percent, list(dict.fromkeys(own)), source))
-    if (frame["train_language"] == _NO_TRAINING).any():
-        tables.append(_off_the_shelf(percent.xs(_NO_TRAINING, level="train_language"), source))
+    if (frame["train_language"] == NOT_OURS).any():
+        tables.append(_off_the_shelf(percent.xs(NOT_OURS, level="train_language"), source))
     needs = "% Accuracy in per cent. Needs \\usepackage{booktabs}; many columns need \\resizebox around the tabular."
     latex.write_text("\n\n".join([needs, *map(_to_latex, tables)]) + "\n", encoding="utf-8")
     markdown.write_text("\n\n".join(map(_to_markdown, tables)) + "\n", encoding="utf-8")
@@ -71,7 +70,7 @@ def _distinct(percent: pd.Series, *levels: str) -> list:
 
 
 def _own_models(percent: pd.Series, bases: Sequence[str], source: str) -> _Table:
-    own = percent[percent.index.get_level_values("train_language") != _NO_TRAINING]
+    own = percent[percent.index.get_level_values("train_language") != NOT_OURS]
     sections = _distinct(own, "section")
     blocks: list[list[list[_Cell]]] = []
     for base in bases:

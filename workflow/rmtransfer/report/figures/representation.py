@@ -9,123 +9,155 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
-from rmtransfer.report.figures.style import COLORS, FULL, MARKERS, heat, matrix, order, save, use_style
-from rmtransfer.representation.analysis import BASE
+from rmtransfer.report.figures.style import (
+    COLORS,
+    FULL,
+    MANY,
+    color_bar,
+    grid_shape,
+    heat,
+    legend_above,
+    matrix,
+    order,
+    read_table,
+    save,
+    series,
+    use_style,
+    wrapped,
+)
+from rmtransfer.study.names import BASE, MODEL_COLUMNS
+
+_MOST_CLOUDS = 8  # languages whose texts are told apart where their clouds overlap
+
+
+def draw_pca(tables: Mapping[str, Path], outputs: Sequence[Path], *, source: str, dpi: int, font_size: float) -> None:
+    """First two principal components of every text's hidden states, one panel per model."""
+    use_style(dpi, font_size)
+    points, measures = read_table(tables["pca"]), read_table(tables["representation"])
+    variance = measures[measures["metric"].str.startswith("explained_variance")]
+    shares = {model: 100 * cells["value"].to_numpy() for model, cells in variance.groupby([*MODEL_COLUMNS])}
+    looks = {language: series(i) for i, language in enumerate(order(points["language"]))}
+    panels = {
+        model: cells
+        for _, of_base in points.groupby("base_model", sort=False)
+        for model, cells in of_base.groupby([*MODEL_COLUMNS], sort=False)
+    }
+    several_bases, several_seeds = points["base_model"].nunique() > 1, points["seed"].nunique() > 2  # bases have none
+    rows, columns = grid_shape(len(panels), 3 if len(panels) <= 9 else 5)
+    figure, axes = plt.subplots(
+        rows, columns, figsize=(FULL, (min(2.2, 6.6 / columns) + 0.2) * rows + 0.7), squeeze=False, layout="constrained"
+    )
+    for axis, (model, cells) in zip(axes.flat, panels.items(), strict=False):
+        _clouds(axis, cells, looks)
+        axis.set_xticks([])
+        axis.set_yticks([])
+        axis.set_xlabel(f"PC 1 ({shares[model][0]:.0f} %)")
+        axis.set_ylabel(f"PC 2 ({shares[model][1]:.0f} %)")
+        axis.set_title(_title(model, several_bases, several_seeds, 5.6 / columns))
+    for axis in axes.flat[len(panels) :]:
+        axis.set_axis_off()
+    handles = [plt.Line2D([], [], linestyle="none", markersize=3.5, **look) for look in looks.values()]
+    legend_above(figure, handles, list(looks), "text in")
+    save(figure, outputs)
+
+
+def _clouds(axis: Axes, points: pd.DataFrame, looks: Mapping[str, Mapping[str, Any]]) -> None:
+    """Every text in its language's look; with many languages a faint dot, and the look at the language's mean."""
+    dots: Any = {"linestyle": "none", "zorder": 1}
+    for language, xy in points.groupby("language", sort=False)[["pc1", "pc2"]]:
+        look = looks[str(language)]
+        if len(looks) <= _MOST_CLOUDS:
+            axis.plot(xy["pc1"], xy["pc2"], markersize=2.4, markeredgewidth=0.3, alpha=0.7, **dots, **look)
+        else:
+            axis.plot(
+                xy["pc1"], xy["pc2"], ".", markersize=2, markeredgewidth=0, alpha=0.4, color=look["color"], **dots
+            )
+            axis.plot(*xy.mean(), markersize=4, markeredgewidth=0.7, linestyle="none", zorder=2, **look)
+
+
+def _title(model: Any, several_bases: bool, several_seeds: bool, inches: float) -> str:
+    base, train, seed = model
+    if train == BASE:
+        return wrapped(f"{base}, untrained", inches)
+    lines = [base] * several_bases + [f"trained in {train}"] + [f"seed {seed}"] * several_seeds
+    return "\n".join(wrapped(line, inches) for line in lines)
 
 
 def draw_representation(
-    table: Path, coordinates: Path, pca: Sequence[Path], shift: Sequence[Path], **style: Any
+    tables: Mapping[str, Path], outputs: Sequence[Path], *, source: str, dpi: int, font_size: float
 ) -> None:
-    """PCA of base and reward models by language; shift from the base, singular-value share and norms."""
-    use_style(style)
-    frame = pd.read_csv(table, dtype={"seed": str}, keep_default_na=False)
-    frame["value"] = frame["value"].astype(float)
-    points = pd.read_csv(coordinates, dtype={"seed": str}, keep_default_na=False)
-    variance = frame[frame["metric"].str.startswith("explained_variance")]
-
-    bases = list(dict.fromkeys(points["base_model"]))
-    models = {base: _models_of(points[points["base_model"] == base]) for base in bases}
-    columns = min(3, max(len(m) for m in models.values()))
-    rows = sum(-(-len(m) // columns) for m in models.values())
-    figure, axes = plt.subplots(rows, columns, figsize=(FULL, 2.2 * rows + 0.3), squeeze=False, layout="constrained")
-    free = iter(axes.flat)
-    for base, of_base in models.items():
-        for train, seed in of_base:
-            axis = next(free)
-            here = {"base_model": base, "train_language": train, "seed": seed}
-            _pca_panel(axis, _where(points, here))
-            share = _where(variance, here)["value"].to_numpy() * 100
-            axis.set_title(
-                f"{base}, untrained" if train == BASE else f"trained in {train}" + _seed_suffix(of_base, seed)
-            )
-            axis.set_xlabel(f"PC 1 ({share[0]:.0f} %)")
-            axis.set_ylabel(f"PC 2 ({share[1]:.0f} %)")
-    for axis in free:
-        axis.set_axis_off()
-    handles, labels = axes.flat[0].get_legend_handles_labels()
-    figure.legend(handles, labels, title="text in", loc="outside right center", frameon=False)
-    save(figure, pca, style)
-
-    figure, axes = plt.subplots(len(bases), 3, figsize=(FULL, 2.6 * len(bases)), squeeze=False, layout="constrained")
-    for row, base in zip(axes, bases, strict=True):
-        of_base = frame[frame["base_model"] == base]
-        moved = of_base[of_base["metric"] == "shift_cosine"]
-        cells = matrix(moved.assign(model=moved["train_language"]), "value", order(moved["eval_language"]))
-        image = heat(row[0], cells, "viridis", (0, max(0.01, float(cells.to_numpy().max()))), "{:.2f}")
-        figure.colorbar(image, ax=row[0], shrink=0.85)
-        row[0].set_xlabel("evaluated in")
-        row[0].set_ylabel("trained in")
-        row[0].set_title("shift from base, 1 $-$ cosine")
-        _dots(row[1], of_base, "singular_value_share")
-        row[1].set_title("singular-value share $f$")
-        _norms(row[2], of_base)
-        row[2].set_title("norm, mean ± sd over texts")
-        if len(bases) > 1:
-            row[0].set_ylabel(f"{base}\ntrained in")
-    save(figure, shift, style)
-
-
-def _pca_panel(axis: Axes, frame: pd.DataFrame) -> None:
-    for i, (language, cell) in enumerate(frame.groupby("language", sort=False)):
-        axis.scatter(
-            cell["pc1"],
-            cell["pc2"],
-            s=5,
-            marker=MARKERS[i % len(MARKERS)],
-            color=COLORS[i % len(COLORS)],
-            linewidths=0,
-            alpha=0.7,
-            label=language,
+    """Shift from the base model, singular-value share and norms: beside each other, with many languages stacked."""
+    use_style(dpi, font_size)
+    frame = read_table(tables["representation"])
+    frame = frame.assign(model=frame["train_language"])
+    bases = {str(base): cells for base, cells in frame.groupby("base_model", sort=False)}
+    models, languages = order(frame["model"]), order(frame.loc[frame["metric"] == "norm_mean", "eval_language"])
+    stacked = max(len(models), len(languages)) > MANY
+    if stacked:
+        heights = [0.22 * len(models), 1.3, 0.22 * len(models)] * len(bases)
+        figure, axes = plt.subplots(
+            len(heights),
+            1,
+            figsize=(FULL, sum(heights) + 0.65 * len(heights)),
+            height_ratios=heights,
+            layout="constrained",
         )
-    axis.set_xticks([])
-    axis.set_yticks([])
+    else:
+        figure, axes = plt.subplots(
+            len(bases), 3, figsize=(FULL, 2.6 * len(bases) + 0.4), squeeze=False, layout="constrained"
+        )
+    looks = {language: series(i) for i, language in enumerate(languages)}
+    for (shifts, shares, norms), (base, cells) in zip(np.reshape(axes, (-1, 3)), bases.items(), strict=True):
+        name = f"{base}: " if stacked and len(bases) > 1 else ""
+        moved = matrix(cells[cells["metric"] == "shift_cosine"], "value", languages)
+        image = heat(shifts, moved, "viridis", (0, max(0.01, float(np.nanmax(moved)))), "{:.2f}")
+        color_bar(figure, image, shifts)
+        shifts.set_title(f"{name}shift from base, 1 $-$ cosine")
+        shifts.set_xlabel("evaluated in")
+        shifts.set_ylabel("trained in" if stacked or len(bases) == 1 else f"{wrapped(base, 1.8)}\ntrained in")
+        _shares(shares, cells[cells["metric"] == "singular_value_share"])
+        shares.set_title(f"{name}singular-value share $f$")
+        mean = matrix(cells[cells["metric"] == "norm_mean"], "value", languages)
+        if stacked:
+            least, most = float(np.nanmin(mean)), float(np.nanmax(mean))
+            digits = max(0, 1 - int(np.floor(np.log10(most))))
+            color_bar(figure, heat(norms, mean, "viridis", (least, most), f"{{:.{digits}f}}"), norms)
+            norms.set_title(f"{name}norm, mean over texts")
+            norms.set_xlabel("text in")
+            norms.set_ylabel("trained in")
+        else:
+            _norms(norms, mean, matrix(cells[cells["metric"] == "norm_sd"], "value", languages), looks)
+            norms.set_title("norm, mean ± sd over texts")
+    if not stacked:
+        handles, labels = axes.flat[2].get_legend_handles_labels()
+        legend_above(figure, handles, labels, "norm of texts in")
+    save(figure, outputs)
 
 
-def _dots(axis: Axes, frame: pd.DataFrame, metric: str) -> None:
-    cells = frame[frame["metric"] == metric]
-    values = cells.groupby("train_language", sort=False)["value"].mean()
+def _shares(axis: Axes, frame: pd.DataFrame) -> None:
+    values = frame.groupby("model", sort=False)["value"].mean()
     trained = values.drop(BASE)
     axis.axhline(values[BASE], color="0.3", linewidth=0.8, linestyle="--", label="base")
     axis.plot(range(len(trained)), trained, "o", color=COLORS[0], markersize=4)
     axis.set_xticks(range(len(trained)), trained.index)
+    axis.set_xlim(-0.6, len(trained) - 0.4)
     axis.set_xlabel("trained in")
     axis.legend(frameon=False, loc="best")
-    axis.margins(x=0.15, y=0.3)
+    axis.margins(y=0.3)
 
 
-def _norms(axis: Axes, frame: pd.DataFrame) -> None:
-    means, spreads = frame[frame["metric"] == "norm_mean"], frame[frame["metric"] == "norm_sd"]
-    models = order(means["train_language"])
-    languages = order(means["eval_language"])
-    width = 0.7 / len(languages)
-    for i, language in enumerate(languages):
-        mean = means[means["eval_language"] == language].groupby("train_language")["value"].mean().reindex(models)
-        sd = spreads[spreads["eval_language"] == language].groupby("train_language")["value"].mean().reindex(models)
+def _norms(axis: Axes, mean: pd.DataFrame, deviation: pd.DataFrame, looks: Mapping[str, Mapping[str, Any]]) -> None:
+    width = 0.7 / len(looks)
+    for i, (language, look) in enumerate(looks.items()):
         axis.errorbar(
-            np.arange(len(models)) + (i - (len(languages) - 1) / 2) * width,
-            mean,
-            yerr=sd,
-            fmt=MARKERS[i % len(MARKERS)],
-            color=COLORS[i % len(COLORS)],
+            np.arange(len(mean)) + (i - (len(looks) - 1) / 2) * width,
+            mean[language],
+            yerr=deviation[language],
+            linestyle="none",
             markersize=3,
             elinewidth=0.7,
             label=language,
+            **look,
         )
-    axis.set_xticks(range(len(models)), models)
+    axis.set_xticks(range(len(mean)), mean.index)
     axis.set_xlabel("trained in")
-    axis.legend(title="text in", frameon=False, loc="center left", bbox_to_anchor=(1, 0.5), handletextpad=0.1)
-
-
-def _models_of(points: pd.DataFrame) -> list[tuple[str, str]]:
-    return list(dict.fromkeys(zip(points["train_language"], points["seed"], strict=True)))
-
-
-def _seed_suffix(models: Sequence[tuple[str, str]], seed: str) -> str:
-    return f", seed {seed}" if len({s for t, s in models if t != BASE}) > 1 else ""
-
-
-def _where(frame: pd.DataFrame, cells: Mapping[str, str]) -> pd.DataFrame:
-    mask = np.ones(len(frame), bool)
-    for column, value in cells.items():
-        mask &= (frame[column] == value).to_numpy()
-    return frame[mask]

@@ -12,7 +12,6 @@ from matplotlib.patches import Patch
 
 from rmtransfer.report.figures.style import (
     FULL,
-    MOST_SERIES,
     OFF_THE_SHELF,
     grid_shape,
     label_lowest,
@@ -36,26 +35,22 @@ _BOXES: dict[str, dict[str, Any]] = {
 }
 
 
-def draw_rewards(table: Path, calibration: Path, distributions: Sequence[Path], **style: Any) -> None:
+def draw_rewards(
+    tables: Mapping[str, Path], outputs: Sequence[Path], *, source: str, dpi: int, font_size: float
+) -> None:
     """Rewards of chosen and rejected answers in every language, one panel per model, with the expected calibration error.
 
     Reward models share no scale. Those of one model (and seed) are standardised together, over all languages, by their
     mean m and standard deviation: with group sizes n_i, means m_i and standard deviations s_i from the table,
     m = sum(n_i m_i) / N and sd^2 = sum(n_i (s_i^2 + (m_i - m)^2)) / N. Boxes are means over seeds, dots the seeds' medians.
-
-    Args:
-        table: rewards.csv.
-        calibration: calibration.csv.
-        distributions: files to write.
-        style: ``dpi`` and ``font_size`` in points.
     """
-    use_style(style)
-    frame = read_table(table)
+    use_style(dpi, font_size)
+    frame = read_table(tables["rewards"])
     frame = _standardised(frame[frame["what"].isin(_BOXES)])
-    errors = read_table(calibration)
+    errors = read_table(tables["calibration"])
     errors = errors.groupby(["base_model", "train_language", "eval_language"])["ece"].mean()
     languages = order(frame["eval_language"])
-    most_columns = max(1, int(6.3 / (0.3 * len(languages))))  # two boxes and a number per language
+    most_columns = max(1, min(5, int(6.3 / (0.3 * len(languages)))))  # two boxes and a number per language
     panels = _panels(frame, 5.5 / most_columns)
     rows, columns = grid_shape(len(panels), most_columns)
     figure, axes = plt.subplots(
@@ -80,15 +75,15 @@ def draw_rewards(table: Path, calibration: Path, distributions: Sequence[Path], 
         axis.set_xticks(range(len(languages)), languages)
         axis.set_xlim(-0.6, len(languages) - 0.4)
         axis.tick_params(axis="x", length=0)
-        axis.set_title(title, pad=6 + style["font_size"])
+        axis.set_title(title, pad=6 + font_size)
     for axis in axes.flat[len(panels) :]:
         axis.set_axis_off()
     label_lowest(axes)
-    figure.supxlabel("evaluated in", fontsize=style["font_size"])
-    figure.supylabel("reward, standardised per model", fontsize=style["font_size"])
+    figure.supxlabel("evaluated in")
+    figure.supylabel("reward, standardised per model")
     patches = [Patch(edgecolor="black", linewidth=0.6, **look) for look in _BOXES.values()]
     legend_above(figure, patches, [f"{what} answers" for what in _BOXES])
-    save(figure, distributions, style)
+    save(figure, outputs)
 
 
 def _boxes(axis: Axes, cells: pd.DataFrame, languages: Sequence[str], what: str, offset: float) -> None:
@@ -125,21 +120,18 @@ def _standardised(frame: pd.DataFrame) -> pd.DataFrame:
     return pd.concat(parts)
 
 
-def draw_length_bias(table: Path, bias: Sequence[Path], **style: Any) -> None:
+def draw_length_bias(
+    tables: Mapping[str, Path], outputs: Sequence[Path], *, source: str, dpi: int, font_size: float
+) -> None:
     """Accuracy where the chosen answer is the longer one against where it is the shorter one; a panel per model.
 
     A model that length does not sway lies on the diagonal; one that always picks the longer answer lies top left.
-
-    Args:
-        table: length_bias.csv.
-        bias: files to write.
-        style: ``dpi`` and ``font_size`` in points.
     """
-    use_style(style)
+    use_style(dpi, font_size)
     measured = ["accuracy_longer", "accuracy_shorter"]
-    frame = read_table(table).dropna(subset=measured)
+    frame = read_table(tables["length_bias"]).dropna(subset=measured)
     if frame.empty:
-        say("No reward model counts tokens, so length bias is not measured.", bias, style)
+        say("No reward model counts tokens, so length bias is not measured.", outputs)
         return
     frame[measured] *= 100
     languages, panels = order(frame["eval_language"]), _panels(frame, 1.1)
@@ -155,10 +147,9 @@ def draw_length_bias(table: Path, bias: Sequence[Path], **style: Any) -> None:
         layout="constrained",
     )
     low, high = frame[measured].min(axis=None), frame[measured].max(axis=None)
-    margin = 0.15 * (high - low) + 1  # with room for names
+    margin = 0.15 * (high - low) + 1
     limits = (low - margin, min(104.0, high + margin))
-    known = len(languages) <= MOST_SERIES // 2
-    looks = {k: series(i if known else 0) for i, k in enumerate(languages)}
+    looks = {k: series(i) for i, k in enumerate(languages)}
     for axis, (title, cells) in zip(axes.flat, panels.items(), strict=False):
         axis.plot(limits, limits, color="0.6", linewidth=0.7, linestyle="--", zorder=0)
         groups = cells.groupby("eval_language", sort=False)[measured]
@@ -170,12 +161,10 @@ def draw_length_bias(table: Path, bias: Sequence[Path], **style: Any) -> None:
                 y,
                 xerr=[[x - least.at[k, "accuracy_shorter"]], [most.at[k, "accuracy_shorter"] - x]],
                 yerr=[[y - least.at[k, "accuracy_longer"]], [most.at[k, "accuracy_longer"] - y]],
-                markersize=3.5 if known else 2.5,
+                markersize=3.5,
                 elinewidth=0.6,
                 **looks[str(k)],
             )
-        if not known:
-            _name_farthest(axis, mean)
         axis.set_xlim(limits)
         axis.set_ylim(limits)
         axis.set_box_aspect(1)
@@ -183,28 +172,11 @@ def draw_length_bias(table: Path, bias: Sequence[Path], **style: Any) -> None:
     for axis in axes.flat[len(panels) :]:
         axis.set_axis_off()
     label_lowest(axes)
-    figure.supxlabel("accuracy where the chosen answer is shorter, %", fontsize=style["font_size"])
-    figure.supylabel("accuracy where\nit is longer, %", fontsize=style["font_size"])
-    if known:
-        handles = [plt.Line2D([], [], linestyle="none", markersize=3.5, **looks[k]) for k in languages]
-        legend_above(figure, handles, languages, "evaluated in")
-    save(figure, bias, style)
-
-
-def _name_farthest(axis: Axes, mean: pd.DataFrame) -> None:
-    """The language that lies farthest from the diagonal on either side."""
-    gap = mean["accuracy_longer"] - mean["accuracy_shorter"]
-    for language, side in ((gap.idxmax(), 1), (gap.idxmin(), -1)):
-        if side * gap[language] > 0:
-            axis.annotate(
-                language,
-                (mean.at[language, "accuracy_shorter"], mean.at[language, "accuracy_longer"]),
-                (0, -3),
-                textcoords="offset points",
-                ha="center",
-                va="top",
-                fontsize=plt.rcParams["xtick.labelsize"],
-            )
+    figure.supxlabel("accuracy where the chosen answer is shorter, %")
+    figure.supylabel("accuracy where\nit is longer, %")
+    handles = [plt.Line2D([], [], linestyle="none", markersize=3.5, **look) for look in looks.values()]
+    legend_above(figure, handles, languages, "evaluated in")
+    save(figure, outputs)
 
 
 def _panels(frame: pd.DataFrame, inches: float) -> Mapping[str, pd.DataFrame]:

@@ -1,7 +1,7 @@
 """What all figures share: palette, tables in, heat maps, labels that fit, files out."""
 
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,21 +15,30 @@ from matplotlib.image import AxesImage
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import FixedLocator
 
+from rmtransfer.study.names import NOT_OURS
+
 COLUMN, FULL = 3.4, 7.0  # inches: one column and the full width of a two-column page
-# Okabe and Ito's colour-blind safe palette (https://jfly.uni-koeln.de/color/), each with its own marker.
+# Okabe and Ito's colour-blind safe palette (https://jfly.uni-koeln.de/color/), and markers to tell series apart in grey.
 COLORS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#999999"]
-HATCHES = ["", "//", "xx", "..", "--", "||", "++", "oo"]
-MARKERS = ["o", "s", "^", "D", "v", "P", "X", "*"]
-MOST_SERIES = 2 * len(COLORS)  # filled, then open markers
+HATCHES = ["//", "xx", "..", "--", "||", "++", "oo"]
+MARKERS = ["o", "s", "^", "D", "v", "P", "X", "<"]
+_FILLS = ["full", "open", "left"]
+MOST_SERIES = len(MARKERS) * len(_FILLS)
+MANY = 10  # languages from which on a heat map takes the full width
 OFF_THE_SHELF = "off the shelf"
-_NO_TRAINING = "-"  # what the tables call the training language of a model that is not ours
-_KEYS = ("base_model", "train_language", "eval_language", "section", "what", "base_a", "train_a", "base_b", "train_b")
-_NUMBER, _SMALLEST = "number", 5.0  # numbers in cells: their gid, and the least size in points that can be read
+_KEYS = (
+    *("base_model", "train_language", "seed", "eval_language", "section", "what", "metric"),
+    *("base_a", "train_a", "base_b", "train_b", "family"),
+    *("language", "engine", "measure", "reason"),
+)
+_NUMBER = "number"  # gid of numbers in cells
+_SMALLEST = 5.0  # points that can be read
 
 
 def read_table(path: Path) -> pd.DataFrame:
     """A table of the study; names stay strings even where they look like numbers or missing values (nan: Min Nan)."""
-    return pd.read_csv(path, keep_default_na=False, na_values=[""], dtype=dict.fromkeys(_KEYS, str))
+    frame = pd.read_csv(path, keep_default_na=False, na_values=[""], dtype=dict.fromkeys(_KEYS, str))
+    return frame.fillna({key: "" for key in _KEYS if key in frame})
 
 
 def model_groups(frame: pd.DataFrame) -> dict[str, pd.DataFrame]:
@@ -37,7 +46,7 @@ def model_groups(frame: pd.DataFrame) -> dict[str, pd.DataFrame]:
 
     The added column ``model`` names a model within its group: by training language (or mixture), or by its own name.
     """
-    others = frame["train_language"] == _NO_TRAINING
+    others = frame["train_language"] == NOT_OURS
     groups = {
         str(base): cell.assign(model=cell["train_language"])
         for base, cell in frame[~others].groupby("base_model", sort=False)
@@ -84,10 +93,21 @@ def over_seeds(frame: pd.DataFrame, keys: Sequence[str]) -> pd.DataFrame:
 
 
 def series(i: int) -> dict[str, Any]:
-    """Colour and marker of the i-th series, for ``plot`` and ``errorbar``: open markers after the first eight."""
-    color = COLORS[i % len(COLORS)]
-    face = color if i < len(COLORS) else "white"
-    return {"color": color, "marker": MARKERS[i % len(MARKERS)], "markerfacecolor": face, "markeredgecolor": color}
+    """Colour and marker of the i-th series, for ``plot`` and ``errorbar``.
+
+    Markers are filled, then open, then half filled, so that ``MOST_SERIES`` differ without their colours. Every round of
+    markers moves the colours on by one, so that no marker meets a colour twice.
+    """
+    around, place = divmod(i, len(MARKERS))
+    color, fill = COLORS[(place + around) % len(COLORS)], _FILLS[around % len(_FILLS)]
+    return {
+        "color": color,
+        "marker": MARKERS[place],
+        "fillstyle": "left" if fill == "left" else "full",
+        "markerfacecolor": "white" if fill == "open" else color,
+        "markerfacecoloralt": "white",
+        "markeredgecolor": color,
+    }
 
 
 def heat(
@@ -178,25 +198,27 @@ def grid_shape(panels: int, most_columns: int) -> tuple[int, int]:
     return rows, -(-panels // rows)
 
 
-def say(sentence: str, outputs: Sequence[Path], style: Mapping[str, Any]) -> None:
+def say(sentence: str, outputs: Sequence[Path]) -> None:
     """A figure of one sentence, for a study that has nothing to draw here."""
     figure = plt.figure(figsize=(COLUMN, 0.8), layout="constrained")
     figure.text(0.5, 0.5, wrapped(sentence, 2.8), ha="center", va="center")
-    save(figure, outputs, style)
+    save(figure, outputs)
 
 
-def use_style(style: Mapping[str, Any]) -> None:
+def use_style(dpi: int, font_size: float) -> None:
     plt.rcdefaults()
-    size = style["font_size"]
     plt.rcParams.update(
         {
-            "font.size": size,
-            "axes.titlesize": size,
-            "axes.labelsize": size,
-            "xtick.labelsize": size - 1,
-            "ytick.labelsize": size - 1,
-            "legend.fontsize": size - 1,
-            "legend.title_fontsize": size - 1,
+            "figure.dpi": dpi,
+            "savefig.dpi": dpi,
+            "font.size": font_size,
+            "figure.labelsize": font_size,
+            "axes.titlesize": font_size,
+            "axes.labelsize": font_size,
+            "xtick.labelsize": font_size - 1,
+            "ytick.labelsize": font_size - 1,
+            "legend.fontsize": font_size - 1,
+            "legend.title_fontsize": font_size - 1,
             "axes.spines.top": False,
             "axes.spines.right": False,
             "hatch.linewidth": 0.4,
@@ -205,21 +227,23 @@ def use_style(style: Mapping[str, Any]) -> None:
     )
 
 
-def save(figure: Figure, paths: Sequence[Path], style: Mapping[str, Any]) -> None:
+def save(figure: Figure, paths: Sequence[Path]) -> None:
     """Write a figure in every format, once its labels fit, and close it."""
-    figure.set_dpi(style["dpi"])
     _fit(figure)
     figure.set_layout_engine("none")  # what fits stays where it is, in every format
     for path in paths:
         path.parent.mkdir(parents=True, exist_ok=True)
         # Without a date the same table gives the same bytes.
         metadata = {"CreationDate": None} if path.suffix == ".pdf" else None
-        figure.savefig(path, dpi=style["dpi"], metadata=metadata)
+        figure.savefig(path, metadata=metadata)
     plt.close(figure)
 
 
 def _fit(figure: Figure) -> None:
-    """Turn tick labels that would overlap; shrink numbers in cells that are too small, or leave them out."""
+    """Turn tick labels that would overlap, and shrink them where that is not enough; the same for numbers in cells.
+
+    Numbers that would be too small to be read are left out.
+    """
     figure.draw_without_rendering()
     moved = False
     for axis in figure.axes:
@@ -230,7 +254,8 @@ def _fit(figure: Figure) -> None:
         room = np.diff(axis.transData.transform([(x, 0) for x in places])[:, 0]).min()
         if max(label.get_window_extent().width for label in labels) > 0.92 * room:
             turned = [label.get_text().replace("\n", " ") for label in labels]
-            axis.set_xticks(places, turned, rotation=90)
+            size = min(plt.rcParams["xtick.labelsize"], max(_SMALLEST, 72 / figure.dpi * 0.9 * room))
+            axis.set_xticks(places, turned, rotation=90, fontsize=size)
             moved = True
     if moved:
         figure.draw_without_rendering()

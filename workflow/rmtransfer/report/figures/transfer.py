@@ -13,6 +13,7 @@ from rmtransfer.report.figures.style import (
     COLORS,
     COLUMN,
     FULL,
+    MANY,
     MOST_SERIES,
     OFF_THE_SHELF,
     color_bar,
@@ -34,40 +35,20 @@ from rmtransfer.report.figures.style import (
     use_style,
     wrapped,
 )
-from rmtransfer.transfer.transfer import AVERAGE
-
-_SIGNIFICANT = 0.05
-_MANY = 10  # evaluation languages from which on a heat map takes the full width
+from rmtransfer.study.names import ALPHA, AVERAGE, IN_LANGUAGE
 
 
-def draw_transfer(
-    table: Path, significance: Path, baseline: Path, heatmap: Sequence[Path], sections: Sequence[Path], **style: Any
+def draw_heatmap(
+    tables: Mapping[str, Path], outputs: Sequence[Path], *, source: str, dpi: int, font_size: float
 ) -> None:
-    """Heat maps of accuracy and of the difference to the in-language model, and one panel per section.
+    """Heat maps of accuracy and of the difference to the in-language model.
 
     Differences that are not significant (``p_holm`` of the family ``in-language`` not below 0.05, or no test at all) are
     hatched, their numbers in italics.
-
-    Args:
-        table: transfer.csv.
-        significance: significance.csv.
-        baseline: length_baseline.csv.
-        heatmap, sections: files to write.
-        style: ``dpi`` and ``font_size`` in points.
     """
-    use_style(style)
-    frame = read_table(table)
-    _draw_heatmap(frame, read_table(significance), read_table(baseline), heatmap, style)
-    _draw_sections(frame, sections, style)
-
-
-def _draw_heatmap(
-    frame: pd.DataFrame,
-    significance: pd.DataFrame,
-    baseline: pd.DataFrame,
-    outputs: Sequence[Path],
-    style: Mapping[str, Any],
-) -> None:
+    use_style(dpi, font_size)
+    frame, significance = read_table(tables["transfer"]), read_table(tables["significance"])
+    baseline = read_table(tables["length_baseline"])
     groups = model_groups(frame[frame["section"] == AVERAGE])
     languages = order(frame["eval_language"])
     accuracy = {group: 100 * matrix(cells, "accuracy", languages) for group, cells in groups.items()}
@@ -77,7 +58,7 @@ def _draw_heatmap(
     largest = max([1.0, *(float(np.nanmax(np.abs(cells))) for cells in difference.values())])
 
     # Accuracy left and difference right; with many languages one above the other.
-    beside = bool(difference) and len(languages) <= _MANY
+    beside = bool(difference) and len(languages) <= MANY
     if beside:
         lines = [[(group, "accuracy"), (group, "difference")] for group in groups]
     else:
@@ -121,11 +102,12 @@ def _draw_heatmap(
         else:
             axis.set_axis_off()
     for what, image in images.items():
-        color_bar(figure, image, bars[what])
+        # Where both kinds alternate in one column, one bar over all of a kind would lie on the other's.
+        color_bar(figure, image, bars[what] if beside or not difference else bars[what][:1])
     if difference:
-        sentence = f"difference not significant (Holm-corrected p ≥ {_SIGNIFICANT})"
+        sentence = f"difference not significant (Holm-corrected p ≥ {ALPHA})"
         legend_above(figure, [hatched((0, 0), "white")], [sentence])
-    save(figure, outputs, style)
+    save(figure, outputs)
 
 
 def _difference(accuracy: pd.DataFrame) -> pd.DataFrame:
@@ -137,11 +119,11 @@ def _difference(accuracy: pd.DataFrame) -> pd.DataFrame:
 def _not_significant(difference: pd.DataFrame, significance: pd.DataFrame, base: str) -> pd.DataFrame:
     """Bool in the shape of ``difference``: no test says that the cell differs. The models themselves need no test."""
     tests = significance[
-        (significance["family"] == "in-language")
+        (significance["family"] == IN_LANGUAGE)
         & (significance["base_a"] == base)
         & (significance["base_b"] == base)
         & (significance["train_b"] == significance["eval_language"])
-        & (significance["p_holm"] < _SIGNIFICANT)
+        & (significance["p_holm"] < ALPHA)
     ]
     found = set(zip(tests["train_a"], tests["eval_language"], strict=True))
     marks = [[(m, k) not in found and m != k for k in difference.columns] for m in difference.index]
@@ -164,7 +146,12 @@ def _height(models: int) -> float:
     return max(min(0.38 * models, 2.2), 0.27 * models)
 
 
-def _draw_sections(frame: pd.DataFrame, outputs: Sequence[Path], style: Mapping[str, Any]) -> None:
+def draw_sections(
+    tables: Mapping[str, Path], outputs: Sequence[Path], *, source: str, dpi: int, font_size: float
+) -> None:
+    """Accuracy by benchmark section: a panel of points each, or a heat map each where points are too many."""
+    use_style(dpi, font_size)
+    frame = read_table(tables["transfer"])
     groups = model_groups(frame)
     languages, names = order(frame["eval_language"]), order(frame["section"])
     styles: dict[tuple[bool, str], int] = {}
@@ -174,7 +161,7 @@ def _draw_sections(frame: pd.DataFrame, outputs: Sequence[Path], style: Mapping[
     most = max(cells["model"].nunique() for cells in groups.values())
     width = max(1.15, 0.036 * most * len(languages))  # inches that a panel of points needs
     if len(styles) > MOST_SERIES or width > FULL / 2:
-        _draw_section_heatmaps(groups, languages, names, outputs, style)
+        _draw_section_heatmaps(groups, languages, names, outputs)
         return
     rows, columns = grid_shape(len(names), min(5, int(6.3 / width)))
     figure, axes = plt.subplots(
@@ -208,8 +195,8 @@ def _draw_sections(frame: pd.DataFrame, outputs: Sequence[Path], style: Mapping[
     ]
     title = "reward model" if all(other for other, _ in styles) else "reward model (training language or name)"
     legend_above(figure, handles, [model for _, model in styles], title)
-    figure.supxlabel("evaluated in", fontsize=style["font_size"])
-    save(figure, outputs, style)
+    figure.supxlabel("evaluated in")
+    save(figure, outputs)
 
 
 def _section_panel(axis: Axes, frame: pd.DataFrame, styles: Mapping[str, int], languages: Sequence[str]) -> None:
@@ -239,7 +226,6 @@ def _draw_section_heatmaps(
     languages: Sequence[str],
     names: Sequence[str],
     outputs: Sequence[Path],
-    style: Mapping[str, Any],
 ) -> None:
     """What points cannot show any more: one heat map per section, two beside each other where a page is too short."""
     height = [0.17 * cells["model"].nunique() for cells in groups.values()]
@@ -273,25 +259,20 @@ def _draw_section_heatmaps(
                 axis.set_ylabel("trained in")
     label_lowest(axes)
     color_bar(figure, image, axes, "accuracy, %")
-    figure.supxlabel("evaluated in", fontsize=style["font_size"])
-    save(figure, outputs, style)
+    figure.supxlabel("evaluated in")
+    save(figure, outputs)
 
 
 def _title(section: str) -> str:
     return "Average" if section == AVERAGE else section
 
 
-def draw_source_against_target(table: Path, dumbbell: Sequence[Path], source: str, **style: Any) -> None:
-    """Accuracy in every target language of the reward models trained in the source language and in that language.
-
-    Args:
-        table: seeds.csv, or transfer.csv of one seed (of several, the line is the seeds' range).
-        dumbbell: files to write.
-        source: the study's source language.
-        style: ``dpi`` and ``font_size`` in points.
-    """
-    use_style(style)
-    frame = read_table(table)
+def draw_source_against_target(
+    tables: Mapping[str, Path], outputs: Sequence[Path], *, source: str, dpi: int, font_size: float
+) -> None:
+    """Accuracy in every target language of the reward models trained in the source language and in that language."""
+    use_style(dpi, font_size)
+    frame = read_table(tables["seeds"])
     frame = frame[frame["section"] == AVERAGE]
     pairs = {}
     for group, rows in model_groups(frame).items():
@@ -307,7 +288,7 @@ def draw_source_against_target(table: Path, dumbbell: Sequence[Path], source: st
                 cells.loc[[(k, k) for k in targets]].set_axis(targets),
             )
     if not pairs:
-        say(f"No reward model is trained in {source} and in a target language.", dumbbell, style)
+        say(f"No reward model is trained in {source} and in a target language.", outputs)
         return
     heights = [0.27 * len(theirs) + 0.2 for _, theirs in pairs.values()]
     figure, axes = plt.subplots(
@@ -341,26 +322,22 @@ def draw_source_against_target(table: Path, dumbbell: Sequence[Path], source: st
         axis.tick_params(axis="y", length=0)
     axes[-1, 0].set_xlabel(f"accuracy, % (right: {source} minus target, points)")
     legend_above(figure, handles, [f"RM trained in {source}", "in the target language"])
-    save(figure, dumbbell, style)
+    save(figure, outputs)
 
 
-def draw_consistency(table: Path, heatmap: Sequence[Path], **style: Any) -> None:
-    """Cohen's kappa of a reward model's outcomes in a language against those in the source language: model x language.
-
-    Args:
-        table: consistency.csv.
-        heatmap: files to write.
-        style: ``dpi`` and ``font_size`` in points.
-    """
-    use_style(style)
-    frame = read_table(table)
+def draw_consistency(
+    tables: Mapping[str, Path], outputs: Sequence[Path], *, source: str, dpi: int, font_size: float
+) -> None:
+    """Cohen's kappa of a reward model's outcomes in a language against those in the source language: model x language."""
+    use_style(dpi, font_size)
+    frame = read_table(tables["consistency"])
     if frame.empty:
-        say("No reward model is evaluated in the source language and in another.", heatmap, style)
+        say("No reward model is evaluated in the source language and in another.", outputs)
         return
     languages, groups = order(frame["eval_language"]), model_groups(frame)
     cells = {group: matrix(rows, "kappa", languages) for group, rows in groups.items()}
     lowest = min(0.0, *(float(np.nanmin(c)) for c in cells.values()))
-    wide = len(languages) > _MANY
+    wide = len(languages) > MANY
     heights = [0.35 + (0.22 if wide else 0.3) * len(c) for c in cells.values()]
     figure, axes = plt.subplots(
         len(groups),
@@ -377,4 +354,4 @@ def draw_consistency(table: Path, heatmap: Sequence[Path], **style: Any) -> None
             axis.set_ylabel("trained in")
     axes[-1, 0].set_xlabel("evaluated in")
     color_bar(figure, image, axes, "Cohen's κ")
-    save(figure, heatmap, style)
+    save(figure, outputs)

@@ -1,0 +1,218 @@
+"""What there is to draw: one line per figure. Imports nothing that draws, because rules are made from it."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+if TYPE_CHECKING:
+    from rmtransfer.study.layout import Layout, Pattern
+    from rmtransfer.study.study import Study
+
+
+class Figure(NamedTuple):
+    """A figure of the study, drawn by one function from the study's tables."""
+
+    name: str
+    """file name, without its ending"""
+    scope: Literal["benchmark", "study"]
+    """one per benchmark, below figures/<benchmark>/, or one of the study, below figures/"""
+    needs: Literal["", "bases", "translations"]
+    """what a study must have for it: anything, base models that it trains, or translations"""
+    tables: tuple[str, ...]
+    """the tables that it reads, by name: those of the benchmark, or those of the study"""
+    draw: str
+    """``module:function``, called as in :func:`draw`"""
+    category: str
+    """where the report lists it"""
+    caption: str
+    """what the report says of it, in reStructuredText"""
+
+    @property
+    def of_benchmark(self) -> bool:
+        """Whether there is one of every benchmark."""
+        return self.scope == "benchmark"
+
+    def table_paths(self, at: Layout) -> dict[str, Pattern]:
+        """Where its tables lie, by name."""
+        pattern = at.benchmark_table if self.of_benchmark else at.table
+        return {table: pattern.fill(table=table) for table in self.tables}
+
+    def path(self, at: Layout, format: str) -> Pattern:
+        """Where it lies, as ``png`` or ``pdf``."""
+        return (at.benchmark_figure if self.of_benchmark else at.figure).fill(figure=self.name, format=format)
+
+
+_SEEDS = "With several seeds: means over seeds"
+
+FIGURES = (
+    Figure(
+        name="translation",
+        scope="study",
+        needs="translations",
+        tables=("translation",),
+        draw="rmtransfer.report.figures.translation:draw_translation",
+        category="0. Translation",
+        caption=(
+            "Translation, by target language and engine: the share of texts that passed all checks at once, after one "
+            "retry with a safer setting, or not at all, by the first reason. A row with a refused text is dropped in "
+            "every language; which ones and why is in ``translations/<language>/<part>.dropped.csv``."
+        ),
+    ),
+    Figure(
+        name="transfer",
+        scope="benchmark",
+        needs="",
+        tables=("transfer", "significance", "length_baseline"),
+        draw="rmtransfer.report.figures.transfer:draw_heatmap",
+        category="1. Transfer",
+        caption=(
+            "Accuracy in per cent on the benchmark, the mean of its sections, of the reward model in the row on texts in "
+            "the column's language; in brackets how often the longer answer, in tokens, is the better one. Beside or "
+            "below it the difference in percentage points to the model trained in the column's own language, so that the "
+            "diagonal is zero. Hatched cells with numbers in italics: the difference is not significant (paired test, "
+            "Holm-corrected over all differences to in-language models, p ≥ 0.05). Off-the-shelf models and baselines "
+            f"have no in-language model to compare with. Grey cells were not evaluated. {_SEEDS}, ± the standard deviation "
+            "over seeds. All intervals and tests are in the benchmark's transfer.csv, seeds.csv and significance.csv."
+        ),
+    ),
+    Figure(
+        name="sections",
+        scope="benchmark",
+        needs="",
+        tables=("transfer",),
+        draw="rmtransfer.report.figures.transfer:draw_sections",
+        category="1. Transfer",
+        caption=(
+            f"Accuracy by benchmark section and on average, with the 95 % interval. {_SEEDS}, with the range from the "
+            "lowest to the highest seed. The dotted line is chance in a comparison of two answers; the axis does not "
+            "start at zero. Colour and marker: language that the reward model was trained in, or its name. With too many "
+            "models or languages for points, one heat map per section."
+        ),
+    ),
+    Figure(
+        name="source_against_target",
+        scope="benchmark",
+        needs="bases",
+        tables=("seeds",),
+        draw="rmtransfer.report.figures.transfer:draw_source_against_target",
+        category="1. Transfer",
+        caption=(
+            "Average accuracy in every target language of two reward models: trained in the source language (filled "
+            "circle, upper interval) and trained in the target language itself (open square, lower interval), with 95 % "
+            f"intervals. Right: their difference in percentage points. {_SEEDS}, with intervals from a bootstrap over "
+            "seeds and items. The paired test of the difference is in the benchmark's significance.csv. The axis does not "
+            "start at zero."
+        ),
+    ),
+    Figure(
+        name="consistency",
+        scope="benchmark",
+        needs="",
+        tables=("consistency",),
+        draw="rmtransfer.report.figures.transfer:draw_consistency",
+        category="1. Transfer",
+        caption=(
+            "Cohen's kappa between the outcome (right or wrong, ties wrong) on each benchmark item in the column's "
+            "language and in the source language, by reward model: 1 is the same verdict on every item, 0 what chance "
+            f"gives. {_SEEDS}, ± the standard deviation over seeds. Intervals are in the benchmark's consistency.csv."
+        ),
+    ),
+    Figure(
+        name="rewards",
+        scope="benchmark",
+        needs="",
+        tables=("rewards", "calibration"),
+        draw="rmtransfer.report.figures.rewards:draw_rewards",
+        category="1. Transfer",
+        caption=(
+            "Rewards of chosen and rejected answers by language, one panel per reward model: median, quartiles, and "
+            "whiskers from the 5 % to the 95 % quantile. Reward models share no scale: rewards are standardised per model "
+            f"by the mean and standard deviation of all its rewards, over all languages. {_SEEDS} in the boxes, dots are "
+            "the medians of each seed. ECE: expected calibration error of the sigmoid of the reward margin, 10 bins."
+        ),
+    ),
+    Figure(
+        name="length_bias",
+        scope="benchmark",
+        needs="",
+        tables=("length_bias",),
+        draw="rmtransfer.report.figures.rewards:draw_length_bias",
+        category="1. Transfer",
+        caption=(
+            "Accuracy where the chosen answer is the longer one, in tokens, against accuracy where it is the shorter one. "
+            "On the diagonal length decides nothing; above it longer answers are favoured, below it shorter ones. "
+            f"{_SEEDS}, with the range from the lowest to the highest. Only models whose tokens are counted."
+        ),
+    ),
+    Figure(
+        name="pca",
+        scope="study",
+        needs="bases",
+        tables=("pca", "representation"),
+        draw="rmtransfer.report.figures.representation:draw_pca",
+        category="2. Representation",
+        caption=(
+            "First two principal components of the last-layer hidden state of the last token, which is what the score "
+            "head reads, of each model on all benchmark texts, chosen and rejected, in every language. Each panel has its "
+            "own axes, fitted on all its points; their share of the variance is in brackets. With more than eight "
+            "languages, dots are texts and the marker is their mean."
+        ),
+    ),
+    Figure(
+        name="representation",
+        scope="study",
+        needs="bases",
+        tables=("representation",),
+        draw="rmtransfer.report.figures.representation:draw_representation",
+        category="2. Representation",
+        caption=(
+            "Shift: how far training moved the last-token hidden states, one minus the cosine between reward model and "
+            "base model, mean over benchmark texts. Singular-value share: f = s1 / sum(s) of one text's hidden states in "
+            "all languages (centred if the config says representation.centered), mean over texts; the dashed line is the "
+            "base model, and higher is more alike across languages. Its axis does not start at zero. Norm of the hidden "
+            "states: mean and standard deviation over texts, by language of the text; with more than ten languages or "
+            "models, the mean alone."
+        ),
+    ),
+    Figure(
+        name="best_of_n",
+        scope="study",
+        needs="bases",
+        tables=("alignment",),
+        draw="rmtransfer.report.figures.alignment:draw_best_of_n",
+        category="3. Alignment",
+        caption=(
+            "Best-of-n: a reward model picks the best of n answers that the base model sampled, and the reward models "
+            "trained in the other languages are its referees. Gain on a single sample in standard deviations of a "
+            "referee's rewards, mean over instructions and referees, by the unbiased estimator over all samples. Colour "
+            "and marker: language that the picking model was trained in. The band is the 95 % bootstrap interval over "
+            "instructions of the model trained in the panel's own language. With more than eight picking models, a heat "
+            "map of the gain at the largest n."
+        ),
+    ),
+)
+
+
+def figures_of(study: Study) -> list[Figure]:
+    """The figures that a study has."""
+    has = {"": True, "bases": bool(study.bases), "translations": bool(study.translations)}
+    return [figure for figure in FIGURES if has[figure.needs]]
+
+
+def draw(
+    name: str, tables: Mapping[str, Path], outputs: Sequence[Path], *, source: str, style: Mapping[str, Any]
+) -> None:
+    """Draw a figure.
+
+    Args:
+        name: of a line of ``FIGURES``.
+        tables: where each of its ``tables`` lies.
+        outputs: files to write, one per format.
+        source: the study's source language.
+        style: ``dpi`` and ``font_size`` in points.
+    """
+    module, _, function = {figure.name: figure.draw for figure in FIGURES}[name].partition(":")
+    getattr(importlib.import_module(module), function)(tables, outputs, source=source, **style)
