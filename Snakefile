@@ -39,19 +39,21 @@ include: "workflow/rules/report.smk"
 rule all:
     default_target: True
     input:
-        [f"{STUDY}/tables/translation.csv"] if TRANSLATIONS else [],
-        [f"{STUDY}/tables/{at}transfer.csv" for at in AT],
-        [f"{STUDY}/tables/{at}paper.md" for at in AT],
-        [f"{STUDY}/tables/{name}.csv" for name in ("representation", "alignment") if BASES],
-        FIGURES,
+        AT.table.fill(table="translation") if STUDY.translations else [],
+        expand(AT.benchmark_table, benchmark=STUDY.benchmarks, table="transfer"),
+        expand(AT.paper_table, benchmark=STUDY.benchmarks, format="md"),
+        expand(AT.table, table=["representation", "alignment"]) if STUDY.bases else [],
+        [expand(f.path(AT, "{format}"), benchmark=STUDY.benchmarks, format=["png", "pdf"]) for f in figures_of(STUDY)],
 
 
 onsuccess:
-    print_answer()
+    answer = Path(AT.answer.fill(benchmark=STUDY.leading))
+    if answer.is_file():
+        print(f"\n{answer.read_text(encoding='utf-8').strip()}\nResults: {AT.folder}/")
 
 
 onerror:
     print(
-        f"\nThe study stopped. The message above names the job; its log is under {STUDY}/logs/.\n"
+        f"\nThe study stopped. The message above names the job; its log is under {AT.folder}/logs/.\n"
         "Mend the cause and run the same command again: finished jobs are kept."
     )

@@ -18,28 +18,26 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from rmtransfer.texts.corpus import save_rows
+from rmtransfer.translation import Machine
+from rmtransfer.translation.deepl import DeepL, DeepLOptions
 from rmtransfer.translation.pipeline import adopt
 from rmtransfer.translation.rows import translate_rows
-from rmtransfer.translation.store import Scope, SegmentStore, Translation, text_digest
-from rmtransfer.translation.structure import Splitting
+from rmtransfer.translation.store import SegmentStore, Translation, text_digest
 
 _SENTENCE = "the old house at the end of the road has a garden with a tree and nobody knows who planted it there"
 _WORDS = _SENTENCE.split()
 
 
-class Unasked:
+class Unasked(DeepL):
     """An engine that must not be started."""
-
-    scope = Scope("deepl", {"formality": "more"}, "en", "es")
-    splitting = Splitting("line", spans_inside=True, limit=6_000)
-    lock = "deepl"
 
     def translate(self, prose: Sequence[str]) -> Iterator[dict[str, Translation]]:
         """Fail: everything is stored."""
         raise AssertionError(f"{len(prose)} texts were not in the store")
 
-    def safer(self) -> None:
-        """Never reached."""
+
+def _unasked() -> Unasked:
+    return Unasked(DeepLOptions(formality="more"), "en", "es", Machine(Path()))
 
 
 def main() -> None:
@@ -60,14 +58,14 @@ def _text(number: int) -> str:
 
 
 def _look_ups(path: Path, count: int, peer: int) -> None:
-    store = SegmentStore(path)
+    store, scope = SegmentStore(path), _unasked().scope
     texts = [_text(i) for i in range(count)]
     began = time.perf_counter()
     for start in range(0, count, 20_000):
-        store.put(Unasked.scope, {text: Translation(text[::-1]) for text in texts[start : start + 20_000]})
+        store.put(scope, {text: Translation(text[::-1]) for text in texts[start : start + 20_000]})
     print(f"store: {count:,} texts written in {time.perf_counter() - began:.1f} s, {path.stat().st_size / 1e6:,.0f} MB")
     began = time.perf_counter()
-    found = sum(len(store.get(Unasked.scope, texts[start : start + 2_000])) for start in range(0, count, 2_000))
+    found = sum(len(store.get(scope, texts[start : start + 2_000])) for start in range(0, count, 2_000))
     bulk = (time.perf_counter() - began) / count
     assert found == count
     database = sqlite3.connect(path)
@@ -98,7 +96,7 @@ def _rerun(folder: Path, count: int) -> None:
     save_rows(rows, folder / "rows.parquet")
     for start in range(0, count, 5_000):
         texts = [row[f][0]["content"] for row in rows[start : start + 5_000] for f in ("prompt", "chosen", "rejected")]
-        adopt({text: Translation(text[::-1]) for text in texts}, Unasked(), store)
+        adopt({text: Translation(text[::-1]) for text in texts}, _unasked(), store)
     del rows, texts
     pq.write_table(pq.read_table(folder / "rows.parquet").slice(0, count // 10), folder / "tenth.parquet")
     # Each in a process of its own, so that each has a peak of its own.
@@ -117,7 +115,7 @@ def _translate(rows: Path) -> tuple[float, int]:
     """Seconds, and the process's peak memory in KiB."""
     began = time.perf_counter()
     paths = [rows.parent / name for name in ("out.parquet", "dropped.csv", "measures.csv")]
-    translate_rows(rows, "preferences", "es", Unasked(), SegmentStore(rows.parent / "corpus.sqlite"), *paths)
+    translate_rows(rows, "preferences", "es", _unasked(), rows.parent / "corpus.sqlite", *paths)
     # Not ru_maxrss, which a new process inherits from the one that started it.
     status = Path("/proc/self/status").read_text(encoding="ascii")
     return time.perf_counter() - began, int(status.split("VmHWM:")[1].split()[0])

@@ -17,7 +17,8 @@ import sentencepiece
 import torch
 from transformers import M2M100Config, M2M100ForConditionalGeneration, NllbTokenizer
 
-from rmtransfer.translation.seq2seq import Seq2Seq, _limited_batches
+from rmtransfer.translation import Machine
+from rmtransfer.translation.seq2seq import Seq2Seq, Seq2SeqOptions, _limits
 from rmtransfer.translation.structure import split_text
 
 
@@ -34,8 +35,12 @@ def main() -> None:
     texts = [json.loads(line)["chosen"] for line in lines]
     with tempfile.TemporaryDirectory() as folder:
         model = arguments.model or str(_random_model(Path(folder) / "model", texts))
-        options = {"model": model, "beams": arguments.beams}
-        engine = Seq2Seq(options, "en", arguments.target, Path.cwd(), tokens_per_batch=arguments.tokens_per_batch)
+        engine = Seq2Seq(
+            Seq2SeqOptions(model=model, beams=arguments.beams),
+            "en",
+            arguments.target,
+            Machine(Path.cwd(), arguments.tokens_per_batch),
+        )
         parts = [part for text in texts for part in split_text(text, "en", engine.splitting)]
         prose = list(dict.fromkeys(p.text for p in parts if p.kind == "prose"))[: arguments.sentences]
         tokenizer, loaded = engine._load()
@@ -48,7 +53,7 @@ def main() -> None:
         began = time.perf_counter()
         for text in prose:
             inputs = tokenizer(engine._prefix + text, return_tensors="pt").to(loaded.device)
-            ((limit, _),) = _limited_batches([inputs["input_ids"].shape[1]], 1)
+            (limit,) = _limits(inputs["input_ids"].tolist())
             with torch.inference_mode():
                 out = loaded.generate(
                     **inputs,

@@ -1,4 +1,4 @@
-"""Where a finished study's time went, from Snakemake's benchmark files and the jobs' logs.
+"""Where a finished study's time went, from the jobs' logs.
 
 .venv/bin/python benchmarks/where_time_goes.py results/sample
 """
@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pandas as pd
 
+_TOOK = re.compile(r" took ([\d.]+) s, ([\d.]+) CPU s, (\d+) MB at most")
 # What a progress bar reports when it reaches its total: seconds of real work, apart from imports and loading.
 _WORK = re.compile(r"^(\S+) \[.*\] (?:training|scoring \S+|sampling \S+): ([\d,]+)/\2 \w+ \(.*?, ([\d.]+) s\)", re.M)
 
@@ -20,21 +21,24 @@ def main() -> None:
     parser.add_argument("study", type=Path)
     study = parser.parse_args().study
     lines = []
-    for path in sorted((study / "benchmarks").rglob("*.tsv")):
-        rule = path.relative_to(study / "benchmarks").parts[0].removesuffix(".tsv")
-        cost = pd.read_csv(path, sep="\t", na_values="-").iloc[0]
-        log = (study / "logs" / path.relative_to(study / "benchmarks").with_suffix(".log")).read_text(encoding="utf-8")
+    for path in sorted((study / "logs").rglob("*.log")):
+        log = path.read_text(encoding="utf-8")
+        took = _TOOK.search(log)
+        if took is None:  # killed, or still running
+            continue
+        seconds, cpu, memory = map(float, took.groups())
         done = _WORK.findall(log)
         work = sum(float(seconds) for _, _, seconds in done)
         start = 0.0
         if done:
-            at, _, seconds = done[0]
-            start = (_clock(at) - _clock(log[:8])).seconds - float(seconds)
-        lines.append((rule, 1, cost["s"], work, start, cost["max_rss"]))
-    frame = pd.DataFrame(lines, columns=["rule", "jobs", "seconds", "work", "start", "max_rss_MB"])
-    columns = ("jobs", "seconds", "work", "start")
+            at, _, first = done[0]
+            start = (_clock(at) - _clock(log[:8])).seconds - float(first)
+        rule = path.relative_to(study / "logs").parts[0].removesuffix(".log")
+        lines.append((rule, 1, seconds, cpu, work, start, memory))
+    frame = pd.DataFrame(lines, columns=["rule", "jobs", "seconds", "CPU s", "work", "start", "max_rss_MB"])
+    columns = ("jobs", "seconds", "CPU s", "work", "start")
     table = frame.groupby("rule", sort=False).agg(dict.fromkeys(columns, "sum") | {"max_rss_MB": "max"})
-    table.insert(4, "other", table["seconds"] - table["work"] - table["start"])
+    table.insert(5, "other", table["seconds"] - table["work"] - table["start"])
     table = table.sort_values("seconds", ascending=False)
     table.loc["total"] = table.sum()
     table.loc["total", "max_rss_MB"] = frame["max_rss_MB"].max()

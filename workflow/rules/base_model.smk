@@ -1,23 +1,45 @@
-"""A base model, wherever it comes from, in one folder that every later stage loads from.
+"""Models from elsewhere, each in a folder that later jobs load from without a network.
 
 In:  a package, a local folder or the hub.
-Out: base_models/<base>/, safetensors with tokenizer and chat template, manifest last.
+Out: base_models/<base>/, safetensors with tokenizer and chat template; reward_models/<name>/<key>/, whatever has to be
+     downloaded of an off-the-shelf reward model. Manifests last.
 """
 
 
 rule prepare_base_model:
     input:
-        chat_template=lambda wildcards: config["base_models"][wildcards.base].get("chat_template", []),
+        chat_template=lambda wildcards: STUDY.base_chat_template(wildcards.base),
     output:
-        folder=directory(f"{STUDY}/base_models/{{base}}"),
+        folder=directory(AT.base_model),
     log:
-        f"{STUDY}/logs/prepare_base_model/{{base}}.log",
-    benchmark:
-        f"{STUDY}/benchmarks/prepare_base_model/{{base}}.tsv"
+        "<logs>/prepare_base_model/{base}.log",
     conda:
         "../../envs/train.yaml"
     params:
-        spec=lambda wildcards: config["base_models"][wildcards.base],
-        version=versions.BASE_MODEL,
+        options=lambda wildcards: config["base_models"][wildcards.base],
+        version=stages.BASE_MODEL.version,
     script:
         "../scripts/prepare_base_model.py"
+
+
+# Downloads happen where the network is; the jobs that need the weights are offline.
+localrules:
+    fetch_model,
+
+
+rule fetch_model:
+    """A model of the hub, as it is there at its revision; only its tokenizer where nothing else is asked for."""
+    output:
+        folder=directory(AT.fetched),
+    log:
+        "<logs>/fetch_model/{name}.{key}.log",
+    wildcard_constraints:
+        name=any_of(STUDY.config.reward_models),
+        key="[a-z]+",
+    conda:
+        "../../envs/train.yaml"
+    params:
+        download=lambda wildcards: STUDY.download(wildcards.name, wildcards.key),
+        version=stages.BASE_MODEL.version,
+    script:
+        "../scripts/fetch_model.py"

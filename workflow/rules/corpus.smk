@@ -1,7 +1,8 @@
 """Rows in, validated, one schema.
 
 In:  the files or hub data sets that the config names.
-Out: corpus/<role>.parquet, and corpus/<role>.rejected.csv with every rejected row and the reason.
+Out: corpus/<part>.parquet, and corpus/<part>.rejected.csv with every rejected row and the reason; the same below
+     translations/<language>/ for parts that are given in every language.
 """
 
 
@@ -13,48 +14,54 @@ localrules:
 
 rule read_rows:
     input:
-        lambda wildcards: source_files(wildcards.role, SOURCE),
+        lambda wildcards: STUDY.source_files(wildcards.part, STUDY.source),
     output:
-        rows=f"{STUDY}/corpus/{{role}}.parquet",
+        rows=AT.source_rows,
     log:
-        f"{STUDY}/logs/read_rows/{{role}}.log",
-    benchmark:
-        f"{STUDY}/benchmarks/read_rows/{{role}}.tsv"
+        "<logs>/read_rows/{part}.log",
     conda:
         "../../envs/translate.yaml"
     resources:
         # Decides whether rows are refused, and nothing about those that are not.
-        sections=lambda wildcards: ROLES[wildcards.role].get("sections", ""),
+        sections=lambda wildcards: STUDY.sections(wildcards.part),
     params:
-        source=lambda wildcards: entry_of(wildcards.role, SOURCE),
-        language=SOURCE,
+        entry=lambda wildcards: STUDY.entry(wildcards.part, STUDY.source),
+        language=STUDY.source,
         # Kept when the job fails, unlike outputs: it says why.
-        ledger=lambda wildcards: f"{STUDY}/corpus/{wildcards.role}.rejected.csv",
-        version=versions.CORPUS,
+        ledger=AT.rejected,
+        version=stages.CORPUS.version,
     script:
         "../scripts/read_rows.py"
 
 
-rule read_given_rows:
+use rule read_rows as read_given_rows with:
     input:
-        lambda wildcards: source_files(wildcards.role, wildcards.language),
+        lambda wildcards: STUDY.source_files(wildcards.part, wildcards.language),
     output:
-        rows=f"{STUDY}/translations/{{language}}/{{role}}.parquet",
+        rows=AT.translated_rows,
     log:
-        f"{STUDY}/logs/read_given_rows/{{language}}.{{role}}.log",
-    benchmark:
-        f"{STUDY}/benchmarks/read_given_rows/{{language}}.{{role}}.tsv"
+        "<logs>/read_given_rows/{language}.{part}.log",
     wildcard_constraints:
-        role=any_of(GIVEN),
+        part=any_of(STUDY.given),
+    params:
+        entry=lambda wildcards: STUDY.entry(wildcards.part, wildcards.language),
+        language=lambda wildcards: STUDY.plain_language(wildcards.language),
+        ledger=AT.translated_rejected,
+        version=stages.CORPUS.version,
+
+
+rule find_contamination:
+    """Benchmark prompts that are also in the training data."""
+    input:
+        training=AT.source_rows.fill(part="preferences") if STUDY.bases else [],
+        benchmark=AT.source_rows.fill(part="{benchmark}"),
+    output:
+        flagged=AT.contaminated,
+    log:
+        "<logs>/find_contamination/{benchmark}.log",
     conda:
         "../../envs/translate.yaml"
-    resources:
-        # Decides whether rows are refused, and nothing about those that are not.
-        sections=lambda wildcards: ROLES[wildcards.role].get("sections", ""),
     params:
-        source=lambda wildcards: entry_of(wildcards.role, wildcards.language),
-        language=lambda wildcards: split_variant(wildcards.language)[0],
-        ledger=lambda wildcards: f"{STUDY}/translations/{wildcards.language}/{wildcards.role}.rejected.csv",
-        version=versions.CORPUS,
+        version=stages.CONTAMINATION.version,
     script:
-        "../scripts/read_rows.py"
+        "../scripts/find_contamination.py"

@@ -8,23 +8,20 @@ Out: tables/representation.csv, tables/pca.csv.
 rule analyse_representations:
     input:
         states=expand(
-            f"{STUDY}/hidden_states/{{folder}}/{{language}}.npz",
-            folder=[folder for _, folder in state_models()],
-            language=LANGUAGES,
+            AT.states,
+            reward_model=[*(f"{base}/base" for base in STUDY.bases), *(model.id for model in STUDY.reward_models)],
+            benchmark=STUDY.leading,
+            language=STUDY.languages,
         ),
     output:
-        table=f"{STUDY}/tables/representation.csv",
-        coordinates=f"{STUDY}/tables/pca.csv",
+        table=AT.table.fill(table="representation"),
+        coordinates=AT.table.fill(table="pca"),
     log:
-        f"{STUDY}/logs/analyse_representations.log",
-    benchmark:
-        f"{STUDY}/benchmarks/analyse_representations.tsv"
+        "<logs>/analyse_representations.log",
     conda:
         "../../envs/analyse.yaml"
     params:
-        models=[labels for labels, _ in state_models()],
-        languages=LANGUAGES,
-        centered=config["representation"]["centered"],
-        version=versions.REPRESENTATION,
+        centered=STUDY.config.representation.centered,
+        version=stages.REPRESENTATION.version,
     script:
         "../scripts/analyse_representations.py"

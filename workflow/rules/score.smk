@@ -1,189 +1,82 @@
-"""Rewards of every reward model on every benchmark in every language; on the main one also hidden states, in one pass.
+"""Rewards of every reward model, ours and others', on every benchmark in every language; of ours also hidden states.
 
-In:  a reward model or a base model, the selected benchmark rows of every language.
-Out: scores/<reward_model>/<language>.parquet, scores/<reward_model>/<benchmark>/<language>.parquet for further ones;
-     hidden_states/<base>/<train_language>/seed<k>/<language>.npz, hidden_states/<base>/base/<language>.npz;
-     reward_models/<slug>/, whatever has to be downloaded of an off-the-shelf reward model.
-
-One process and one model load per model. Finished languages also rest in .work/scores, keyed by their content, so that
-a new language costs one language.
+In:  a reward model or a base model; the selected rows of a benchmark in every language, or sampled answers.
+Out: scores/<reward_model>/<benchmark>/<language>.parquet with settings.json, what decides them, beside;
+     hidden_states/<reward_model>/<benchmark>/<language>.npz of the leading benchmark, for base models too;
+     alignment/rewards/<reward_model>/<language>.parquet.
 """
 
 
-rule score_benchmark:
+ruleorder: score_with_states > score_translate_test > score
+
+
+rule score:
     input:
-        model=f"{STUDY}/models/{{base}}/{{train_language}}/seed{{seed}}",
-        rows=ancient(all_rows_of("benchmark")),
-        ids=ancient(selected_ids("benchmark")),
+        unpack(lambda wildcards: STUDY.model_folders(wildcards.reward_model, Path.cwd())),
+        rows=ancient(lambda wildcards: STUDY.rows_scored(wildcards.reward_model, wildcards.benchmark)),
+        ids=ancient(ids_of("{benchmark}")),
     output:
-        scores=per_language("scores/{base}/{train_language}/seed{seed}", ".parquet"),
-        states=per_language("hidden_states/{base}/{train_language}/seed{seed}", ".npz"),
+        scores=expand(AT.scores, language=STUDY.languages, allow_missing=True),
+        settings=AT.settings,
     log:
-        f"{STUDY}/logs/score_benchmark/{{base}}.{{train_language}}.seed{{seed}}.log",
-    benchmark:
-        f"{STUDY}/benchmarks/score_benchmark/{{base}}.{{train_language}}.seed{{seed}}.tsv"
-    priority: LONGEST_FIRST["score"]
+        "<logs>/score/{benchmark}/{reward_model}.log",
+    priority: SECOND
     conda:
         "../../envs/train.yaml"
-    threads: HEAVY
+    threads: lambda wildcards: HEAVY if STUDY.loads_weights(wildcards.reward_model) else 1
     resources:
-        gpu=1,
-        tokens_per_batch=resource("tokens_per_batch"),
-        device=resource("device"),
+        **DEVICE,
+        gpu=lambda wildcards: int(STUDY.loads_weights(wildcards.reward_model)),
+        requests_at_once=RESOURCES.requests_at_once,
     params:
-        languages=LANGUAGES,
-        store=f"{STUDY}/.work/scores",
-        rows=lambda wildcards: selected_content("benchmark", *LANGUAGES),
-        version=versions.SCORING,
+        options=lambda wildcards: STUDY.scoring_options(wildcards.reward_model),
+        rows=lambda wildcards: content_of(wildcards.benchmark, STUDY.content_scored(wildcards.reward_model)),
+        cache=AT.cache,
+        version=stages.SCORING.version,
     script:
-        "../scripts/score_benchmark.py"
+        "../scripts/score.py"
 
 
-rule embed_benchmark:
-    input:
-        model=f"{STUDY}/base_models/{{base}}",
-        rows=ancient(all_rows_of("benchmark")),
-        ids=ancient(selected_ids("benchmark")),
+use rule score as score_with_states with:
+    # Our own models on the leading benchmark: rewards and the hidden states that they are read from, in one pass.
     output:
-        states=per_language("hidden_states/{base}/base", ".npz"),
-    log:
-        f"{STUDY}/logs/embed_benchmark/{{base}}.log",
-    benchmark:
-        f"{STUDY}/benchmarks/embed_benchmark/{{base}}.tsv"
-    priority: LONGEST_FIRST["embed"]
-    conda:
-        "../../envs/train.yaml"
-    threads: HEAVY
-    resources:
-        gpu=1,
-        tokens_per_batch=resource("tokens_per_batch"),
-        device=resource("device"),
-    params:
-        languages=LANGUAGES,
-        store=f"{STUDY}/.work/scores",
-        rows=lambda wildcards: selected_content("benchmark", *LANGUAGES),
-        version=versions.SCORING,
-    script:
-        "../scripts/score_benchmark.py"
-
-
-rule score_further_benchmark:
-    input:
-        model=f"{STUDY}/models/{{base}}/{{train_language}}/seed{{seed}}",
-        rows=ancient(lambda wildcards: all_rows_of(wildcards.benchmark)),
-        ids=ancient(selected_ids_at),
-    output:
-        scores=per_language("scores/{base}/{train_language}/seed{seed}/{benchmark}", ".parquet"),
-    log:
-        f"{STUDY}/logs/score_further_benchmark/{{benchmark}}.{{base}}.{{train_language}}.seed{{seed}}.log",
-    benchmark:
-        f"{STUDY}/benchmarks/score_further_benchmark/{{benchmark}}.{{base}}.{{train_language}}.seed{{seed}}.tsv"
-    priority: LONGEST_FIRST["score"]
-    conda:
-        "../../envs/train.yaml"
-    threads: HEAVY
-    resources:
-        gpu=1,
-        tokens_per_batch=resource("tokens_per_batch"),
-        device=resource("device"),
-    params:
-        languages=LANGUAGES,
-        store=f"{STUDY}/.work/scores",
-        rows=lambda wildcards: selected_content(wildcards.benchmark, *LANGUAGES),
-        version=versions.SCORING,
-    script:
-        "../scripts/score_benchmark.py"
-
-
-rule score_translate_test:
-    """The classical baseline: the source-language reward model on the benchmark translated into its own language."""
-    input:
-        model=f"{STUDY}/models/{{base}}/{SOURCE}/seed{{seed}}",
-        rows=ancient(
-            lambda wildcards: [
-                rows_in_source(language) if language in TRANSLATED_BACK else rows_of("benchmark", SOURCE)
-                for language in JUDGED_IN_SOURCE
-            ]
-        ),
-        ids=ancient(selected_ids("benchmark")),
-    output:
-        scores=[
-            f"{STUDY}/scores/{{base}}/{TRANSLATE_TEST}/seed{{seed}}/{language}.parquet"
-            for language in JUDGED_IN_SOURCE
-        ],
-    log:
-        f"{STUDY}/logs/score_translate_test/{{base}}.seed{{seed}}.log",
-    benchmark:
-        f"{STUDY}/benchmarks/score_translate_test/{{base}}.seed{{seed}}.tsv"
-    conda:
-        "../../envs/train.yaml"
-    threads: HEAVY
-    resources:
-        gpu=1,
-        tokens_per_batch=resource("tokens_per_batch"),
-        device=resource("device"),
-    params:
-        languages=JUDGED_IN_SOURCE,
-        store=f"{STUDY}/.work/scores",
-        rows=lambda wildcards: selected_content(
-            "benchmark", SOURCE, *[f"{language} in {SOURCE}" for language in TRANSLATED_BACK]
-        ),
-        version=versions.SCORING,
-    script:
-        "../scripts/score_benchmark.py"
-
-
-# Downloads happen where the network is; the jobs that need the weights are offline.
-localrules:
-    fetch_model,
-
-
-rule fetch_model:
-    """A model of the hub, as it is there at its revision."""
-    output:
-        folder=directory(f"{STUDY}/reward_models/{{reward_model}}/{{key}}"),
-    log:
-        f"{STUDY}/logs/fetch_model/{{reward_model}}.{{key}}.log",
-    benchmark:
-        f"{STUDY}/benchmarks/fetch_model/{{reward_model}}.{{key}}.tsv"
+        scores=expand(AT.scores, language=STUDY.languages, allow_missing=True),
+        settings=AT.settings,
+        states=expand(AT.states, language=STUDY.languages, allow_missing=True),
     wildcard_constraints:
-        key=any_of(MODEL_KEYS),
-    conda:
-        "../../envs/train.yaml"
-    params:
-        model=lambda wildcards: config["reward_models"][wildcards.reward_model][wildcards.key],
-        revision=lambda wildcards: config["reward_models"][wildcards.reward_model][MODEL_KEYS[wildcards.key]],
-        version=versions.BASE_MODEL,
-    script:
-        "../scripts/fetch_model.py"
+        reward_model=any_of(model.id for model in STUDY.reward_models),
+        benchmark=STUDY.leading,
 
 
-rule score_reward_model:
-    input:
-        unpack(models_of_judge),
-        chat_template=lambda wildcards: config["reward_models"][wildcards.reward_model].get("chat_template", []),
-        rows=ancient(lambda wildcards: all_rows_of(role_at(wildcards))),
-        ids=ancient(selected_ids_at),
+use rule score as embed_base with:
+    # A base model has no head: hidden states alone.
     output:
-        scores=per_language("scores/{reward_model}/{at}", ".parquet", ""),
-        settings=f"{STUDY}/scores/{{reward_model}}/{{at}}settings.json",
+        states=expand(AT.states, language=STUDY.languages, allow_missing=True),
+    wildcard_constraints:
+        reward_model=any_of(f"{base}/base" for base in STUDY.bases),
+    priority: THIRD
+
+
+use rule score as score_translate_test with:
+    # The classical baseline: the source-language reward model on the benchmark translated into its own language.
+    output:
+        scores=expand(AT.scores, language=[STUDY.source, *STUDY.translated_back], allow_missing=True),
+        settings=AT.settings,
+    wildcard_constraints:
+        reward_model=any_of(s.id for s in STUDY.scorers(STUDY.leading) if s.train_language == "translate-test"),
+
+
+use rule score as score_answers with:
+    # What the policy answered, n answers to an item.
+    input:
+        unpack(lambda wildcards: STUDY.model_folders(wildcards.reward_model, Path.cwd())),
+        rows=lambda wildcards: STUDY.answers_scored(wildcards.reward_model),
+    output:
+        scores=expand(AT.answer_rewards, language=STUDY.languages, allow_missing=True),
     log:
-        f"{STUDY}/logs/score_reward_model/{{at}}{{reward_model}}.log",
-    benchmark:
-        f"{STUDY}/benchmarks/score_reward_model/{{at}}{{reward_model}}.tsv"
-    conda:
-        "../../envs/train.yaml"
-    threads: lambda wildcards: HEAVY if judges_with_a_model(wildcards) else 1
-    resources:
-        gpu=lambda wildcards: int(judges_with_a_model(wildcards)),
-        tokens_per_batch=resource("tokens_per_batch"),
-        requests_at_once=resource("requests_at_once"),
-        device=resource("device"),
+        "<logs>/score_answers/{reward_model}.log",
+    wildcard_constraints:
+        reward_model=any_of(model.id for model in STUDY.reward_models),
+    priority: THIRD
     params:
-        spec=lambda wildcards: config["reward_models"][wildcards.reward_model],
-        languages=LANGUAGES,
-        store=f"{STUDY}/.work/scores",
-        rows=lambda wildcards: selected_content(role_at(wildcards), *LANGUAGES),
-        version=versions.SCORING,
-    script:
-        "../scripts/score_reward_model.py"
+        rows="",  # their age counts, not what selection says of them

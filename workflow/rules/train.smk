@@ -7,32 +7,29 @@ Out: models/<base>/<train_language>/seed<k>/, reloaded from disk and rescored, m
 
 rule train_reward_model:
     input:
-        base=f"{STUDY}/base_models/{{base}}",
+        base=lambda wildcards: AT.base_model.fill(base=RewardModelId.parse(wildcards.reward_model).base_model),
         rows=ancient(
-            lambda wildcards: [
-                rows_of("preferences", language) for language in TRAINING_SETS[wildcards.train_language]
-            ]
+            lambda wildcards: [AT.rows("preferences", language) for language in STUDY.shares(wildcards.reward_model)]
         ),
-        ids=ancient(selected_ids("preferences")),
+        ids=ancient(ids_of("preferences")),
     output:
-        folder=directory(f"{STUDY}/models/{{base}}/{{train_language}}/seed{{seed}}"),
+        folder=directory(AT.model),
     log:
-        f"{STUDY}/logs/train_reward_model/{{base}}.{{train_language}}.seed{{seed}}.log",
-    benchmark:
-        f"{STUDY}/benchmarks/train_reward_model/{{base}}.{{train_language}}.seed{{seed}}.tsv"
-    priority: LONGEST_FIRST["train"]
+        "<logs>/train_reward_model/{reward_model}.log",
+    wildcard_constraints:
+        reward_model=any_of(model.id for model in STUDY.reward_models),
+    priority: FIRST
     conda:
         "../../envs/train.yaml"
     threads: HEAVY
     resources:
+        **DEVICE,
         gpu=1,
-        tokens_per_batch=resource("tokens_per_batch"),
-        checkpoint_minutes=resource("checkpoint_minutes"),
-        device=resource("device"),
+        checkpoint_minutes=RESOURCES.checkpoint_minutes,
     params:
         recipe=config["training"],
-        shares=lambda wildcards: TRAINING_SETS[wildcards.train_language],
-        rows=lambda wildcards: selected_content("preferences", *TRAINING_SETS[wildcards.train_language]),
-        version=versions.TRAINING,
+        shares=lambda wildcards: STUDY.shares(wildcards.reward_model),
+        rows=lambda wildcards: content_of("preferences", STUDY.shares(wildcards.reward_model)),
+        version=stages.TRAINING.version,
     script:
         "../scripts/train_reward_model.py"

@@ -1,135 +1,109 @@
 """Rows of the source language into each target language, with a receipt.
 
-In:  corpus/<role>.parquet; a translation memory, a model, or an account.
-Out: translations/<language>/<role>.parquet, its ledger <role>.dropped.csv and what was counted, <role>.measures.csv;
+In:  corpus/<part>.parquet; a translation memory, a model, or an account.
+Out: translations/<language>/<part>.parquet, its ledger <part>.dropped.csv and what was counted, <part>.measures.csv;
      tables/translation.csv. Whatever an engine answered stays in the translation store, whatever happens to these.
 """
 
-# What must be there before a character is asked for.
-BUDGET = [f"{STUDY}/translations/budget.csv"] if "budget_characters" in config["translation"] else []
-# What the way back will ask for: an engine, and the benchmark in every language where it is there.
-BACK = None
-if TRANSLATED_BACK:
-    BACK = {
-        "spec": back_engine(),
-        "benchmarks": {language: rows_of("benchmark", language) for language in TRANSLATED_BACK},
-    }
+TRANSLATION = STUDY.config.translation
+# Where results rest and what they may cost does not change what they are. A budget is checked before anything is asked.
+LIMITED = TRANSLATION.budget_characters is not None
+STORE = {"store": TRANSLATION.store, "budget": TRANSLATION.budget_characters if LIMITED else sys.maxsize}
+BUDGET = [AT.budget] if LIMITED else []
+SPECS, BACK = {language: STUDY.engine(language) for language in STUDY.translations}, STUDY.back()
+# A leading benchmark that is given in every language may still be translated back.
+LEADING_ROWS = {STUDY.leading: AT.source_rows.fill(part=STUDY.leading)} if BACK else {}
+TRANSLATED_ROWS = {part: AT.source_rows.fill(part=part) for part in STUDY.translated}
 
 
 rule translate_rows:
     input:
-        rows=f"{STUDY}/corpus/{{role}}.parquet",
-        needs=lambda wildcards: engine_files(wildcards.language),
-        references=config["translation"].get("references", []),
+        rows=AT.source_rows,
+        needs=lambda wildcards: STUDY.engine_files(SPECS[wildcards.language]),
+        references=TRANSLATION.references or [],
         budget=BUDGET,
     output:
-        rows=f"{STUDY}/translations/{{language}}/{{role}}.parquet",
-        dropped=f"{STUDY}/translations/{{language}}/{{role}}.dropped.csv",
-        measures=f"{STUDY}/translations/{{language}}/{{role}}.measures.csv",
+        rows=AT.translated_rows,
+        dropped=AT.translated_dropped,
+        measures=AT.measures,
     log:
-        f"{STUDY}/logs/translate_rows/{{language}}.{{role}}.log",
-    benchmark:
-        f"{STUDY}/benchmarks/translate_rows/{{language}}.{{role}}.tsv"
+        "<logs>/translate_rows/{language}.{part}.log",
     wildcard_constraints:
-        role=any_of(TRANSLATED),
+        part=any_of(STUDY.translated),
     conda:
         "../../envs/translate.yaml"
-    threads: lambda wildcards: HEAVY if runs_a_model(wildcards.language) else 1
+    threads: lambda wildcards: HEAVY if STUDY.runs_a_model(SPECS[wildcards.language]) else 1
     resources:
-        gpu=lambda wildcards: int(runs_a_model(wildcards.language)),
-        tokens_per_batch=resource("tokens_per_batch"),
-        requests_at_once=resource("requests_at_once"),
-        device=resource("device"),
-        # Where results rest and what they may cost does not change what they are.
-        store=config["translation"]["store"],
-        budget=config["translation"].get("budget_characters", sys.maxsize),
+        **DEVICE | STORE,
+        gpu=lambda wildcards: int(STUDY.runs_a_model(SPECS[wildcards.language])),
+        requests_at_once=RESOURCES.requests_at_once,
     params:
-        role=lambda wildcards: wildcards.role,
-        spec=lambda wildcards: engine_of(wildcards.language),
-        source=SOURCE,
+        part=lambda wildcards: wildcards.part,
+        spec=lambda wildcards: SPECS[wildcards.language],
+        source=STUDY.source,
         target=lambda wildcards: wildcards.language,
-        version=versions.TRANSLATION,
+        version=stages.TRANSLATION.version,
     script:
         "../scripts/translate_rows.py"
 
 
-rule translate_back:
-    """The benchmark in a target language, in the source language again: what translate-test judges."""
+use rule translate_rows as translate_back with:
+    # The leading benchmark in a target language, in the source language again: what translate-test judges.
     input:
-        rows=lambda wildcards: rows_of("benchmark", wildcards.language),
-        needs=lambda wildcards: files_of_engine(back_engine()),
+        rows=lambda wildcards: AT.rows(STUDY.leading, wildcards.language),
+        needs=STUDY.engine_files(BACK["spec"]) if BACK else [],
         budget=BUDGET,
     output:
-        rows=rows_in_source("{language}"),
-        dropped=f"{STUDY}/translations/{{language}}/benchmark.back.dropped.csv",
-        measures=f"{STUDY}/translations/{{language}}/benchmark.back.measures.csv",
+        rows=AT.back_rows.fill(part=STUDY.leading),
+        dropped=AT.back_dropped.fill(part=STUDY.leading),
+        measures=AT.back_measures.fill(part=STUDY.leading),
     log:
-        f"{STUDY}/logs/translate_back/{{language}}.log",
-    benchmark:
-        f"{STUDY}/benchmarks/translate_back/{{language}}.tsv"
-    conda:
-        "../../envs/translate.yaml"
+        "<logs>/translate_back/{language}.log",
     threads: HEAVY
     resources:
-        gpu=lambda wildcards: int(back_engine()["engine"] in RUN_A_MODEL),
-        tokens_per_batch=resource("tokens_per_batch"),
-        requests_at_once=resource("requests_at_once"),
-        device=resource("device"),
-        store=config["translation"]["store"],
-        budget=config["translation"].get("budget_characters", sys.maxsize),
+        **DEVICE | STORE,
+        gpu=int(STUDY.runs_a_model(BACK["spec"])) if BACK else 0,
+        requests_at_once=RESOURCES.requests_at_once,
     params:
-        role="benchmark",
-        spec=lambda wildcards: back_engine(),
-        source=lambda wildcards: split_variant(wildcards.language)[0],
-        target=SOURCE,
-        version=versions.TRANSLATION,
-    script:
-        "../scripts/translate_rows.py"
+        part=STUDY.leading,
+        spec=BACK["spec"] if BACK else None,
+        source=lambda wildcards: STUDY.plain_language(wildcards.language),
+        target=STUDY.source,
+        version=stages.TRANSLATION.version,
 
 
 rule check_budget:
     input:
-        rows=[f"{STUDY}/corpus/{role}.parquet" for role in TRANSLATED],
-        needs=[engine_files(language) for language in TRANSLATIONS],
-        benchmark=f"{STUDY}/corpus/benchmark.parquet" if TRANSLATED_BACK else [],
+        **TRANSLATED_ROWS | LEADING_ROWS,
+        needs=[STUDY.engine_files(spec) for spec in SPECS.values()],
     output:
-        plan=f"{STUDY}/translations/budget.csv",
+        plan=AT.budget,
     log:
-        f"{STUDY}/logs/check_budget.log",
-    benchmark:
-        f"{STUDY}/benchmarks/check_budget.tsv"
+        "<logs>/check_budget.log",
     conda:
         "../../envs/translate.yaml"
     resources:
-        store=config["translation"]["store"],
-        budget=config["translation"].get("budget_characters", sys.maxsize),
+        **STORE,
     params:
-        specs={language: engine_of(language) for language in TRANSLATIONS},
+        specs=SPECS,
         back=BACK,
-        source=SOURCE,
-        roles=TRANSLATED,
-        version=versions.TRANSLATION,
+        translated=STUDY.translated,
+        version=stages.TRANSLATION.version,
     script:
         "../scripts/check_budget.py"
 
 
 rule summarise_translation:
     input:
-        measures=expand(
-            f"{STUDY}/translations/{{language}}/{{role}}.measures.csv",
-            language=TRANSLATIONS,
-            role=TRANSLATED,
-        ),
+        measures=expand(AT.measures, language=STUDY.translations, part=STUDY.translated),
     output:
-        table=f"{STUDY}/tables/translation.csv",
+        table=AT.table.fill(table="translation"),
     log:
-        f"{STUDY}/logs/summarise_translation.log",
-    benchmark:
-        f"{STUDY}/benchmarks/summarise_translation.tsv"
+        "<logs>/summarise_translation.log",
     conda:
         "../../envs/analyse.yaml"
     params:
-        version=versions.TRANSLATION,
+        version=stages.TRANSLATION.version,
     script:
         "../scripts/summarise_translation.py"
 
@@ -137,22 +111,21 @@ rule summarise_translation:
 rule export_memory:
     """snakemake export_memory --cores 1: every text of the study with all its translations, as TMX, to publish."""
     input:
-        rows=[f"{STUDY}/corpus/{role}.parquet" for role in TRANSLATED],
+        **TRANSLATED_ROWS,
         measures=rules.summarise_translation.input.measures,
-        needs=[engine_files(language) for language in TRANSLATIONS],
+        needs=rules.check_budget.input.needs,
     output:
-        memory=f"{STUDY}/translations/memory.tmx",
+        memory=AT.exported,
     log:
-        f"{STUDY}/logs/export_memory.log",
+        "<logs>/export_memory.log",
     conda:
         "../../envs/translate.yaml"
     resources:
-        store=config["translation"]["store"],
+        **STORE,
     params:
-        specs={language: engine_of(language) for language in TRANSLATIONS},
-        source=SOURCE,
-        roles=TRANSLATED,
-        version=versions.TRANSLATION,
+        specs=SPECS,
+        parts=STUDY.translated,
+        version=stages.TRANSLATION.version,
     script:
         "../scripts/export_memory.py"
 
@@ -160,17 +133,16 @@ rule export_memory:
 rule import_memory:
     """snakemake import_memory --cores 1: put translation.memory into the store, as if the engines had been asked."""
     input:
-        memory=config["translation"].get("memory", []),
-        needs=[engine_files(language) for language in TRANSLATIONS],
+        memory=TRANSLATION.memory or [],
+        needs=rules.check_budget.input.needs,
     log:
-        f"{STUDY}/logs/import_memory.log",
+        "<logs>/import_memory.log",
     conda:
         "../../envs/translate.yaml"
     resources:
-        store=config["translation"]["store"],
+        **STORE,
     params:
-        specs={language: engine_of(language) for language in TRANSLATIONS},
-        source=SOURCE,
+        specs=SPECS,
     script:
         "../scripts/import_memory.py"
 
@@ -180,19 +152,18 @@ rule plan:
     input:
         # A plan downloads nothing: of a hub data set that is not here yet it takes what the config expects of it.
         **{
-            role: f"{STUDY}/corpus/{role}.parquet"
-            for role in ROLES
-            if "path" in entry_of(role, SOURCE) or Path(f"{STUDY}/corpus/{role}.parquet").is_file()
+            part: AT.source_rows.fill(part=part)
+            for part in STUDY.parts
+            if "path" in STUDY.entry(part, STUDY.source) or Path(AT.source_rows.fill(part=part)).is_file()
         },
     log:
-        f"{STUDY}/logs/plan.log",
+        "<logs>/plan.log",
     conda:
         "../../envs/translate.yaml"
     resources:
-        store=config["translation"]["store"],
+        **STORE,
     params:
-        config=config,
-        specs={language: engine_of(language) for language in TRANSLATIONS},
+        specs=SPECS,
         back=BACK,
     script:
         "../scripts/plan.py"

@@ -1,21 +1,14 @@
 """Compare the hidden states of all models."""
 
-from rmtransfer.kit.progress import report, start_job
+from rmtransfer.study.job import start_job
 
-start_job("analyse_representations", snakemake.log[0])
-
-from pathlib import Path
+job = start_job(snakemake)
 
 from rmtransfer.representation.analysis import analyse_representations
 
-paths = iter(map(Path, snakemake.input.states))
 analyse_representations(
-    {
-        tuple(labels): {language: next(paths) for language in snakemake.params.languages}
-        for labels in snakemake.params.models
-    },
-    Path(snakemake.output.table),
-    Path(snakemake.output.coordinates),
-    centered=snakemake.params.centered,
+    job.by_reward_model(job.at.states, job.input.states),
+    job.output.table,
+    job.output.coordinates,
+    centered=job.params.centered,
 )
-report("ready")

@@ -1,31 +1,18 @@
 """Turn a benchmark's scores into its tables and the answer."""
 
-from rmtransfer.kit.progress import report, start_job
+from rmtransfer.study.job import start_job
 
-start_job("evaluate_transfer", snakemake.log[0])
+job = start_job(snakemake)
 
-from pathlib import Path
+from rmtransfer.kit.progress import report
+from rmtransfer.texts.corpus import read_ledger
+from rmtransfer.transfer.evaluate import evaluate_transfer
 
-import pandas as pd
-
-from rmtransfer.transfer.transfer import evaluate_transfer
-
-# scores/<reward model>/<language>.parquet; several files in a row belong to one judge.
-files: dict = {}
-labels = iter(snakemake.params.judges)
-folder = None
-for path in map(Path, snakemake.input.scores):
-    if path.parent != folder:
-        folder = path.parent
-        base, train, seed = next(labels)
-        judge = files[base, train, int(seed)] = {}
-    judge[path.stem] = path
-contaminated = pd.read_csv(snakemake.input.contaminated, dtype=str, keep_default_na=False)["id"]
 answer = evaluate_transfer(
-    files,
-    snakemake.params.sections,
-    snakemake.params.source,
-    {name: Path(path) for name, path in snakemake.output.items()},
-    contaminated=set(contaminated),
+    job.by_reward_model(job.at.scores, job.input.scores),
+    job.params.sections,
+    job.params.source,
+    job.output,
+    contaminated={entry["id"] for entry in read_ledger(job.input.contaminated)},
 )
 report(answer)

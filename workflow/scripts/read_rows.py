@@ -1,20 +1,17 @@
-"""Read, validate and store the rows of one role in one language."""
+"""Read, validate and store the rows of one part in one language."""
 
-from rmtransfer.kit.progress import report, start_job
+from rmtransfer.study.job import start_job
 
-start_job(f"read_rows {snakemake.wildcards.role} {snakemake.params.language}", snakemake.log[0])
-
-from pathlib import Path
+job = start_job(snakemake)
 
 from rmtransfer.texts.corpus import import_rows
 
-rows = import_rows(
-    snakemake.params.source,
-    snakemake.wildcards.role,
-    snakemake.params.language,
-    Path.cwd(),
-    Path(snakemake.output.rows),
-    Path(snakemake.params.ledger),
-    snakemake.resources.sections or None,
+import_rows(
+    job.params.entry,
+    job.wildcards.part,
+    job.params.language,
+    job.root,
+    job.output.rows,
+    job.root / job.params.ledger,
+    job.resources.sections or None,
 )
-report(f"{len(rows):,} rows")

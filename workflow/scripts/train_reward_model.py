@@ -1,32 +1,25 @@
 """Train one reward model."""
 
-from rmtransfer.kit.progress import report, start_job
+from rmtransfer.study.job import start_job
 
-start_job(f"train_reward_model {snakemake.wildcards.base} {snakemake.wildcards.train_language}", snakemake.log[0])
-
-from pathlib import Path
+job = start_job(snakemake)
 
 from rmtransfer.models.training import train_reward_model
-from rmtransfer.texts.corpus import load_ids, load_rows
+from rmtransfer.study.study import RewardModelId
+from rmtransfer.texts.corpus import load_selected
 from rmtransfer.texts.mixture import mix
 
-output = Path(snakemake.output.folder)
-shares = snakemake.params.shares
-ids = load_ids(Path(snakemake.input.ids))
+rows = {k: load_selected(path, job.input.ids) for k, path in job.by_language(job.input.rows).items()}
+base, train_language, seed = RewardModelId.parse(job.wildcards.reward_model)
 train_reward_model(
-    Path(snakemake.input.base),
-    mix({k: load_rows(Path(path), ids) for k, path in zip(shares, snakemake.input.rows, strict=True)}, shares),
-    snakemake.params.recipe,
-    int(snakemake.wildcards.seed),
-    output,
-    output.parents[3] / ".work" / "training",
-    card={
-        "base_model": snakemake.wildcards.base,
-        "train_language": snakemake.wildcards.train_language,
-        "languages": ", ".join(shares),
-    },
-    tokens_per_batch=snakemake.resources.tokens_per_batch,
-    checkpoint_minutes=snakemake.resources.checkpoint_minutes,
-    device=snakemake.resources.device,
+    job.input.base,
+    mix(rows, job.params.shares),
+    job.params.recipe,
+    seed,
+    job.output.folder,
+    job.root / job.at.training_states,
+    card={"base_model": base, "train_language": train_language, "languages": ", ".join(job.params.shares)},
+    tokens_per_batch=job.resources.tokens_per_batch,
+    checkpoint_minutes=job.resources.checkpoint_minutes,
+    device=job.resources.device,
 )
-report("ready")

@@ -1,40 +1,24 @@
-"""Translate the rows of one role from one language into another."""
+"""Translate the rows of one part from one language into another."""
 
-from rmtransfer.kit.progress import report, start_job
+from rmtransfer.study.job import start_job
 
-start_job(" ".join([snakemake.rule, *map(str, snakemake.wildcards)]), snakemake.log[0])
+job = start_job(snakemake)
 
-from pathlib import Path
-
-from rmtransfer.study.languages import split_variant
+from rmtransfer.translation import Machine
 from rmtransfer.translation.engines import build_engine
-from rmtransfer.translation.memory import read_tmx
 from rmtransfer.translation.rows import translate_rows
-from rmtransfer.translation.store import SegmentStore
 
-language = snakemake.params.target
-engine = build_engine(
-    snakemake.params.spec,
-    snakemake.params.source,
-    language,
-    Path.cwd(),
-    tokens_per_batch=snakemake.resources.tokens_per_batch,
-    requests_at_once=snakemake.resources.requests_at_once,
-    device=snakemake.resources.device,
-)
-references = snakemake.input.get("references")
-kept = translate_rows(
-    Path(snakemake.input.rows),
-    snakemake.params.role,
-    language,
+machine = Machine(job.root, job.resources.tokens_per_batch, job.resources.requests_at_once, job.resources.device)
+engine = build_engine(job.params.spec, job.params.source, job.params.target, machine)
+translate_rows(
+    job.input.rows,
+    job.params.part,
+    job.params.target,
     engine,
-    SegmentStore(Path(snakemake.resources.store)) if engine.lock else None,
-    Path(snakemake.output.rows),
-    Path(snakemake.output.dropped),
-    Path(snakemake.output.measures),
-    budget=snakemake.resources.budget,
-    references=(
-        read_tmx(Path(references), snakemake.params.source, split_variant(language)[0]) if references else None
-    ),
+    job.root / job.resources.store,
+    job.output.rows,
+    job.output.dropped,
+    job.output.measures,
+    budget=job.resources.budget,
+    references=job.input.get("references"),
 )
-report(f"{kept:,} rows")

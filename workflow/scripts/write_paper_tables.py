@@ -1,17 +1,9 @@
 """Write the main result as a LaTeX and a Markdown table."""
 
-from rmtransfer.kit.progress import report, start_job
+from rmtransfer.study.job import start_job
 
-start_job("write_paper_tables", snakemake.log[0])
-
-from pathlib import Path
+job = start_job(snakemake)
 
 from rmtransfer.report.paper_tables import write_paper_tables
 
-write_paper_tables(
-    Path(snakemake.input.transfer),
-    Path(snakemake.output.latex),
-    Path(snakemake.output.markdown),
-    snakemake.params.source,
-)
-report("ready")
+write_paper_tables(job.input.transfer, job.output.latex, job.output.markdown, job.params.source)
