@@ -14,13 +14,14 @@ study: $(READY)
 	$(BIN)/snakemake --report results/sample/report.html
 
 test: $(READY) check
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n logical --maxprocesses 4 --dist worksteal
 
 check: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/snakefmt --check Snakefile workflow
 	$(BIN)/mypy
+	PYTHONPATH=workflow $(BIN)/lint-imports
 	$(BIN)/snakemake --lint
 
 setup: $(READY)

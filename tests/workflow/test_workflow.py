@@ -1,7 +1,7 @@
 """The real DAG, end to end on a tiny model, and what its provenance makes rerun.
 
-One finished study serves all tests. Nothing is stubbed: the base is a randomly initialised Llama in a local folder, the
-texts are the embedded ones.
+Every test has a copy of one finished study. Nothing is stubbed: the base is a randomly initialised Llama in a local
+folder, the texts are the embedded ones; jobs are forked from an interpreter that has the libraries loaded.
 """
 
 import json
@@ -19,8 +19,11 @@ import pytest
 import yaml
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-from conftest import ROOT, build_model, build_tokenizer
-from rmtransfer.transfer.transfer import TRANSFER_COLUMNS
+import golden
+from conftest import ROOT, build_model, build_tokenizer, warm_python
+from rmtransfer.kit import stages
+from rmtransfer.report.catalogue import FIGURES
+from rmtransfer.transfer.measures import MEASURES
 
 pytestmark = pytest.mark.slow
 
@@ -29,7 +32,7 @@ CONFIG = {
     "languages": {"source": "en", "targets": ["es"]},
     "base_models": {"llama": {"path": "tiny"}},
     "preferences": {"path": "preferences.jsonl"},
-    "benchmark": {"path": "benchmark.jsonl"},
+    "benchmarks": {"sample": {"path": "benchmark.jsonl"}},
     "instructions": {"path": "instructions.jsonl"},
     "translation": {"engine": "memory", "memory": "resources/sample/memory.tmx"},
     "training": {"learning_rate": 1e-3, "pairs_per_step": 4},
@@ -37,23 +40,21 @@ CONFIG = {
     "figures": {"dpi": 72},
     "resources": {"tokens_per_batch": 4096, "device": "cpu"},
 }
-AGGREGATES = {"evaluate_transfer", "write_paper_tables", "analyse_representations", "evaluate_best_of_n"}
-DRAWINGS = {"draw_transfer", "draw_source_against_target", "draw_representation", "draw_alignment"}
-FIGURES = {
-    "translation",
-    "transfer",
-    "sections",
-    "source_against_target",
-    "consistency",
-    "rewards",
-    "length_bias",
-    "pca",
-    "representation",
-    "best_of_n",
-}
+OF_A_BENCHMARK = [figure.name for figure in FIGURES if figure.scope == "benchmark"]
+OF_THE_STUDY = [figure.name for figure in FIGURES if figure.scope == "study"]
+TABLES_OF_A_BENCHMARK = {"evaluate_transfer sample", "write_paper_tables sample"}
+DRAWINGS_OF_A_BENCHMARK = {f"draw_{name} sample" for name in OF_A_BENCHMARK}
+AGGREGATES = TABLES_OF_A_BENCHMARK | {"analyse_representations", "evaluate_best_of_n"}
+DRAWINGS = DRAWINGS_OF_A_BENCHMARK | {f"draw_{name}" for name in OF_THE_STUDY if name != "translation"}
 
 
-def snakemake(folder: Path, config: dict, *arguments: str) -> subprocess.CompletedProcess:
+def models(*trained: str, rules=("score_with_states", "score_answers")) -> set[str]:
+    """Jobs of the reward models trained in these languages."""
+    of_a_benchmark = {"score_with_states": " sample"}
+    return {f"{rule} llama/{train}/seed0{of_a_benchmark.get(rule, '')}" for rule in rules for train in trained}
+
+
+def snakemake(folder: Path, config: dict, *arguments: str, hash_seed: int = 0) -> subprocess.CompletedProcess:
     (folder / "study.yaml").write_text(yaml.safe_dump(config))
     cores = [] if "--report" in arguments else ["--cores", "2"]  # the README's commands
     return subprocess.run(
@@ -62,7 +63,7 @@ def snakemake(folder: Path, config: dict, *arguments: str) -> subprocess.Complet
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        env={**os.environ, "COLUMNS": "200"},
+        env={**os.environ, **warm_python(hash_seed), "COLUMNS": "200"},
         check=False,
     )
 
@@ -87,10 +88,8 @@ def changed(**sections) -> dict:
     return config
 
 
-@pytest.fixture(scope="module")
-def checkout(tmp_path_factory) -> Path:
-    """A copy of the workflow with a tiny base model and the first rows of each embedded file."""
-    folder = tmp_path_factory.mktemp("study")
+def set_up(folder: Path) -> None:
+    """Copy the workflow, with a tiny base model and the first rows of each embedded file."""
     for name in ("workflow", "resources", "envs", "studies"):
         shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(ROOT / "Snakefile", folder)
@@ -100,36 +99,63 @@ def checkout(tmp_path_factory) -> Path:
     tokenizer = build_tokenizer("llama")
     build_model("llama", tokenizer).save_pretrained(folder / "tiny")
     tokenizer.save_pretrained(folder / "tiny")
-    return folder
 
 
-@pytest.fixture(scope="module")
-def finished(checkout) -> Path:
-    done = snakemake(checkout, CONFIG)
+def run_study(folder: Path) -> None:
+    set_up(folder)
+    done = snakemake(folder, CONFIG)
     assert done.returncode == 0, done.stdout
-    (checkout / "shown.txt").write_text(done.stdout)
-    return checkout
+    (folder / "shown.txt").write_text(done.stdout)
+
+
+@pytest.fixture
+def checkout(shared, tmp_path) -> Path:
+    """A study that was never run."""
+    return shutil.copytree(shared("study", set_up), tmp_path / "study")
+
+
+@pytest.fixture
+def finished(shared, tmp_path) -> Path:
+    """A finished study, Snakemake's metadata included: without it, no param could trigger anything."""
+    return shutil.copytree(shared("finished", run_study), tmp_path / "study", symlinks=True)
 
 
 def test_results_follow_the_contract(finished):
     results = finished / "results/tiny"
-    transfer = pd.read_csv(results / "tables/transfer.csv")
-    assert list(transfer.columns) == TRANSFER_COLUMNS
+    transfer = pd.read_csv(results / "tables/sample/transfer.csv")
+    assert list(transfer.columns) == list(MEASURES["transfer"].columns)
+    assert {p.stem for p in (results / "tables/sample").glob("*.csv")} == set(MEASURES)
     assert len(transfer) == 2 * 2 * 5  # training languages x evaluation languages x four sections and their average
     model = results / "models/llama/en/seed0"
     assert AutoModelForSequenceClassification.from_pretrained(model).config.num_labels == 1
     assert AutoTokenizer.from_pretrained(model).chat_template
     assert json.loads((model / "manifest.json").read_text())["pairs"] == 12
-    assert {p.name for p in (results / "figures").iterdir()} == {
-        f"{name}.{suffix}" for name in FIGURES for suffix in ("png", "pdf")
-    }
-    assert "reward model is" in (results / "tables/answer.txt").read_text()
+    for folder, names in (("figures/sample", OF_A_BENCHMARK), ("figures", OF_THE_STUDY)):
+        files = {p.name for p in (results / folder).iterdir() if p.is_file()}
+        assert files == {f"{name}.{suffix}" for name in names for suffix in ("png", "pdf")}
+    assert len(FIGURES) == 10
+    scores = pd.read_parquet(results / "scores/llama/en/seed0/sample/es.parquet")
+    assert set(scores["language"]) == {"es"}
+    assert json.loads((results / "scores/llama/en/seed0/sample/settings.json").read_text())["kind"] == "trained"
+    assert "reward model is" in (results / "tables/sample/answer.txt").read_text()
     assert not (results / ".work/training").exists()
+
+
+def test_the_tables_are_those_that_were_kept(finished):
+    """Whoever refreshes a stage's digest says that results do not change: here they are."""
+    tables = finished / "results/tiny/tables"
+    assert golden.differences(tables) == [], (
+        f"if that is meant, raise the stage's number and keep these tables: python tests/golden.py {tables}"
+    )
+    altered = pd.read_csv(tables / "sample/transfer.csv")
+    altered.loc[3, "accuracy"] += 0.001
+    altered.to_csv(tables / "sample/transfer.csv", index=False)
+    assert len(golden.differences(tables)) == 1
 
 
 def test_the_terminal_shows_progress_and_the_answer(finished):
     shown = (finished / "shown.txt").read_text()
-    assert "[train_reward_model llama es] training: 3/3 steps" in shown
+    assert "[train_reward_model llama/es/seed0] training: 3/3 steps" in shown
     assert "scoring en: " in shown
     assert "sampling es: " in shown
     assert "Results: results/tiny/" in shown
@@ -151,54 +177,56 @@ def test_a_figure_option_redraws_figures_only(finished):
 
 
 def test_other_sections_score_nothing_again(finished):
-    assert jobs(finished, changed(benchmark={"sections": "subsets"})) == {
-        "evaluate_transfer",
-        "write_paper_tables",
-        "draw_transfer",
-        "draw_source_against_target",
-    }
+    sample = {**CONFIG["benchmarks"]["sample"], "sections": "subsets"}
+    assert jobs(finished, changed(benchmarks={"sample": sample})) == TABLES_OF_A_BENCHMARK | DRAWINGS_OF_A_BENCHMARK
 
 
 def test_the_learning_rate_retrains_and_translates_nothing(finished):
-    models = {f"{rule} llama {t} 0" for rule in ("score_benchmark", "score_answers") for t in ("en", "es")}
-    trained = {"train_reward_model llama en 0", "train_reward_model llama es 0"}
-    assert jobs(finished, changed(training={"learning_rate": 2e-3})) == trained | models | AGGREGATES | DRAWINGS
+    trained = models("en", "es", rules=("train_reward_model", "score_with_states", "score_answers"))
+    assert jobs(finished, changed(training={"learning_rate": 2e-3})) == trained | AGGREGATES | DRAWINGS
 
 
 def test_best_of_n_options(finished):
-    assert jobs(finished, changed(alignment={"best_of": [1]})) == {"evaluate_best_of_n", "draw_alignment"}
+    assert jobs(finished, changed(alignment={"best_of": [1]})) == {"evaluate_best_of_n", "draw_best_of_n"}
 
 
 def test_a_stages_version_reruns_its_descendants_only(finished):
-    versions = finished / "workflow/rmtransfer/versions.py"
-    before = versions.read_text()
+    file = finished / "workflow/rmtransfer/kit/stages.py"
+    before = file.read_text()
     try:
         for name, expected in {
-            "TRANSFER": {"evaluate_transfer", "write_paper_tables", "draw_transfer", "draw_source_against_target"},
+            "TRANSFER": TABLES_OF_A_BENCHMARK | DRAWINGS_OF_A_BENCHMARK,
             "FIGURES": DRAWINGS | {"draw_translation"},
-            "REPRESENTATION": {"analyse_representations", "draw_representation"},
+            "REPRESENTATION": {"analyse_representations", "draw_representation", "draw_pca"},
         }.items():
-            changed_version, found = re.subn(rf"^{name} = (\d+)$", rf"{name} = \g<1>0", before, flags=re.M)
+            version = getattr(stages, name).version
+            changed_version, found = re.subn(
+                rf"^({name} = Stage\(\s*(?:version=)?){version}\b", rf"\g<1>{version}0", before, flags=re.M
+            )
             assert found == 1
-            versions.write_text(changed_version)
+            file.write_text(changed_version)
             assert jobs(finished, CONFIG) == expected
     finally:
-        versions.write_text(before)
+        file.write_text(before)
 
 
 def test_same_seed_same_tables_and_a_report(finished):
     again = changed(study="again")
-    done = snakemake(finished, again)
+    done = snakemake(finished, again, hash_seed=1)
     assert done.returncode == 0, done.stdout
-    for name in ("transfer", "significance", "length_baseline", "representation", "pca", "alignment"):
-        first, second = (finished / f"results/{study}/tables/{name}.csv" for study in ("tiny", "again"))
+    tables = [
+        p.relative_to(finished / "results/tiny/tables") for p in (finished / "results/tiny/tables").rglob("*.csv")
+    ]
+    assert len(tables) == len(MEASURES) + 4
+    for name in tables:
+        first, second = (finished / f"results/{study}/tables/{name}" for study in ("tiny", "again"))
         assert first.read_bytes() == second.read_bytes()
     done = snakemake(finished, again, "--report", "results/again/report.html")
     assert done.returncode == 0, done.stdout
     report = (finished / "results/again/report.html").read_text(encoding="utf-8")
     assert "evaluate_transfer" in report
     assert "difference in percentage points" in report
-    answer = (finished / "results/again/tables/answer.txt").read_text(encoding="utf-8").split("(")[0].strip()
+    answer = (finished / "results/again/tables/sample/answer.txt").read_text(encoding="utf-8").split("(")[0].strip()
     assert answer in report
 
 
@@ -217,18 +245,17 @@ def test_a_translation_that_comes_out_the_same_retrains_nothing(finished):
 
 def test_adding_a_language_runs_that_language_and_the_aggregates(finished):
     config = changed(languages={"targets": ["es", "it"]})
-    lists = [f"results/tiny/corpus/{role}.ids.jsonl" for role in ("preferences", "benchmark", "instructions")]
+    lists = [f"results/tiny/corpus/{part}.ids.jsonl" for part in ("preferences", "sample", "instructions")]
     done = snakemake(finished, config, *lists)
     assert done.returncode == 0, done.stdout
     rerun = set(re.findall(r"^(?:local)?(?:rule|checkpoint) (\w+):", done.stdout, re.M))
     assert rerun == {"translate_rows", "select_rows"}
     # Every model is scored on the new language, from a store that holds the others.
-    expected = {f"{rule} llama {t} 0" for rule in ("score_benchmark", "score_answers") for t in ("en", "es", "it")}
-    expected |= {"embed_benchmark llama", "train_reward_model llama it 0", "sample_answers llama it"}
-    expected |= {"summarise_translation", "draw_translation"}
+    expected = models("en", "es", "it") | {"embed_base llama/base sample", "train_reward_model llama/it/seed0"}
+    expected |= {"sample_answers llama it", "summarise_translation", "draw_translation"}
     assert jobs(finished, config) == expected | AGGREGATES | DRAWINGS
 
-    done = snakemake(finished, config, "results/tiny/scores/llama/en/seed0/it.parquet")
+    done = snakemake(finished, config, "results/tiny/scores/llama/en/seed0/sample/it.parquet")
     assert done.returncode == 0, done.stdout
     assert re.findall(r"scoring (\w+):", done.stdout) == ["it"]
 
@@ -238,16 +265,16 @@ def test_a_second_translation_of_the_same_texts_flows_through_the_study_beside_t
     shutil.copy(finished / "resources/sample/memory.tmx", finished / "other.tmx")
     variant = {"engine": "memory", "memory": "other.tmx", "targets": ["es"]}
     config = changed(translation={"variants": {"other": variant}})
-    lists = [f"results/tiny/corpus/{role}.ids.jsonl" for role in ("preferences", "benchmark", "instructions")]
+    lists = [f"results/tiny/corpus/{part}.ids.jsonl" for part in ("preferences", "sample", "instructions")]
     assert snakemake(finished, config, *lists).returncode == 0
     waiting = jobs(finished, config)
     assert {j for j in waiting if j.startswith(("train", "sample"))} == {
-        "train_reward_model llama es-x-other 0",
+        "train_reward_model llama/es-x-other/seed0",
         "sample_answers llama es-x-other",
     }
     done = snakemake(finished, config)
     assert done.returncode == 0, done.stdout
-    transfer = pd.read_csv(finished / "results/tiny/tables/transfer.csv")
+    transfer = pd.read_csv(finished / "results/tiny/tables/sample/transfer.csv")
     assert set(transfer["train_language"]) == set(transfer["eval_language"]) == {"en", "es", "es-x-other"}
     plain = transfer.drop(columns=["train_language", "eval_language"])
     first = plain[(transfer["train_language"] == "es") & (transfer["eval_language"] == "es")]
@@ -265,7 +292,7 @@ def test_anything_that_judges_gets_a_row_in_the_tables_of_every_benchmark(finish
     (finished / "second.jsonl").write_text("".join(lines[3::12]), encoding="utf-8")
     config = changed(
         study="judges",
-        benchmarks={"second": {"path": "second.jsonl", "sections": "subsets"}},
+        benchmarks={**CONFIG["benchmarks"], "second": {"path": "second.jsonl", "sections": "subsets"}},
         mixtures={"both": {"en": 1, "es": 1}},
         reward_models={
             "published": {"kind": "classifier", "path": "off-the-shelf"},
@@ -277,12 +304,13 @@ def test_anything_that_judges_gets_a_row_in_the_tables_of_every_benchmark(finish
     )
     tables = finished / "results/judges/tables"
     wanted = [
-        f"results/judges/{kind}" for kind in ("tables/paper.md", "tables/second/paper.md", "figures/transfer.png")
+        f"results/judges/{file}"
+        for file in ("tables/sample/paper.md", "tables/second/paper.md", "figures/sample/transfer.png")
     ]
     done = snakemake(finished, config, *wanted)
     assert done.returncode == 0, done.stdout
 
-    frame = pd.read_csv(tables / "transfer.csv")
+    frame = pd.read_csv(tables / "sample/transfer.csv")
     average = frame[frame["section"] == "average"].set_index(["base_model", "train_language", "eval_language"])
     own = {("llama", t) for t in ("en", "es", "both", "translate-test")}
     shelf = {(name, "-") for name in config["reward_models"]}
@@ -293,7 +321,9 @@ def test_anything_that_judges_gets_a_row_in_the_tables_of_every_benchmark(finish
     # The memory gives the English original back, so that translate-test judges what the English model judged.
     assert accuracy["llama", "translate-test", "es"] == accuracy["llama", "en", "en"]
     scores = finished / "results/judges/scores"
-    published, trained = (pd.read_parquet(scores / folder / "es.parquet") for folder in ("published", "llama/en/seed0"))
+    published, trained = (
+        pd.read_parquet(scores / folder / "sample/es.parquet") for folder in ("published", "llama/en/seed0")
+    )
     # The same weights as a model of our own and as anybody's.
     assert (published["reward_chosen"] - trained["reward_chosen"]).abs().max() < 1e-4
     mixed = json.loads((finished / "results/judges/models/llama/both/seed0/manifest.json").read_text())
@@ -305,25 +335,25 @@ def test_anything_that_judges_gets_a_row_in_the_tables_of_every_benchmark(finish
     assert (tables / "second/paper.tex").is_file()
 
 
-def test_a_row_lost_in_a_new_language_retrains_the_others(finished, checkout):
-    rows = [json.loads(line) for line in (checkout / "preferences.jsonl").read_text(encoding="utf-8").splitlines()]
-    memory = checkout / "lossy.tmx"
-    text = (checkout / "resources/sample/memory.tmx").read_text(encoding="utf-8")
+def test_a_row_lost_in_a_new_language_retrains_the_others(finished):
+    rows = [json.loads(line) for line in (finished / "preferences.jsonl").read_text(encoding="utf-8").splitlines()]
+    memory = finished / "lossy.tmx"
+    text = (finished / "resources/sample/memory.tmx").read_text(encoding="utf-8")
     unit = re.search(rf'<tu tuid="{rows[0]["id"]}/rejected">.*?</tu>', text, re.S).group(0)
     chosen = re.search(rf'<tu tuid="{rows[0]["id"]}/chosen">.*?</tu>', text, re.S).group(0)
     seg = r'<tuv xml:lang="it">.*?</tuv>'
     equal = re.sub(seg, lambda _: re.search(seg, chosen, re.S).group(0), unit, flags=re.S)
     memory.write_text(text.replace(unit, equal), encoding="utf-8")
-    config = changed(languages={"targets": ["es", "it"]}, translation={"memory": "lossy.tmx"}, study="lossy")
-    shutil.copytree(checkout / "results/tiny", checkout / "results/lossy", dirs_exist_ok=True)
-    done = snakemake(finished, config, "results/lossy/corpus/preferences.ids.jsonl")
+    config = changed(languages={"targets": ["es", "it"]}, translation={"languages": {"it": {"memory": "lossy.tmx"}}})
+    done = snakemake(finished, config, "results/tiny/corpus/preferences.ids.jsonl")
     assert done.returncode == 0, done.stdout
-    ids = (checkout / "results/lossy/corpus/preferences.ids.jsonl").read_text().splitlines()
+    ids = (finished / "results/tiny/corpus/preferences.ids.jsonl").read_text().splitlines()
     assert len(ids) == len(rows) - 1
-    ledger = pd.read_csv(checkout / "results/lossy/corpus/preferences.dropped.csv")
+    ledger = pd.read_csv(finished / "results/tiny/corpus/preferences.dropped.csv")
     assert ledger[["id", "language", "reason"]].to_numpy().tolist() == [
         [rows[0]["id"], "it", "chosen and rejected are identical after translation"]
     ]
+    assert models("en", "es", "it", rules=("train_reward_model",)) <= jobs(finished, config)
 
 
 FAULTS = {
@@ -374,11 +404,13 @@ def test_a_bad_config_runs_nothing(checkout):
 @pytest.mark.parametrize("study", ["paper", "m_rewardbench"])
 def test_the_published_studies_plan_and_dry_run_without_a_network(checkout, study):
     config = yaml.safe_load((ROOT / f"studies/{study}.yaml").read_text(encoding="utf-8"))
+    if study == "paper":  # whoever runs it says which commit
+        config["preferences"]["revision"] = 40 * "0"
     done = snakemake(checkout, config, "plan")
     assert done.returncode == 0, done.stdout
-    assert "benchmark: not downloaded yet, 2,869 rows" in done.stdout
+    assert "m-rewardbench: not downloaded yet, 2,869 rows" in done.stdout
     assert re.search(r"in all: \d+\.\d+ GPU hours", done.stdout)
     waiting = jobs(checkout, config)
-    assert {"fetch_model armorm-8b path", "score_reward_model armorm-8b"} <= waiting
+    assert {"fetch_model armorm-8b path", "score armorm-8b m-rewardbench"} <= waiting
     trained = {job for job in waiting if job.startswith("train_reward_model")}
     assert len(trained) == {"paper": 2 * (5 + 3), "m_rewardbench": 0}[study]
