@@ -15,6 +15,7 @@ import json
 import os
 import runpy
 import select
+import shutil
 import signal
 import socket
 import sys
@@ -52,6 +53,7 @@ def serve(address: str) -> dict:
         while True:
             ready, _, _ = select.select([server, sys.stdin], [], [])
             if sys.stdin in ready:
+                shutil.rmtree(Path(address).parent)
                 sys.exit(0)
             client, _ = server.accept()
             if os.fork() == 0:
