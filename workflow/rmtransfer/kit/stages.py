@@ -30,11 +30,11 @@ class Stage(NamedTuple):
 
 
 CORPUS = Stage(1, ("read_rows",), "f7ac8c41e62d0ca7")
-TRANSLATION = Stage(2, ("translate_rows", "check_budget", "summarise_translation", "export_memory"), "39c14eab93e1494f")
-BASE_MODEL = Stage(1, ("prepare_base_model", "fetch_model"), "3e467e5b8f486ea2")
+TRANSLATION = Stage(2, ("translate_rows", "check_budget", "summarise_translation", "export_memory"), "cc892864d232702e")
+BASE_MODEL = Stage(1, ("prepare_base_model", "fetch_model"), "c50a4a8a986bcb0f")
 SELECTION = Stage(1, ("select_rows",), "5570803c7cdc2635")
 TRAINING = Stage(1, ("train_reward_model",), "a3e63602d86ec9ab")
-SCORING = Stage(1, ("score",), "50f904876ad54019")
+SCORING = Stage(1, ("score",), "36db6f15b3492296")
 CONTAMINATION = Stage(1, ("find_contamination",), "000e8015c25ced33")
 TRANSFER = Stage(2, ("evaluate_transfer",), "ef8c51af02558983")
 PAPER_TABLES = Stage(1, ("write_paper_tables",), "43bdc71e85817f2b")

@@ -40,3 +40,9 @@ def check_model(
         yield f"{key}: {model!r} is not a folder; correct the path"
     elif revision is None:
         yield f"{key}: {model!r} has no {revision_key}; add the model's commit, a branch can move"
+
+
+def check_template(template: str | None, key: str, root: Path) -> Iterator[str]:
+    """What is wrong with a ``chat_template`` of the config entry ``key``, if one is named."""
+    if template is not None and not (root / template).is_file():
+        yield f"{key}.chat_template: {template!r} does not exist; correct the path"

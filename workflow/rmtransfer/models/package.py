@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from pydantic import StringConstraints
 
 from rmtransfer.kit.errors import StudyError
+from rmtransfer.models.options import check_template
 from rmtransfer.study.options import Options, Text
 
 if TYPE_CHECKING:
@@ -36,8 +37,7 @@ class Package:
     @staticmethod
     def check(options: PackageOptions, key: str, root: Path) -> Iterator[str]:
         """Problems of a config entry, as sentences."""
-        if options.chat_template is not None and not (root / options.chat_template).is_file():
-            yield f"{key}.chat_template: {options.chat_template!r} does not exist; correct the path"
+        yield from check_template(options.chat_template, key, root)
 
     @staticmethod
     def load(options: PackageOptions, key: str, root: Path, work: Path) -> tuple[Any, PreTrainedTokenizerBase]:

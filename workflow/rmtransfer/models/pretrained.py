@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rmtransfer.kit.errors import StudyError, first_line
-from rmtransfer.models.options import check_model
+from rmtransfer.models.options import check_model, check_template
 from rmtransfer.study.options import Commit, Options, Text
 
 if TYPE_CHECKING:
@@ -34,8 +34,7 @@ class Pretrained:
     def check(options: PretrainedOptions, key: str, root: Path) -> Iterator[str]:
         """Problems of a config entry, as sentences."""
         yield from check_model(options.path, options.revision, f"{key}.path", "revision", (), root)
-        if options.chat_template is not None and not (root / options.chat_template).is_file():
-            yield f"{key}.chat_template: {options.chat_template!r} does not exist; correct the path"
+        yield from check_template(options.chat_template, key, root)
 
     @staticmethod
     def load(options: PretrainedOptions, key: str, root: Path, work: Path) -> tuple[Any, PreTrainedTokenizerBase]:

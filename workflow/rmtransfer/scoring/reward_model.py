@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol
 
-from rmtransfer.models.options import check_model
+from rmtransfer.models.options import check_model, check_template
 from rmtransfer.study import options as study_options
 
 if TYPE_CHECKING:
@@ -100,6 +100,4 @@ class RewardModel(Protocol):
             model = getattr(options, name)
             if model is not None:
                 yield from check_model(model, getattr(options, revision), f"{key}.{name}", revision, bases, root)
-        template = getattr(options, "chat_template", None)
-        if template is not None and not (root / template).is_file():
-            yield f"{key}.chat_template: {template!r} does not exist; correct the path"
+        yield from check_template(getattr(options, "chat_template", None), key, root)
