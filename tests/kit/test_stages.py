@@ -87,8 +87,9 @@ def test_what_many_stages_share_moves_all_of_them(library):
 
 
 def test_comments_docstrings_and_layout_move_nothing(library):
-    file, line = "rmtransfer/models/training.py", 'def _divisor(number: int, limit: int) -> int:\n    """'
-    assert library(file, line, f"# A remark.\n\n\n{line}More words. ") == set()
+    file, line = "rmtransfer/models/artifact.py", "def rescore(\n"
+    assert library(file, line, f"# A remark.\n\n\n{line}    # Another.\n") == set()
+    assert library(file, '    """The largest difference', '    """More words: the largest difference') == set()
     assert (
         library(file, "    model.config.use_cache = True\n", "    model.config.use_cache = (\n        True\n    )\n")
         == set()

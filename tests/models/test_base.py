@@ -12,7 +12,7 @@ from conftest import GEMMA, build_model, build_tokenizer
 from rmtransfer.kit.errors import StudyError
 from rmtransfer.kit.manifest import digest_folder, read_manifest
 from rmtransfer.models import base as base_model
-from rmtransfer.models import chat
+from rmtransfer.models import chat, shards
 
 
 def save_plain(folder, family="llama"):
@@ -34,7 +34,11 @@ def test_a_local_folder_becomes_a_base_with_its_own_pad_token(tmp_path, family):
     assert loaded.config.pad_token_id == tokenizer.pad_token_id < loaded.get_input_embeddings().num_embeddings
     ids = torch.tensor([[5, 6, 7]])
     torch.testing.assert_close(loaded(ids).logits[..., :300], model(ids).logits[..., :300], atol=1e-5, rtol=0)
-    assert read_manifest(tmp_path / "out")["files"].keys() >= {"model.safetensors", "tokenizer.json"}
+    files = read_manifest(tmp_path / "out")["files"].keys()
+    assert files >= {"model.safetensors.index.json", "tokenizer.json"}
+    assert "model.safetensors" not in files
+    # embedding table, three blocks, final norm, and where it is not the table again the language model's head
+    assert sum(name.endswith(".safetensors") for name in files) == (5 if family == "gemma" else 6)
 
 
 def test_the_digest_follows_the_weights(tmp_path):
@@ -81,6 +85,16 @@ def test_a_truncated_checkpoint(tmp_path):
     save_plain(tmp_path / "in")
     weights = tmp_path / "in" / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:2000])
+    refuse(tmp_path, {"path": "in"}, "damaged or incomplete")
+
+
+@pytest.mark.parametrize(
+    "harm", [lambda p: p.unlink(), lambda p: (p.chmod(0o644), p.write_bytes(p.read_bytes()[:900]))]
+)
+def test_a_shard_that_is_missing_or_truncated(tmp_path, harm):
+    save_plain(tmp_path / "in")
+    shards.reshard(tmp_path / "in")
+    harm(sorted((tmp_path / "in").glob("*.safetensors"))[2])
     refuse(tmp_path, {"path": "in"}, "damaged or incomplete")
 
 

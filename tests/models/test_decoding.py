@@ -82,6 +82,27 @@ def test_an_encoder_decoder_model_reads_right_padded_prompts(translators):
 
 
 def test_batches_hold_more_than_a_forward_pass():
-    batches = list(decoding_batches(PROMPTS, LIMITS, 21))
-    assert batches == [[1, 3, 4, 0], [2]]  # 21 tokens the longest, and four times the budget
-    assert DECODING_FACTOR == 4
+    batches = list(decoding_batches(PROMPTS, LIMITS, 11))
+    assert batches == [[1, 3, 4, 0], [2]]  # 21 tokens the longest, and eight times the budget
+    assert DECODING_FACTOR == 8
+
+
+def test_a_prompt_that_several_answers_continue_is_read_once(model):
+    """Three answers to each prompt: what is computed before the first new token, and what comes of it."""
+    prompts = [prompt for prompt in PROMPTS[:2] for _ in range(3)]
+    limits = [4] * len(prompts)
+    tokens = []
+    hook = model.model.layers[0].register_forward_pre_hook(
+        lambda module, args, kwargs: tokens.append((args or (kwargs["hidden_states"],))[0].shape[:2].numel()),
+        with_kwargs=True,
+    )
+    try:
+        (said,) = decode(model, prompts, limits, [range(len(prompts))], pad=0, stops=())
+    finally:
+        hook.remove()
+    assert tokens[:2] == [
+        2 * (len(PROMPTS[1]) - 1),
+        len(prompts),
+    ]  # all but the last token of two prompts, then one each
+    for i, answer in said:
+        assert answer == step_by_step(model, prompts[i], 4)

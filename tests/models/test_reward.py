@@ -1,4 +1,4 @@
-"""Scoring does not depend on batching, order, padding or neighbours, and equals what stock classes compute."""
+"""Scoring does not depend on packing, batching, order or neighbours, and equals what stock classes compute."""
 
 import math
 import random
@@ -13,13 +13,15 @@ from conftest import ROOT
 from rmtransfer.kit.errors import StudyError
 from rmtransfer.kit.manifest import write_manifest
 from rmtransfer.models import chat, reward
+from rmtransfer.models.packing import prefer_packs
 
 TOLERANCE = 1e-4
 
 
-@pytest.fixture
-def model(base):
-    return reward.build_reward_model(base, seed=0).eval()
+@pytest.fixture(params=["packs", "padded rows"])
+def model(base, request):
+    model = reward.build_reward_model(base, seed=0).eval()
+    return prefer_packs(model) if request.param == "packs" else model
 
 
 @pytest.fixture
@@ -29,70 +31,50 @@ def sequences(base, pairs):
 
 
 def test_rewards_differ_between_inputs(model, sequences):
-    rewards, _ = reward.score(model, *sequences, tokens_per_batch=512)
+    rewards, _ = reward.score(model, sequences[1], tokens_per_batch=512)
     assert rewards.std() > 100 * TOLERANCE  # otherwise the tests below could not fail
 
 
 def test_independent_of_batch_size_order_and_neighbours(model, sequences):
-    tokenizer, ids = sequences
-    alone = [reward.score(model, tokenizer, [s], 10_000) for s in ids]
+    _, ids = sequences
+    alone = [reward.score(model, [s], 10_000) for s in ids]
     rewards, states = torch.cat([r for r, _ in alone]), torch.cat([s for _, s in alone])
     for budget in (1, 100, 400, 10_000):
         order = random.Random(budget).sample(range(len(ids)), len(ids))
-        got, hidden = reward.score(model, tokenizer, [ids[i] for i in order], budget)
+        got, hidden = reward.score(model, [ids[i] for i in order], budget)
         torch.testing.assert_close(got, rewards[order], atol=TOLERANCE, rtol=0)
         torch.testing.assert_close(hidden, states[order], atol=TOLERANCE, rtol=0)
 
 
-@pytest.mark.parametrize("side", ["left", "right"])
-def test_independent_of_padding_side(model, sequences, side):
-    tokenizer, ids = sequences
-    expected, _ = reward.score(model, tokenizer, ids, 10_000)
-    tokenizer.padding_side = side
-    batch = tokenizer.pad({"input_ids": ids}, return_tensors="pt")
-    with torch.inference_mode():
-        got = reward.rewards_of(model, reward.last_token_states(model, batch["input_ids"], batch["attention_mask"]))
-    torch.testing.assert_close(got, expected, atol=TOLERANCE, rtol=0)
-
-
 def test_pools_the_last_real_token_even_where_pad_is_eos(model, sequences):
     tokenizer, ids = sequences
-    expected = [reward.score(model, tokenizer, [s], 10_000)[0].item() for s in ids]
+    expected = [reward.score(model, [s], 10_000)[0].item() for s in ids]
     tokenizer.pad_token = tokenizer.eos_token
     ids = [[*s, tokenizer.eos_token_id] if s[-1] != tokenizer.eos_token_id else s for s in ids]
-    alone = [reward.score(model, tokenizer, [s], 10_000)[0].item() for s in ids]
-    together, _ = reward.score(model, tokenizer, ids, 10_000)
+    alone = [reward.score(model, [s], 10_000)[0].item() for s in ids]
+    together, _ = reward.score(model, ids, 10_000)
     torch.testing.assert_close(together, torch.tensor(alone), atol=TOLERANCE, rtol=0)
     if tokenizer.eos_token != "<|eot_id|>":  # that one already ended with EOS
         assert alone != pytest.approx(expected, abs=TOLERANCE)
 
 
 def test_equals_a_stock_forward_of_the_single_text(model, sequences):
-    tokenizer, ids = sequences
-    rewards, _ = reward.score(model, tokenizer, ids, 200)
+    _, ids = sequences
+    rewards, _ = reward.score(model, ids, 200)
+    model.set_attn_implementation("sdpa")
     with torch.inference_mode():
         stock = torch.stack([model(input_ids=torch.tensor([s])).logits[0, 0] for s in ids])
     torch.testing.assert_close(rewards, stock, atol=TOLERANCE, rtol=0)
 
 
 def test_state_is_what_the_head_reads(model, sequences):
-    tokenizer, ids = sequences
-    rewards, states = reward.score(model, tokenizer, ids, 200)
+    _, ids = sequences
+    rewards, states = reward.score(model, ids, 200)
     torch.testing.assert_close(rewards, states @ model.score.weight[0].detach(), atol=TOLERANCE, rtol=0)
+    model.set_attn_implementation("sdpa")
     with torch.inference_mode():
         stock = model(input_ids=torch.tensor([ids[0]]), output_hidden_states=True).hidden_states[-1][0, -1]
     torch.testing.assert_close(states[0], stock, atol=TOLERANCE, rtol=0)
-
-
-def test_bucketed_forward_has_the_gradient_of_a_padded_one(model, sequences):
-    tokenizer, ids = sequences
-    batch = tokenizer.pad({"input_ids": ids[:8]}, padding_side="right", return_tensors="pt")
-    gradients = []
-    for budget in (1, 10_000):
-        model.zero_grad()
-        reward.bucketed_forward(model, batch["input_ids"], batch["attention_mask"], budget).logits.sum().backward()
-        gradients.append(torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None]))
-    torch.testing.assert_close(gradients[0], gradients[1], atol=1e-3, rtol=1e-4)
 
 
 def test_head_follows_the_authors_initialisation(base):
@@ -117,7 +99,7 @@ def test_saved_and_loaded_in_a_fresh_process_gives_equal_rewards(bases, pairs, t
         model.save_pretrained(folder)
         tokenizer.save_pretrained(folder)
         write_manifest(folder, {})
-        expected, _ = reward.score(model, tokenizer, ids, 300)
+        expected, _ = reward.score(model, ids, 300)
         torch.save((ids, expected), folder / "expected.pt")
         stock = AutoModelForSequenceClassification.from_pretrained(folder)
         batch = tokenizer.pad({"input_ids": ids}, return_tensors="pt")
@@ -128,7 +110,7 @@ def test_saved_and_loaded_in_a_fresh_process_gives_equal_rewards(bases, pairs, t
         "for folder in map(Path, sys.argv[1:]):\n"
         "    ids, expected = torch.load(folder / 'expected.pt')\n"
         "    model = reward.load_reward_model(folder, torch.device('cpu'))\n"
-        "    got, _ = reward.score(model, chat.load_tokenizer(folder), ids, 300)\n"
+        "    got, _ = reward.score(model, ids, 300)\n"
         f"    assert (got - expected).abs().max() <= {TOLERANCE}, (folder, got, expected)\n    print(folder.name)\n"
     )
     done = subprocess.run(
@@ -148,3 +130,10 @@ def test_a_base_model_is_no_reward_model(base):
 def test_an_unfinished_folder_is_refused(tmp_path):
     with pytest.raises(StudyError, match="never finished"):
         reward.load_reward_model(tmp_path, torch.device("cpu"))
+
+
+def test_several_batches_at_a_time_give_the_same_to_the_last_bit(model, sequences):
+    _, ids = sequences
+    one, _ = reward.score(model, ids, 60)
+    three, _ = reward.score(model, ids, 60, workers=lambda: 3)
+    assert torch.equal(one, three)

@@ -1,70 +1,71 @@
 """The loss by hand, TRL's own trainer as the reference, and resumed training equal to uninterrupted training."""
 
+import collections
 import functools
 import json
 import math
 import re
+from typing import get_args
 
 import pytest
 import torch
 from datasets import Dataset
-from transformers import AutoModelForSequenceClassification
+from transformers.training_args import OptimizerNames
 from trl import RewardConfig, RewardTrainer
 
 from rmtransfer.kit.errors import StudyError
-from rmtransfer.models import chat, reward, training
-
-RECIPE = {
-    "learning_rate": 1e-3,
-    "epochs": 2,
-    "pairs_per_step": 4,
-    "warmup_ratio": 0.1,
-    "max_length": 512,
-    "freeze_embeddings": True,
-    "frozen_layers": 1,
-}
-CARD = {"base_model": "tiny", "train_language": "en", "languages": "en"}
+from rmtransfer.kit.manifest import digest_folder
+from rmtransfer.models import artifact, chat, fit, packing, reward, steps, training
+from rmtransfer.models.trunk import Trunk
+from rmtransfer.study.config import Training
+from trainings import CARD, RECIPE, parameters, train
 
 
-def train(base, pairs, tmp_path, name="out", recipe=RECIPE, tokens_per_batch=10_000, minutes=10.0):
-    output = tmp_path / name
-    training.train_reward_model(
-        base,
-        pairs,
-        recipe,
-        0,
-        output,
-        tmp_path / "work",
-        card=CARD,
+def a_trainer(model, base, pairs, tmp_path, tokens_per_batch, **arguments):
+    """The trainer alone, on pairs of token ids."""
+    packing.use_packed_attention(model)
+    steps.give_rewards(model, model)
+    return steps.PackTrainer(
+        model=model,
+        classifier=model,
+        args=RewardConfig(
+            **{
+                "output_dir": str(tmp_path),
+                "use_cpu": True,
+                "bf16": False,
+                "gradient_checkpointing": False,
+                "report_to": "none",
+                "save_strategy": "no",
+                "disable_tqdm": True,
+                **arguments,
+            }
+        ),
+        train_dataset=Dataset.from_list([{"chosen_ids": chosen, "rejected_ids": other} for chosen, other in pairs]),
+        processing_class=chat.load_tokenizer(base),
         tokens_per_batch=tokens_per_batch,
-        checkpoint_minutes=minutes,
-        device="cpu",
     )
-    return AutoModelForSequenceClassification.from_pretrained(output)
-
-
-def parameters(model):
-    return torch.cat([p.detach().flatten() for p in model.parameters()])
 
 
 def test_bradley_terry_loss_by_hand(bases, tmp_path):
     model = reward.build_reward_model(bases["qwen"], 0)
-    tokenizer = chat.load_tokenizer(bases["qwen"])
-    ids = [[5, 6, 7], [8, 9], [10], [11, 12]]  # two pairs: chosen above rejected
-    dataset = Dataset.from_list(
-        [{"chosen_ids": ids[0], "rejected_ids": ids[2]}, {"chosen_ids": ids[1], "rejected_ids": ids[3]}]
+    pairs = [([5, 6, 7], [5, 6]), ([8, 9], [11, 12])]
+    trainer = a_trainer(model, bases["qwen"], pairs, tmp_path, 4)
+    batch = trainer.data_collator(trainer.train_dataset.to_list())
+    r, _ = reward.score(model, [text for pair in pairs for text in pair], 100)
+    by_hand = (math.log(1 + math.exp(r[1] - r[0])) + math.log(1 + math.exp(r[3] - r[2]))) / 2
+    assert trainer.training_step(model, batch).item() == pytest.approx(by_hand, rel=1e-4)
+    logged = {name: values[-1] for name, values in trainer._metrics["train"].items()}
+    assert logged == pytest.approx(
+        {
+            "num_tokens": 9,
+            "min_reward": r.min().item(),
+            "mean_reward": r.mean().item(),
+            "max_reward": r.max().item(),
+            "accuracy": ((r[0] > r[1]).float().item() + (r[2] > r[3]).float().item()) / 2,
+            "margin": (r[0] - r[1] + r[2] - r[3]).item() / 2,
+        },
+        rel=1e-4,
     )
-    trainer = training._Trainer(
-        model=model,
-        args=RewardConfig(output_dir=str(tmp_path), use_cpu=True, bf16=False, report_to="none"),
-        train_dataset=dataset,
-        processing_class=tokenizer,
-        tokens_per_batch=4,
-    )
-    batch = trainer.data_collator([dataset[0], dataset[1]])
-    r, _ = reward.score(model, tokenizer, ids, 100)
-    by_hand = (math.log(1 + math.exp(r[2] - r[0])) + math.log(1 + math.exp(r[3] - r[1]))) / 2
-    assert trainer.compute_loss(model, batch).item() == pytest.approx(by_hand, rel=1e-4)
 
 
 def test_mixed_precision_reaches_the_forward_pass(bases, tmp_path, monkeypatch):
@@ -74,38 +75,28 @@ def test_mixed_precision_reaches_the_forward_pass(bases, tmp_path, monkeypatch):
     monkeypatch.setattr(
         reward, "last_token_states", lambda *a: (seen.append(torch.is_autocast_enabled("cpu")), original(*a))[1]
     )
-    dataset = Dataset.from_list([{"chosen_ids": [5, 6, 7], "rejected_ids": [8, 9]}] * 2)
-    trainer = training._Trainer(
-        model=reward.build_reward_model(bases["qwen"], 0),
-        args=RewardConfig(
-            output_dir=str(tmp_path),
-            use_cpu=True,
-            bf16=True,
-            gradient_checkpointing=False,
-            report_to="none",
-            save_strategy="no",
-        ),
-        train_dataset=dataset,
-        processing_class=chat.load_tokenizer(bases["qwen"]),
-        tokens_per_batch=64,
-    )
-    trainer.train()
+    pairs = [([5, 6, 7], [8, 9])] * 2
+    model = reward.build_reward_model(bases["qwen"], 0)
+    a_trainer(model, bases["qwen"], pairs, tmp_path, 64, bf16=True).train()
     assert seen
     assert all(seen)
 
 
-def test_equals_stock_trl(bases, pairs, tmp_path):
-    """Same data order, same optimiser: our padding-free trainer takes the steps that TRL's takes."""
-    base = bases["gemma"]
-    ours = train(base, pairs, tmp_path, recipe={**RECIPE, "frozen_layers": 0, "freeze_embeddings": False})
+def test_equals_stock_trl(base, pairs, tmp_path, monkeypatch):
+    """Same data order, same optimiser: our trainer takes the steps that TRL's takes, the incomplete ones too."""
+    recipe = {**RECIPE, "pairs_per_step": 5, "epochs": 4, "frozen_layers": 0, "freeze_embeddings": False}
+    histories = []
+    save = artifact.save_reward_model
+    monkeypatch.setattr(artifact, "save_reward_model", lambda *a: (histories.append(a[5]), save(*a)))
+    ours = train(base, pairs, tmp_path, recipe=recipe, tokens_per_batch=64)
     tokenizer = chat.load_tokenizer(base)
     model = reward.build_reward_model(base, 0)
     before = parameters(model)
     arguments = RewardConfig(
         output_dir=str(tmp_path / "stock"),
         learning_rate=1e-3,
-        num_train_epochs=2,
-        per_device_train_batch_size=4,
+        num_train_epochs=4,
+        per_device_train_batch_size=5,
         warmup_steps=0.1,
         lr_scheduler_type="cosine",
         seed=0,
@@ -114,17 +105,49 @@ def test_equals_stock_trl(bases, pairs, tmp_path):
         use_cpu=True,
         gradient_checkpointing=False,
         save_strategy="no",
+        logging_steps=1,
         report_to="none",
         disable_tqdm=True,
     )
     conversations = [
         {"chosen": row["prompt"] + row["chosen"], "rejected": row["prompt"] + row["rejected"]} for row in pairs
     ]
-    RewardTrainer(
+    stock = RewardTrainer(
         model=model, args=arguments, train_dataset=Dataset.from_list(conversations), processing_class=tokenizer
-    ).train()
+    )
+    stock.train()
+    histories.append(stock.state.log_history)
+    measures = ("loss", "grad_norm", "accuracy", "margin", "min_reward", "mean_reward", "max_reward", "num_tokens")
+    got, expected = ([[h[m] for m in measures] for h in history if "loss" in h] for history in histories)
+    print(
+        "largest relative difference of a loss", max(abs(a[0] / b[0] - 1) for a, b in zip(got, expected, strict=True))
+    )
+    assert len(expected) == 12
+    assert [h[0] for h in got] == pytest.approx([h[0] for h in expected], rel=1e-5)
+    torch.testing.assert_close(torch.tensor(got), torch.tensor(expected), rtol=1e-3, atol=1e-4)
     moved = (parameters(model) - before).abs().max().item()
     assert (parameters(ours) - parameters(model)).abs().max().item() < 0.01 * moved
+
+
+@pytest.mark.parametrize("packed", [True, False])
+def test_gradients_of_packs(base, pairs, tmp_path, packed):
+    """Against one text at a time through the stock model."""
+    texts = [tuple(p.values()) for p in training.encode_pairs(chat.load_tokenizer(base), pairs, 512)]
+    texts += [([5, 6, 7], [5, 6, 7]), ([5], [6]), ([5, 6, 7, 8], [5, 6])]
+    stock = reward.build_reward_model(base, 0)
+    for chosen, other in texts:
+        r = [stock(input_ids=torch.tensor([ids])).logits.squeeze() for ids in (chosen, other)]
+        (-torch.nn.functional.logsigmoid(r[0] - r[1]) / len(texts)).backward()
+    for tokens_per_batch in (1, 64, 10_000):
+        model = reward.build_reward_model(base, 0)
+        trainer = a_trainer(model, base, texts, tmp_path, tokens_per_batch)
+        assert trainer.packed
+        trainer.packed = packed
+        if not packed:
+            model.set_attn_implementation("sdpa")
+        trainer.passes(model, texts)
+        for (name, p), q in zip(model.named_parameters(), stock.parameters(), strict=True):
+            assert (p.grad - q.grad).abs().max() <= 1e-5 * q.grad.abs().max(), name
 
 
 def test_the_token_budget_does_not_change_what_is_learnt(bases, pairs, tmp_path):
@@ -138,10 +161,93 @@ def test_the_token_budget_does_not_change_what_is_learnt(bases, pairs, tmp_path)
     assert (whole - parts).abs().max() < 0.02 * (whole - start).abs().max()
 
 
+def run_out(monkeypatch, times, problem):
+    """Have forward passes fail, ``times`` times in turn: the second pass of the third step first."""
+    passes = []
+    states = reward.last_token_states
+
+    def failing(*arguments):
+        passes.append(arguments)
+        if 6 <= len(passes) < 6 + times:
+            problem()
+        return states(*arguments)
+
+    monkeypatch.setattr(reward, "last_token_states", failing)
+
+
+def gpu_is_full():
+    raise torch.OutOfMemoryError("CUDA out of memory")
+
+
+def machine_is_full():
+    torch.empty(2**50)
+
+
+@pytest.mark.parametrize("problem", [gpu_is_full, machine_is_full])
+@pytest.mark.parametrize("times", [1, 2])
+def test_out_of_memory_the_step_is_done_again(bases, pairs, tmp_path, monkeypatch, capsys, problem, times):
+    whole = parameters(train(bases["gemma"], pairs, tmp_path, "whole", tokens_per_batch=120))
+    start = parameters(reward.build_reward_model(bases["gemma"], 0))
+    recomputed = []
+    monkeypatch.setattr(fit, "recompute_activations", None)
+    switch = steps.recompute_activations
+    monkeypatch.setattr(steps, "recompute_activations", lambda model: (recomputed.append(model), switch(model)))
+    capsys.readouterr()
+    run_out(monkeypatch, times, problem)
+    again = parameters(train(bases["gemma"], pairs, tmp_path, "again", tokens_per_batch=120))
+    assert (whole - again).abs().max() < 1e-3 * (whole - start).abs().max()
+    said = capsys.readouterr().out
+    assert said.count("out of memory: the step is done again, 60 tokens at a time") == 1
+    assert said.count("out of memory again: from here on activations are computed twice") == times - 1
+    assert [model.is_activation_checkpointing for model in recomputed] == [True] * (times - 1)
+
+
+@pytest.mark.parametrize(("times", "recompute"), [(3, "auto"), (2, False), (2, True)])
+def test_out_of_memory_whatever_is_tried(bases, pairs, tmp_path, monkeypatch, times, recompute):
+    run_out(monkeypatch, times, gpu_is_full)
+    with pytest.raises(StudyError, match=r"out of memory at 60 tokens at a time; lower resources\.tokens_per_batch"):
+        train(bases["gemma"], pairs, tmp_path, tokens_per_batch=120, gradient_checkpointing=recompute)
+
+
+def test_another_error_in_a_step_is_not_taken_for_too_little_memory(bases, pairs, tmp_path, monkeypatch):
+    def fail():
+        raise RuntimeError("CUDA error: an illegal memory access was encountered")
+
+    run_out(monkeypatch, 1, fail)
+    with pytest.raises(RuntimeError, match="illegal memory access"):
+        train(bases["gemma"], pairs, tmp_path)
+
+
+def test_recomputed_activations_change_nothing(base, pairs, tmp_path):
+    kept = parameters(train(base, pairs, tmp_path, "kept", gradient_checkpointing=False))
+    recomputed = parameters(train(base, pairs, tmp_path, "recomputed", gradient_checkpointing=True))
+    torch.testing.assert_close(recomputed, kept, atol=1e-6, rtol=0)
+
+
+def test_optimizers_of_8_bits(bases, pairs, tmp_path, monkeypatch):
+    recipe = {**RECIPE, "optimizer": "paged_adamw_8bit"}
+    monkeypatch.setattr(reward, "build_reward_model", None)  # said before any model is loaded
+    with pytest.raises(StudyError, match=r"training\.optimizer: paged_adamw_8bit needs a GPU; set adamw"):
+        train(bases["llama"], pairs, tmp_path, recipe=recipe)
+    monkeypatch.setattr(training, "pick_device", lambda _: torch.device("cuda"))
+    monkeypatch.setattr(training.importlib.util, "find_spec", lambda _: None)
+    with pytest.raises(StudyError, match=r"paged_adamw_8bit needs the package bitsandbytes; install it"):
+        train(bases["llama"], pairs, tmp_path, recipe=recipe)
+    monkeypatch.setattr(training.importlib.util, "find_spec", lambda name: name)
+    with pytest.raises(StudyError, match=r"paged_adamw_8bit works in one process only"):
+        train(bases["llama"], pairs, tmp_path, recipe=recipe, processes=2)
+
+
+def test_optimizers_are_known_to_transformers_and_to_the_config():
+    wanted = [OptimizerNames(name) for name in fit.OPTIMIZERS.values()]
+    assert wanted[0] == RewardConfig(output_dir="x", use_cpu=True, bf16=False).optim  # as before there was a choice
+    assert set(fit.OPTIMIZERS) == set(get_args(Training.model_fields["optimizer"].annotation))
+
+
 def test_of_several_gpus_one_is_used(bases, pairs, tmp_path, monkeypatch):
     """As Trainer sees a machine with two, but for the arithmetic, which stays on the CPU."""
 
-    set_up = training.RewardConfig._setup_devices.func
+    set_up = fit.RewardConfig._setup_devices.func
 
     def two_gpus(arguments):
         device = set_up(arguments)
@@ -149,9 +255,9 @@ def test_of_several_gpus_one_is_used(bases, pairs, tmp_path, monkeypatch):
         return device
 
     seen = functools.cached_property(two_gpus)
-    seen.__set_name__(training.RewardConfig, "_setup_devices")
+    seen.__set_name__(fit.RewardConfig, "_setup_devices")
     expected = parameters(train(bases["llama"], pairs, tmp_path, "one"))
-    monkeypatch.setattr(training.RewardConfig, "_setup_devices", seen)
+    monkeypatch.setattr(fit.RewardConfig, "_setup_devices", seen)
     torch.testing.assert_close(parameters(train(bases["llama"], pairs, tmp_path, "two")), expected)
 
 
@@ -159,9 +265,9 @@ def test_of_several_gpus_one_is_used(bases, pairs, tmp_path, monkeypatch):
 def test_mixed_precision_as_on_a_gpu(bases, pairs, tmp_path, monkeypatch, family):
     """bf16 products over fp32 weights go the same way, and the bf16 model judges like the fp32 one; here on the CPU."""
     expected = parameters(train(bases[family], pairs, tmp_path, "fp32"))
-    stock = training.RewardConfig
-    monkeypatch.setattr(training, "RewardConfig", lambda **arguments: stock(**{**arguments, "bf16": True}))
-    monkeypatch.setattr(training, "train_with_onednn", lambda *_: None)
+    stock = fit.RewardConfig
+    monkeypatch.setattr(fit, "RewardConfig", lambda **arguments: stock(**{**arguments, "bf16": True}))
+    monkeypatch.setattr(fit, "train_with_onednn", lambda *_: None)
     got = parameters(train(bases[family], pairs, tmp_path, "bf16"))
     assert got.dtype == torch.float32
     assert 0 < (got - expected).abs().max() < RECIPE["learning_rate"] * 6  # six steps, the wrong way every time
@@ -177,7 +283,7 @@ def test_mixed_precision_as_on_a_gpu(bases, pairs, tmp_path, monkeypatch, family
         monkeypatch.setattr(reward, "pack_for_cpu", lambda *_: None)
         model = reward.load_reward_model(tmp_path / "bf16", torch.device("cpu"))
         assert model.dtype == precision
-        rewards.append(reward.score(model, chat.load_tokenizer(bases[family]), sequences, 64)[0])
+        rewards.append(reward.score(model, sequences, 64)[0])
     assert rewards[1].dtype == torch.float32
     torch.testing.assert_close(rewards[1], rewards[0], atol=0.1, rtol=0)
 
@@ -193,24 +299,50 @@ def test_resumed_equals_uninterrupted(bases, pairs, tmp_path, monkeypatch):
             raise KilledError
 
     with monkeypatch.context() as patch:
-        patch.setattr(training._StepCount, "on_step_end", die, raising=False)
+        patch.setattr(steps.StepCount, "on_step_end", die, raising=False)
         with pytest.raises(KilledError):
-            train(bases["llama"], pairs, tmp_path, "resumed", minutes=0)
+            train(bases["llama"], pairs, tmp_path, "resumed", checkpoint_minutes=0)
     (state,) = (tmp_path / "work").iterdir()
     assert [p.name for p in state.glob("checkpoint-*")] == ["checkpoint-3"]
 
-    steps = []
-    original = training._StepCount.on_log
+    seen = []
+    original = steps.StepCount.on_log
 
     def watch(self, args, state, control, logs=None, **kwargs):
-        steps.append(state.global_step)
+        seen.append(state.global_step)
         original(self, args, state, control, logs=logs, **kwargs)
 
-    monkeypatch.setattr(training._StepCount, "on_log", watch)
+    monkeypatch.setattr(steps.StepCount, "on_log", watch)
     resumed = parameters(train(bases["llama"], pairs, tmp_path, "resumed"))
-    assert steps[0] == 4
+    assert seen[0] == 4
     torch.testing.assert_close(resumed, whole, atol=1e-6, rtol=0)
     assert not (tmp_path / "work").exists()
+
+
+@pytest.mark.parametrize("bf16", [False, True])
+def test_the_trunk_changes_nothing(base, pairs, tmp_path, monkeypatch, bf16):
+    """Frozen blocks computed once a text, in the precision of the others."""
+    if bf16:
+        stock = fit.RewardConfig
+        monkeypatch.setattr(fit, "RewardConfig", lambda **arguments: stock(**{**arguments, "bf16": True}))
+        monkeypatch.setattr(fit, "train_with_onednn", lambda *_: None)
+    recipe = {**RECIPE, "frozen_layers": 2}
+    whole = parameters(train(base, pairs, tmp_path, "whole", recipe))
+    seen = []
+    blocks = []
+    monkeypatch.setattr(fit, "give_rewards", lambda *a: (seen.append(a[2]), steps.give_rewards(*a)))
+    first = reward.build_reward_model(base, 0).base_model.layers[0]
+    forward = type(first).forward
+    monkeypatch.setattr(type(first), "forward", lambda self, *a, **k: (blocks.append(self), forward(self, *a, **k))[1])
+    options = {"trunk_store": tmp_path / "trunk", "trunk_gigabytes": 1}
+    halved = parameters(train(base, pairs, tmp_path, "halved", recipe, **options))
+    assert isinstance(seen[0], Trunk)
+    assert list((tmp_path / "trunk").rglob("*"))
+    torch.testing.assert_close(halved, whole, atol=1e-5, rtol=0)
+    counts = collections.Counter(map(id, blocks))
+    last = seen[0].upper.layers[-1]
+    assert counts[id(last)] >= 6  # once a step
+    assert min(counts.values()) < counts[id(last)]
 
 
 def test_same_seed_same_model(bases, pairs, tmp_path):
@@ -231,7 +363,7 @@ def test_it_learns(bases, pairs, tmp_path):
     model = train(bases["llama"], pairs, tmp_path, recipe={**RECIPE, "epochs": 10}).eval()
     tokenizer = chat.load_tokenizer(tmp_path / "out")
     rewards, _ = reward.score(
-        model, tokenizer, [i for p in training.encode_pairs(tokenizer, pairs, 512) for i in p.values()], 10_000
+        model, [i for p in training.encode_pairs(tokenizer, pairs, 512) for i in p.values()], 10_000
     )
     assert (rewards[0::2] > rewards[1::2]).float().mean() > 0.9
 
@@ -241,6 +373,8 @@ def test_a_finished_model_says_what_it_is(bases, pairs, tmp_path):
     manifest = json.loads((tmp_path / "out" / "manifest.json").read_text())
     assert manifest["pairs"] == len(pairs)
     assert manifest["training"] == RECIPE
+    assert manifest["trunk"] == {"base": digest_folder(bases["llama"]), "layers": 1}
+    assert "packed" not in (tmp_path / "out" / "config.json").read_text()
     assert manifest["largest_difference_after_reload"] < 1e-4
     assert {"model.safetensors", "tokenizer.json", "chat_template.jinja", "README.md"} <= manifest["files"].keys()
 
@@ -251,7 +385,7 @@ def test_the_cards_own_code_gives_the_rewards(base, pairs, tmp_path, monkeypatch
     if not writes_bos:
         tokenizer.chat_template = tokenizer.chat_template.replace("{{ bos_token }}", "")
     model = reward.build_reward_model(base, 0)
-    training.save_reward_model(model, tokenizer, tmp_path, CARD, RECIPE, [])
+    artifact.save_reward_model(model, tokenizer, tmp_path, CARD, RECIPE, [])
     monkeypatch.chdir(tmp_path)
     names = {}
     rewards = []
@@ -266,7 +400,7 @@ def test_the_cards_own_code_gives_the_rewards(base, pairs, tmp_path, monkeypatch
         text = by_pipeline.tokenizer.apply_chat_template(conversation, tokenize=False)
         rewards.append(by_pipeline(text)[0]["score"])
     sequences = [chat.encode(tokenizer, conversation) for conversation in conversations]
-    expected, _ = reward.score(model.eval(), tokenizer, [sequences[0], *sequences], 64)
+    expected, _ = reward.score(model.eval(), [sequences[0], *sequences], 64)
     assert rewards == pytest.approx(expected.tolist(), abs=1e-4)
     assert expected.std() > 0.1
 
@@ -279,8 +413,8 @@ def test_a_model_that_does_not_reload_is_never_finished(bases, pairs, tmp_path, 
         with torch.no_grad():
             model.score.weight.div_(2)
 
-    original = training.save_reward_model
-    monkeypatch.setattr(training, "save_reward_model", save_another)
+    original = artifact.save_reward_model
+    monkeypatch.setattr(artifact, "save_reward_model", save_another)
     with pytest.raises(RuntimeError, match="differ by"):
         train(bases["llama"], pairs, tmp_path)
     assert not (tmp_path / "out" / "manifest.json").exists()

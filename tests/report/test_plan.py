@@ -4,6 +4,9 @@ import pytest
 from transformers import AutoModelForCausalLM
 
 from conftest import ROOT, pair
+from rmtransfer.kit import machine
+from rmtransfer.models import memory
+from rmtransfer.report import plan
 from rmtransfer.report.plan import print_plan, render_plan
 from rmtransfer.study.config import load_config
 from rmtransfer.study.study import Study
@@ -58,11 +61,42 @@ def test_the_plan_of_the_models_follows_from_their_size(tmp_path, rows, config, 
     assert f"{4 * parameters * 3 / 1e9:.1f} GB on disk" in text
 
 
+def test_the_memory_of_a_job_stands_next_to_what_there_is(rows, config, bases, monkeypatch):
+    training = load_config(config, ROOT).training.model_dump()
+    shape = memory.Shape.of_folder(bases["llama"])
+    need = memory.training_bytes(shape, memory.Recipe.of(training), 16384, gpu=False)
+    monkeypatch.setattr(plan, "visible_devices", list)
+    text = render_plan(study_of(config), [], of_all_parts(rows), ROOT, "")
+    # without a GPU the plan also says what one would need
+    assert "memory of a job on a GPU: training " in text
+    line = next(line for line in text.splitlines() if "memory of a job on the CPU" in line)
+    assert f"training {need / 1e9:.1f} GB" in line
+    assert f"; this machine has {machine.memory_here(gpu=False).bytes / 1e9:.1f} GB" in line
+    assert "WARNING" not in text
+
+    monkeypatch.setattr(plan, "visible_devices", lambda: ["0"])
+    monkeypatch.setattr(plan, "memory_here", lambda gpu: machine.Memory(1e9, "a small GPU"))
+    text = render_plan(study_of(config), [], of_all_parts(rows), ROOT, "")
+    assert "on the CPU" not in text
+    assert "WARNING: training takes about" in text
+    assert "a small GPU has 1.0 GB" in text
+
+
 def test_a_model_that_is_not_here_yet_leaves_its_numbers_open(rows, config):
     config["base_models"] = {"m": {"path": "package:not_here", "chat_template": "README.md"}}
     text = render_plan(study_of(config), [], of_all_parts(rows), ROOT, "")
     assert "size unknown until package:not_here is downloaded" in text
     assert "at least 0.00 GPU hours" in text
+
+
+def test_what_is_frozen_is_on_disk_once(rows, config, monkeypatch):
+    """A billion parameters, a tenth of them embeddings: the base, and nine tenths of it for each of two models."""
+    sizes = memory.Shape(100_000, 1000, 1, 1, queries=1, keys=1, norms=2, normed_heads=False)
+    monkeypatch.setattr(plan, "_size", lambda *_: (10**9, 1))
+    monkeypatch.setattr(plan, "_shape", lambda *_: sizes)
+    assert "12.0 GB on disk" in render_plan(study_of(config), [], of_all_parts(rows), ROOT, "")
+    config["training"] = {"freeze_embeddings": True}
+    assert "11.2 GB on disk" in render_plan(study_of(config), [], of_all_parts(rows), ROOT, "")
 
 
 def test_what_is_not_downloaded_is_assumed_and_said(tmp_path, config, rows):

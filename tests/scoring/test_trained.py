@@ -9,7 +9,9 @@ from rmtransfer.kit.errors import StudyError
 from rmtransfer.kit.manifest import digest_folder, write_manifest
 from rmtransfer.models import chat, reward
 from rmtransfer.models.states import load_states
+from rmtransfer.models.trunk import Trunk
 from rmtransfer.scoring.job import Outputs, score
+from rmtransfer.scoring.reward_model import TrunkStore
 from rmtransfer.scoring.trained import Trained
 from scored import run, settings
 
@@ -162,7 +164,7 @@ def test_a_text_that_occurs_often_is_computed_once(tmp_path, model, pairs, monke
     monkeypatch.setattr(
         reward,
         "score",
-        lambda m, t, sequences, *rest: (computed.append(len(sequences)), original(m, t, sequences, *rest))[1],
+        lambda m, sequences, *rest: (computed.append(len(sequences)), original(m, sequences, *rest))[1],
     )
     item = [{**p, "prompt": pairs[0]["prompt"], "chosen": pairs[0]["chosen"]} for p in pairs[:3]]
     frame = run(tmp_path, ours(model), {"en": item})["en"]
@@ -176,3 +178,71 @@ def test_an_unfinished_folder_is_refused(tmp_path, model, pairs):
     (model / "manifest.json").unlink()
     with pytest.raises(StudyError, match="never finished"):
         run(tmp_path, ours(model), {"en": pairs})
+
+
+@pytest.fixture
+def lower_passes(monkeypatch):
+    """Tokens of each pass through a lower part."""
+    seen = []
+    original = Trunk._compute
+    monkeypatch.setattr(
+        Trunk,
+        "_compute",
+        lambda self, groups: (seen.append(sum(g.tokens for g in groups.values())), original(self, groups))[1],
+    )
+    return seen
+
+
+def with_trunk(options, rows, outputs, cache, store):
+    score(options, "ours", rows, outputs, cache, tokens_per_batch=512, requests_at_once=1, device="cpu", trunk=store)
+
+
+def test_a_base_computes_what_its_reward_models_start_from(tmp_path, bases, model, pairs, lower_passes):
+    rows, store = {"en": pairs}, TrunkStore(tmp_path / "trunk", 1, 2)
+    write_manifest(model, {"trunk": {"base": digest_folder(bases["gemma"]), "layers": 2}})
+    expected = run(tmp_path / "alone", ours(model), rows, budget=512, states=True)["en"]
+    states = load_states(tmp_path / "alone/states/en.npz")
+    base_states = tmp_path / "base.npz"
+    score(
+        ours(bases["gemma"], head=False),
+        "gemma/base",
+        rows,
+        Outputs(None, {"en": tmp_path / "base_alone.npz"}),
+        tmp_path / "other_cache",
+        tokens_per_batch=512,
+        requests_at_once=1,
+        device="cpu",
+    )
+    assert lower_passes == []
+    with_trunk(ours(bases["gemma"], head=False), rows, Outputs(None, {"en": base_states}), tmp_path / "cache", store)
+    computed = len(lower_passes)
+    assert computed > 0
+    without = load_states(tmp_path / "base_alone.npz")
+    for side in ("chosen", "rejected"):
+        np.testing.assert_allclose(load_states(base_states)[side], without[side], atol=1e-5)
+
+    outputs = Outputs({"en": tmp_path / "en.parquet"}, {"en": tmp_path / "en.npz"})
+    with_trunk(ours(model), rows, outputs, tmp_path / "cache", store)
+    assert len(lower_passes) == computed
+    pd.testing.assert_frame_equal(pd.read_parquet(tmp_path / "en.parquet"), expected, atol=1e-5)
+    np.testing.assert_allclose(load_states(tmp_path / "en.npz")["chosen"], states["chosen"], atol=1e-5)
+
+
+def test_how_fast_it_was_scored_decides_nothing(tmp_path, bases, model, pairs, forwards):
+    """What one job has scored with a trunk another takes without."""
+    write_manifest(model, {"trunk": {"base": digest_folder(bases["gemma"]), "layers": 2}})
+    store = TrunkStore(tmp_path / "trunk", 1, 2)
+    outputs = Outputs({"en": tmp_path / "en.parquet"}, None, tmp_path / "settings.json")
+    with_trunk(ours(model), {"en": pairs}, outputs, tmp_path / "cache", store)
+    run(tmp_path, ours(model), {"en": pairs}, budget=512)
+    assert forwards == ["en"]
+    assert (tmp_path / "settings.json").read_text() == (tmp_path / "scores/settings.json").read_text()
+
+
+@pytest.mark.parametrize("facts", [{}, {"trunk": None}])
+def test_a_model_without_frozen_layers_has_no_trunk(tmp_path, model, pairs, lower_passes, facts):
+    write_manifest(model, facts)
+    store = TrunkStore(tmp_path / "trunk", 1, 2)
+    with_trunk(ours(model), {"en": pairs}, Outputs({"en": tmp_path / "en.parquet"}), tmp_path / "cache", store)
+    assert lower_passes == []
+    assert not (tmp_path / "trunk").exists()

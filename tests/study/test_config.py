@@ -264,6 +264,21 @@ FAULTS = {
     ),
     "a mixture of one": ("mixtures", {"m": {"en": 1}}, ["mixtures.m"]),
     "nothing to train on": ("preferences", None, ["preferences: missing; base_models are trained on preferences"]),
+    "more processes than pairs": (
+        "training.processes",
+        16,
+        ["training.processes: 16 is more than training.pairs_per_step, 8", "lower it or raise pairs_per_step"],
+    ),
+    "an 8-bit optimiser on the CPU": (
+        "training.optimizer",
+        "adamw_8bit",
+        ["training.optimizer: adamw_8bit needs a GPU, and resources.device is cpu; set adamw, or another device"],
+    ),
+    "an 8-bit optimiser in parts": (
+        "training",
+        {"optimizer": "paged_adamw_8bit", "processes": 2},
+        ["training.optimizer: paged_adamw_8bit works in one process only; set adamw"],
+    ),
     "n too large": ("alignment.best_of", [1, 8], ["alignment.best_of: 8 is more than alignment.samples, 4"]),
 }
 
@@ -273,6 +288,8 @@ def test_a_fault_is_explained(config, name):
     path, value, words = FAULTS[name]
     if "FLORES" in name:
         config["languages"]["targets"] = ["es", "eo"]
+    if "on the CPU" in name:
+        config["resources"]["device"] = "cpu"
     change(config, path, value)
     with pytest.raises(StudyError) as error:
         load_config(config, ROOT)

@@ -1,5 +1,6 @@
 """A path says what it is: what a pattern formats, it parses."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -7,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rmtransfer.kit.errors import StudyError
-from rmtransfer.study.layout import Layout, Pattern
+from rmtransfer.study.layout import Layout, Pattern, any_of
 from rmtransfer.study.study import RewardModelId
 
 AT = Layout("s", "en")
@@ -65,3 +66,9 @@ def test_the_language_of_a_file_is_read_from_its_path():
         AT.back_rows.fill(part="m", language="ko"),
     ]
     assert {AT.language_of(Path(path)) for path in others} == {"ko"}
+
+
+def test_a_wildcard_is_one_of_the_names_and_of_none_it_is_nothing():
+    assert re.fullmatch(any_of(["a.b", "c"]), "a.b")
+    assert not re.fullmatch(any_of(["a.b", "c"]), "axb")
+    assert not any(re.fullmatch(any_of([]), name) for name in ("", "a"))

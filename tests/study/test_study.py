@@ -104,6 +104,16 @@ def test_params_are_builtins_that_snakemake_can_compare(config):
     assert load_config(deepcopy(plain), ROOT).plain() == plain
 
 
+def test_the_recipe_is_what_decides_a_training_and_not_how_fast_it_goes(config):
+    recipe = Study(load_config(config, ROOT)).recipe
+    config["training"] |= {"gradient_checkpointing": True, "processes": 4}
+    assert Study(load_config(config, ROOT)).recipe == recipe
+    config["training"] |= {"adapter": {"kind": "lora"}, "optimizer": "adamw_8bit", "processes": 1}
+    changed = Study(load_config(config, ROOT)).recipe
+    assert {key for key in changed if changed[key] != recipe.get(key)} == {"adapter", "optimizer"}
+    assert changed["adapter"]["merge"] is True  # builtins, defaults filled in
+
+
 CATALOGUES = {name: entries for name, entries in vars(catalogue).items() if name.isupper()}
 
 

@@ -1,7 +1,6 @@
 """What only Snakemake can say: the checked study, its wildcards, a heavy job's share of the machine, what is selected."""
 
 import json
-import re
 import sys
 from pathlib import Path
 
@@ -10,25 +9,26 @@ sys.path.insert(0, str(LIBRARY))
 
 from rmtransfer.kit import stages
 from rmtransfer.kit.errors import StudyError
-from rmtransfer.kit.machine import prepare_environment, threads_per_job
+from rmtransfer.kit.machine import gpus_for_jobs, prepare_environment, threads_per_job
 from rmtransfer.study.config import load_config
+from rmtransfer.study.layout import any_of
 from rmtransfer.study.study import RewardModelId, Study
 
+HERE = workflow.local_exec and not workflow.remote_exec  # a job that was sent to a node parses this again there
+LIMIT = getattr(workflow.global_resources.get("gpu"), "value", None)  # --resources gpu=
 try:
     STUDY = Study(load_config(config, Path.cwd()))  # paths in the config start from where snakemake runs
+    GPUS = gpus_for_jobs(STUDY.config.resources.device, STUDY.config.training.processes, HERE, LIMIT)
 except StudyError as problem:
     raise WorkflowError(str(problem)) from None
 config.update(STUDY.config.plain())  # in place, because rules and Snakemake itself hold on to this dict
-prepare_environment(LIBRARY)
 AT, RESOURCES = STUDY.at, STUDY.config.resources
-HERE = workflow.local_exec and not workflow.remote_exec  # a job that was sent to a node parses this again there
-HEAVY = threads_per_job(RESOURCES.threads_per_job, workflow.resource_settings.cores, HERE)
+prepare_environment(LIBRARY, workflow.resource_settings.cores if HERE else None)
+HEAVY = threads_per_job(RESOURCES.threads_per_job, workflow.resource_settings.cores, HERE, GPUS)
+if GPUS:  # as many heavy jobs at a time as there are
+    workflow.register_resource("gpu", GPUS)
 DEVICE = {"tokens_per_batch": RESOURCES.tokens_per_batch, "device": RESOURCES.device}
 FIRST, SECOND, THIRD = 3, 2, 1  # the longest jobs, and those that others wait for: short ones fill the end of the run
-
-
-def any_of(names):
-    return "|".join(map(re.escape, names)) or "(?!)"  # of nothing, what never matches
 
 
 def ids_of(part):

@@ -24,10 +24,11 @@ rule train_reward_model:
     threads: HEAVY
     resources:
         **DEVICE,
-        gpu=1,
+        gpu=STUDY.config.training.processes,
+        tasks=0,  # SLURM's plugin would run the script once for each GPU
         checkpoint_minutes=RESOURCES.checkpoint_minutes,
     params:
-        recipe=config["training"],
+        recipe=STUDY.recipe,
         shares=lambda wildcards: STUDY.shares(wildcards.reward_model),
         rows=lambda wildcards: content_of("preferences", STUDY.shares(wildcards.reward_model)),
         version=stages.TRAINING.version,

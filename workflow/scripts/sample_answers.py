@@ -7,13 +7,14 @@ job = start_job(snakemake)
 from rmtransfer.alignment.sampling import sample_answers
 from rmtransfer.texts.corpus import load_selected
 
-sample_answers(
-    job.input.base,
-    load_selected(job.input.rows, job.input.ids),
-    job.wildcards.language,
-    job.params.options,
-    job.params.seed,
-    job.output.answers,
-    tokens_per_batch=job.resources.tokens_per_batch,
-    device=job.resources.device,
-)
+with job.cores:
+    sample_answers(
+        job.input.base,
+        load_selected(job.input.rows, job.input.ids),
+        job.wildcards.language,
+        job.params.options,
+        job.params.seed,
+        job.output.answers,
+        tokens_per_batch=job.resources.tokens_per_batch,
+        device=job.resources.device,
+    )

@@ -5,10 +5,12 @@ from rmtransfer.study.job import start_job
 job = start_job(snakemake)
 
 from rmtransfer.scoring.job import Outputs, score
+from rmtransfer.scoring.reward_model import TrunkStore
 from rmtransfer.study.study import RewardModelId
 from rmtransfer.texts.corpus import load_selected
 
 models = {key: str(folder) for key, folder in job.input.without("rows", "ids", "chat_template").items()}
+training = job.config["training"]
 template = {"chat_template": job.text("chat_template")} if "chat_template" in job.input else {}
 score(
     {**job.params.options, **models, **template},
@@ -23,4 +25,10 @@ score(
     tokens_per_batch=job.resources.tokens_per_batch,
     requests_at_once=job.resources.requests_at_once,
     device=job.resources.device,
+    cores=job.cores,
+    trunk=TrunkStore(
+        job.root / job.at.trunk,
+        job.config["resources"]["trunk_gigabytes"],
+        training["frozen_layers"] if training["freeze_embeddings"] else 0,
+    ),
 )

@@ -11,15 +11,20 @@ from rmtransfer.texts.mixture import mix
 
 rows = {k: load_selected(path, job.input.ids) for k, path in job.by_language(job.input.rows).items()}
 base, train_language, seed = RewardModelId.parse(job.wildcards.reward_model)
-train_reward_model(
-    job.input.base,
-    mix(rows, job.params.shares),
-    job.params.recipe,
-    seed,
-    job.output.folder,
-    job.root / job.at.training_states,
-    card={"base_model": base, "train_language": train_language, "languages": ", ".join(job.params.shares)},
-    tokens_per_batch=job.resources.tokens_per_batch,
-    checkpoint_minutes=job.resources.checkpoint_minutes,
-    device=job.resources.device,
-)
+with job.cores:
+    train_reward_model(
+        job.input.base,
+        mix(rows, job.params.shares),
+        job.params.recipe,
+        seed,
+        job.output.folder,
+        job.root / job.at.training_states,
+        card={"base_model": base, "train_language": train_language, "languages": ", ".join(job.params.shares)},
+        tokens_per_batch=job.resources.tokens_per_batch,
+        checkpoint_minutes=job.resources.checkpoint_minutes,
+        device=job.resources.device,
+        processes=job.config["training"]["processes"],
+        gradient_checkpointing=job.config["training"]["gradient_checkpointing"],
+        trunk_store=job.root / job.at.trunk,
+        trunk_gigabytes=job.config["resources"]["trunk_gigabytes"],
+    )

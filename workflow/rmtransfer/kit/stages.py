@@ -30,16 +30,16 @@ class Stage(NamedTuple):
 
 
 CORPUS = Stage(1, ("read_rows",), "f7ac8c41e62d0ca7")
-TRANSLATION = Stage(2, ("translate_rows", "check_budget", "summarise_translation", "export_memory"), "cc892864d232702e")
-BASE_MODEL = Stage(1, ("prepare_base_model", "fetch_model"), "c50a4a8a986bcb0f")
+TRANSLATION = Stage(2, ("translate_rows", "check_budget", "summarise_translation", "export_memory"), "5bd0fc5fd0eb0c00")
+BASE_MODEL = Stage(2, ("prepare_base_model", "fetch_model"), "5b8db60da0bb296d")
 SELECTION = Stage(1, ("select_rows",), "5570803c7cdc2635")
-TRAINING = Stage(1, ("train_reward_model",), "a3e63602d86ec9ab")
-SCORING = Stage(1, ("score",), "36db6f15b3492296")
+TRAINING = Stage(2, ("train_reward_model",), "d5c26575065852ea")
+SCORING = Stage(2, ("score",), "f2b6def4a4d2b494")
 CONTAMINATION = Stage(1, ("find_contamination",), "000e8015c25ced33")
 TRANSFER = Stage(2, ("evaluate_transfer",), "ef8c51af02558983")
 PAPER_TABLES = Stage(1, ("write_paper_tables",), "43bdc71e85817f2b")
 REPRESENTATION = Stage(1, ("analyse_representations",), "227f0e5482d5d397")
-SAMPLING = Stage(1, ("sample_answers",), "b59dd5cc945881cb")
+SAMPLING = Stage(2, ("sample_answers",), "2f17cb64687ab0b7")
 BEST_OF_N = Stage(2, ("evaluate_best_of_n",), "d403022f4ac86770")
 FIGURES = Stage(3, ("draw_figure",), "45115e3dee9155e0")
 

@@ -9,6 +9,7 @@ from transformers import PreTrainedTokenizerBase
 from rmtransfer.kit import stages
 from rmtransfer.kit.errors import StudyError
 from rmtransfer.kit.manifest import write_manifest
+from rmtransfer.models import shards
 from rmtransfer.models.chat import save_tokenizer
 from rmtransfer.study import catalogue
 
@@ -20,6 +21,8 @@ def prepare_base_model(
     options: Mapping[str, Any], name: str, root: Path, output: Path, *, chat_template: str | None = None
 ) -> None:
     """Write a causal language model, its tokenizer and its chat template to ``output`` as safetensors.
+
+    The weights are in shards that reward models can share, see :mod:`rmtransfer.models.shards`.
 
     Args:
         options: the config entry.
@@ -41,6 +44,7 @@ def prepare_base_model(
         raise StudyError(f"{key}: {options['path']} has no chat template; name a Jinja file in {key}.chat_template")
     ensure_pad_token(tokenizer, model)
     model.save_pretrained(output)
+    shards.reshard(output)
     save_tokenizer(tokenizer, output)
     write_manifest(output, {"stage": "base_model", "version": stages.BASE_MODEL.version, "source": dict(options)})
 

@@ -18,8 +18,8 @@ def inference_dtype(device: torch.device) -> torch.dtype:
     return torch.bfloat16 if device.type == "cuda" else torch.float32
 
 
-# PyTorch gives fp32 products to MKL, which leaves the AVX-512 units of AMD processors idle. oneDNN uses them: on a Zen 5
-# the 270M model's forward pass is 1.8 times faster, its training step 1.9 times (benchmarks/scoring_speed.py).
+# PyTorch gives fp32 products to MKL, which on some AMD processors leaves the AVX-512 units idle; oneDNN uses them. On one Zen 5
+# the 270M model's forward pass was 1.8 times faster so, its training step 1.9 times; on others both are alike.
 
 
 def pack_for_cpu(module: torch.nn.Module, device: torch.device) -> None:

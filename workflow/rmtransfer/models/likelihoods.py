@@ -9,8 +9,8 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from rmtransfer.kit.progress import Progress
-from rmtransfer.models.batching import length_batches, right_padded
 from rmtransfer.models.loading import Encoder, ModelSpec, TokenIds
+from rmtransfer.models.packing import batches
 from rmtransfer.texts.items import Item
 
 _LOGITS = 2 << 30  # bytes of a forward pass
@@ -26,7 +26,7 @@ class Likelihoods:
     @cached_property
     def model(self) -> Any:
         """The model."""
-        return self.spec.load(AutoModelForCausalLM)
+        return self.spec.load_for_packs(AutoModelForCausalLM)
 
     @torch.inference_mode()
     def of(self, answers: Sequence[EncodedAnswer], what: str) -> dict[EncodedAnswer, float]:
@@ -35,27 +35,26 @@ class Likelihoods:
         Args:
             what: is going on, for the progress report.
         """
-        lengths = [len(ids) for _, ids in answers]
+        texts = [ids for _, ids in answers]
         one_token = self.model.config.get_text_config().vocab_size * self.spec.dtype.itemsize
         budget = min(self.tokens_per_batch, _LOGITS // one_token)
         keeps = "logits_to_keep" in inspect.signature(self.model.forward).parameters
-        progress = Progress(what, sum(lengths), "tokens")
+        progress = Progress(what, sum(map(len, texts)), "tokens")
         sums: dict[EncodedAnswer, float] = {}
-        for batch in length_batches(lengths, budget):
-            longest = lengths[batch[0]]
-            # Padding on the right stands after every real token, which a causal model therefore never sees.
-            ids, mask = right_padded([answers[i][1] for i in batch], 0)
-            ids, mask = ids.to(self.spec.device), mask.to(self.spec.device)
-            starts = [max(answers[i][0], 1) for i in batch]  # nothing stands before the first token
-            # The vocabulary is the widest layer: spare it the prompts.
-            kept = {"logits_to_keep": longest - min(starts) + 1} if keeps else {}
-            logits = self.model(input_ids=ids, attention_mask=mask, use_cache=False, **kept).logits
-            skipped = longest - logits.shape[1]
-            for row, (index, start) in enumerate(zip(batch, starts, strict=True)):
-                end = lengths[index]
-                predicted = logits[row, start - 1 - skipped : end - 1 - skipped].float().log_softmax(-1)
-                sums[answers[index]] = predicted.gather(-1, ids[row, start:end, None]).sum().item()
-            progress.advance(sum(lengths[i] for i in batch))
+        for batch in batches(self.model, texts, budget):
+            length = batch.input_ids.shape[1]
+            starts = [max(answers[i][0], 1) for i in batch.members]  # nothing stands before the first token
+            # What predicts each token of the answers. The vocabulary is the widest layer: spare it the rest.
+            before = [place[start - 1 : -1] for place, start in zip(batch.places, starts, strict=True)]
+            kept = torch.cat(before).remainder(length).unique() if keeps else torch.arange(length)
+            inputs = batch.inputs(self.spec.device)
+            logits = self.model(**inputs, **({"logits_to_keep": kept.to(self.spec.device)} if keeps else {})).logits
+            for member, start, these in zip(batch.members, starts, before, strict=True):
+                rows, columns = these // length, torch.searchsorted(kept, these % length)
+                predicted = logits[rows, columns].float().log_softmax(-1)
+                tokens = torch.tensor(texts[member][start:], device=predicted.device)
+                sums[answers[member]] = predicted.gather(-1, tokens[:, None]).sum().item()
+            progress.advance(sum(len(texts[i]) for i in batch.members))
         return sums
 
 

@@ -16,6 +16,7 @@ from rmtransfer.kit.errors import StudyError
 from rmtransfer.models import chat
 from rmtransfer.models.device import inference_dtype, pack_for_cpu, pick_device
 from rmtransfer.models.options import Loading
+from rmtransfer.models.packing import prefer_packs
 from rmtransfer.texts.corpus import Message
 from rmtransfer.texts.items import Item
 
@@ -116,6 +117,15 @@ class ModelSpec:
         if self.dtype == torch.float32 and is_stock(model):
             pack_for_cpu(model if factory is AutoModelForCausalLM else model.base_model, self.device)
         return (model.to(self.device) if quantization == "none" else model).eval()
+
+    def load_for_packs(self, factory: Any) -> Any:
+        """The same, for forward passes alone: it computes packs if it can, unless the config names an attention.
+
+        Args:
+            factory: AutoModelForSequenceClassification or AutoModelForCausalLM.
+        """
+        model = self.load(factory)
+        return prefer_packs(model) if self.loading.attention == "auto" else model
 
     @property
     def _trust_it(self) -> str:

@@ -75,12 +75,18 @@ def _load_gguf(path: Path, key: str) -> tuple[Any, PreTrainedTokenizerBase]:
     from unittest import mock
 
     import gguf
+    import numpy as np
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
 
     folder, name = str(path.parent), path.name
-    # transformers parses the file's metadata, 262,144 vocabulary entries, three times over; once is enough.
-    with mock.patch.object(gguf, "GGUFReader", functools.cache(gguf.GGUFReader)):
+    # transformers parses the file's metadata, 262,144 vocabulary entries, three times over; once is enough. And gguf looks at
+    # each entry through a memory map, whose every slice is dearer than an array's.
+    memmap = np.memmap
+    with (
+        mock.patch.object(gguf, "GGUFReader", functools.cache(gguf.GGUFReader)),
+        mock.patch.object(np, "memmap", lambda *args, **kwargs: memmap(*args, **kwargs).view(np.ndarray)),
+    ):
         try:
             tokenizer = AutoTokenizer.from_pretrained(folder, gguf_file=name)
             model = AutoModelForCausalLM.from_pretrained(

@@ -1,20 +1,21 @@
 """Reward models: build one on a base, pool, score, save, reload.
 
-The only place that decides which token is pooled: the last real one by the attention mask, whatever its id.
+The only place that decides which token is pooled: the last one of a text, whatever its id.
 """
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
-from transformers import AutoModel, AutoModelForSequenceClassification, PreTrainedModel, PreTrainedTokenizerBase
-from transformers.modeling_outputs import SequenceClassifierOutputWithPast
+from transformers import AutoModel, AutoModelForSequenceClassification, PreTrainedModel
 from transformers.utils import logging as hf_logging
 
 from rmtransfer.kit.errors import StudyError
 from rmtransfer.kit.manifest import read_manifest
-from rmtransfer.models.batching import length_batches, right_padded
 from rmtransfer.models.device import inference_dtype, pack_for_cpu
+from rmtransfer.models.packing import Batch, batches, prefer_packs
+from rmtransfer.models.parallel import in_workers
+from rmtransfer.models.trunk import Trunk
 
 hf_logging.disable_progress_bar()
 
@@ -46,7 +47,7 @@ def load_reward_model(folder: Path, device: torch.device) -> PreTrainedModel:
     model = AutoModelForSequenceClassification.from_pretrained(folder, dtype=inference_dtype(device))
     score_head(model)
     pack_for_cpu(model.base_model, device)
-    return model.to(device).eval()
+    return prefer_packs(model.to(device).eval())
 
 
 def load_backbone(folder: Path, device: torch.device) -> PreTrainedModel:
@@ -54,7 +55,7 @@ def load_backbone(folder: Path, device: torch.device) -> PreTrainedModel:
     read_manifest(folder)
     model = AutoModel.from_pretrained(folder, dtype=inference_dtype(device))
     pack_for_cpu(model, device)
-    return model.to(device).eval()
+    return prefer_packs(model.to(device).eval())
 
 
 def score_head(model: PreTrainedModel) -> torch.nn.Linear:
@@ -69,24 +70,15 @@ def score_head(model: PreTrainedModel) -> torch.nn.Linear:
     return head
 
 
-def last_token_states(model: PreTrainedModel, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
-    """Last-layer hidden state of each sequence's last real token.
+def last_token_states(model: PreTrainedModel, batch: Batch, trunk: Trunk | None = None) -> torch.Tensor:
+    """Last-layer hidden state [texts, hidden] of each text's last token, in the order of ``batch.members``.
 
     Args:
         model: any decoder, with or without a head.
-        input_ids: [batch, length] token ids, padded on either side.
-        attention_mask: [batch, length], 1 for real tokens.
-
-    Returns:
-        [batch, hidden] in the model's dtype.
+        trunk: what computes and keeps the states after the model's first blocks, if those are frozen.
     """
-    positions = (attention_mask.cumsum(-1) - 1).clamp(min=0)
-    hidden = model.base_model(
-        input_ids=input_ids, attention_mask=attention_mask, position_ids=positions, use_cache=False
-    ).last_hidden_state
-    steps = torch.arange(input_ids.shape[1], device=input_ids.device)
-    last = (steps * attention_mask).argmax(-1)
-    return hidden[torch.arange(len(hidden), device=hidden.device), last]
+    hidden = batch.hidden(model.base_model) if trunk is None else batch.hidden(trunk.upper, trunk.embeds(batch))
+    return hidden[batch.ends.to(hidden.device)]
 
 
 def rewards_of(model: PreTrainedModel, states: torch.Tensor) -> torch.Tensor:
@@ -98,54 +90,42 @@ def rewards_of(model: PreTrainedModel, states: torch.Tensor) -> torch.Tensor:
         return torch.nn.functional.linear(states.float(), score_head(model).weight.float()).squeeze(-1)
 
 
-def bucketed_forward(
-    model: PreTrainedModel, input_ids: torch.Tensor, attention_mask: torch.Tensor, tokens_per_batch: int
-) -> SequenceClassifierOutputWithPast:
-    """What a sequence classifier returns for right-padded input, computed in length-sorted pieces without the padding.
-
-    Differentiable. ``logits`` is [batch, 1] in the order of the input.
-    """
-    lengths = attention_mask.sum(-1).tolist()
-    order: list[int] = []
-    states: list[torch.Tensor] = []
-    for batch in length_batches(lengths, tokens_per_batch):
-        longest = lengths[batch[0]]
-        states.append(last_token_states(model, input_ids[batch, :longest], attention_mask[batch, :longest]))
-        order.extend(batch)
-    restore = torch.tensor(order, device=input_ids.device).argsort()
-    return SequenceClassifierOutputWithPast(logits=rewards_of(model, torch.cat(states)[restore])[:, None])
-
-
 @torch.inference_mode()
 def embed(
     model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
-    sequences: Sequence[Sequence[int]],
+    texts: Sequence[Sequence[int]],
     tokens_per_batch: int,
     on_progress: Callable[[int], None] = lambda tokens: None,
+    trunk: Trunk | None = None,
+    workers: Callable[[], int] = lambda: 1,
 ) -> torch.Tensor:
-    """Last-token states [n, hidden] of token-id sequences, in fp32 on the CPU, in the order given.
+    """Last-token states [n, hidden] of texts as token ids, in fp32 on the CPU, in the order given.
 
     Args:
-        on_progress: called after each batch with the number of real tokens in it.
+        on_progress: called after each batch with the number of tokens of its texts.
+        workers: how many batches may be computed at a time on a CPU.
     """
-    states = torch.empty(len(sequences), model.config.get_text_config().hidden_size)
-    lengths = [len(s) for s in sequences]
-    for batch in length_batches(lengths, tokens_per_batch):
-        input_ids, mask = right_padded([sequences[index] for index in batch], tokenizer.pad_token_id)
-        states[batch] = last_token_states(model, input_ids.to(model.device), mask.to(model.device)).float().cpu()
-        on_progress(sum(lengths[i] for i in batch))
+
+    def compute(batch: Batch) -> tuple[Batch, torch.Tensor]:
+        return batch, last_token_states(model, batch, trunk).float().cpu()
+
+    at_a_time = workers if model.device.type == "cpu" else lambda: 1
+    states = torch.empty(len(texts), model.config.get_text_config().hidden_size)
+    for batch, these in in_workers(compute, batches(model, texts, tokens_per_batch), at_a_time):
+        states[batch.members] = these
+        on_progress(sum(len(texts[i]) for i in batch.members))
     return states
 
 
 @torch.inference_mode()
 def score(
     model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
-    sequences: Sequence[Sequence[int]],
+    texts: Sequence[Sequence[int]],
     tokens_per_batch: int,
     on_progress: Callable[[int], None] = lambda tokens: None,
+    trunk: Trunk | None = None,
+    workers: Callable[[], int] = lambda: 1,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Rewards [n] and the last-token states [n, hidden] they were read from, in one pass."""
-    states = embed(model, tokenizer, sequences, tokens_per_batch, on_progress)
+    states = embed(model, texts, tokens_per_batch, on_progress, trunk, workers)
     return rewards_of(model, states.to(model.device)).cpu(), states

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -59,71 +59,77 @@ class Classifier(RewardModel):
         """The model, loaded at first use."""
         from transformers import AutoModelForSequenceClassification
 
-        return self.spec.load(AutoModelForSequenceClassification)
+        from rmtransfer.models.packing import prefer_packs
+
+        model = self.spec.load(AutoModelForSequenceClassification)
+        packs = self._reads_last_token(model) and self.spec.loading.attention == "auto"
+        return prefer_packs(model) if packs else model
 
     def rewards(self, language: str, items: Sequence[Item]) -> Rewards:
         """See :class:`rmtransfer.scoring.reward_model.RewardModel`."""
         import torch
 
         from rmtransfer.kit.progress import Progress
-        from rmtransfer.models.batching import length_batches
 
         encoded = self.encoder.items(language, items)
-        sequences = distinct(items, encoded)
-        lengths = [len(s) for s in sequences]
-        progress = Progress(f"scoring {language}", sum(lengths), "tokens")
-        linear = self._has_linear_head()
+        texts = distinct(items, encoded)
+        progress = Progress(f"scoring {language}", sum(map(len, texts)), "tokens")
+        compute = self._pooled if self._reads_last_token(self.model) else self._asked
         rewards: dict[TokenIds, float] = {}
         with torch.inference_mode():
-            for batch in length_batches(lengths, self.tokens_per_batch):
-                for part in [batch] if linear else _of_equal_length(batch, lengths):
-                    texts = [sequences[i] for i in part]
-                    values = self._one_of(self._pooled(texts)) if linear else self._asked(texts)
-                    rewards.update(zip(texts, values.float().tolist(), strict=True))
-                    progress.advance(sum(lengths[i] for i in part))
+            for these, values in compute(texts):
+                rewards.update(zip(these, self._one_of(values).float().tolist(), strict=True))
+                progress.advance(sum(map(len, these)))
         return Rewards(
             [[rewards[s] for s in these] for these in encoded], tokens=[[*map(len, these)] for these in encoded]
         )
 
-    def _has_linear_head(self) -> bool:
+    def _reads_last_token(self, model: Any) -> bool:
+        """Whether its rewards are a linear head's, on the state of the last token."""
         from torch.nn import Linear
         from transformers.modeling_layers import GenericForSequenceClassification
 
         from rmtransfer.models.loading import is_stock
 
-        if isinstance(self.output, str) or not is_stock(self.model):
+        if isinstance(self.output, str) or not is_stock(model):
             return False
-        if not isinstance(self.model, GenericForSequenceClassification):
+        if not isinstance(model, GenericForSequenceClassification):
             return False
-        return type(self.model.score) is Linear and self.model.score.bias is None  # else it is quantised
+        return type(model.score) is Linear and model.score.bias is None  # else it is quantised
 
-    def _pooled(self, texts: Sequence[TokenIds]) -> torch.Tensor:
-        """What the linear head makes of texts, [batch, outputs] in fp32."""
+    def _pooled(self, texts: Sequence[TokenIds]) -> Iterator[tuple[list[TokenIds], torch.Tensor]]:
+        """Some of the texts at a time, and what the linear head makes of them, [texts, outputs] in fp32."""
         from torch.nn.functional import linear
 
-        from rmtransfer.models.batching import right_padded
+        from rmtransfer.models.packing import batches
         from rmtransfer.models.reward import last_token_states
 
         pad = self.model.config.get_text_config().pad_token_id
-        ids, mask = right_padded([_up_to_last_other(text, pad) for text in texts], self.encoder.pad)
-        states = last_token_states(self.model, ids.to(self.spec.device), mask.to(self.spec.device))
-        return linear(states.float(), self.model.score.weight.float())
+        read = [_up_to_last_other(text, pad) for text in texts]
+        for batch in batches(self.model, read, self.tokens_per_batch):
+            states = last_token_states(self.model, batch)
+            yield [texts[i] for i in batch.members], linear(states.float(), self.model.score.weight.float())
 
-    def _asked(self, texts: Sequence[TokenIds]) -> torch.Tensor:
-        """What the model's own forward pass makes of texts of equal length, [batch]."""
+    def _asked(self, texts: Sequence[TokenIds]) -> Iterator[tuple[list[TokenIds], torch.Tensor]]:
+        """Texts of equal length at a time, and what the model's own forward pass makes of them, [texts, ...]."""
         import torch
 
-        ids = torch.tensor(texts, device=self.spec.device)
-        result = self.model(input_ids=ids, attention_mask=torch.ones_like(ids))
+        from rmtransfer.models.batching import length_batches
+
         name = self.output if isinstance(self.output, str) else "logits"
-        values = getattr(result, name, None)
-        if not isinstance(values, torch.Tensor):
-            known = (
-                ", ".join(k for k, v in getattr(result, "__dict__", {}).items() if isinstance(v, torch.Tensor))
-                or "no tensor by name"
-            )
-            raise StudyError(f"{self.key}.output: the model returns no {name!r} but {known}; name one of them")
-        return self._one_of(values)
+        lengths = [len(text) for text in texts]
+        for batch in length_batches(lengths, self.tokens_per_batch):
+            for part in _of_equal_length(batch, lengths):
+                ids = torch.tensor([texts[i] for i in part], device=self.spec.device)
+                result = self.model(input_ids=ids, attention_mask=torch.ones_like(ids))
+                values = getattr(result, name, None)
+                if not isinstance(values, torch.Tensor):
+                    known = (
+                        ", ".join(k for k, v in getattr(result, "__dict__", {}).items() if isinstance(v, torch.Tensor))
+                        or "no tensor by name"
+                    )
+                    raise StudyError(f"{self.key}.output: the model returns no {name!r} but {known}; name one of them")
+                yield [texts[i] for i in part], values
 
     def _one_of(self, outputs: torch.Tensor) -> torch.Tensor:
         outputs = outputs.reshape(len(outputs), -1)

@@ -7,6 +7,7 @@ decides it: a new language costs one language, and a killed job goes on where it
 
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,11 +17,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from rmtransfer.kit import stages
+from rmtransfer.kit.cores import Cores
 from rmtransfer.kit.errors import StudyError
 from rmtransfer.kit.files import publish, write_once
 from rmtransfer.kit.manifest import digest_of
 from rmtransfer.models.states import save_states
-from rmtransfer.scoring.reward_model import Resources, RewardModel, Rewards
+from rmtransfer.scoring.reward_model import Resources, RewardModel, Rewards, TrunkStore
 from rmtransfer.study.catalogue import REWARD_MODELS, load
 from rmtransfer.texts.corpus import Row
 from rmtransfer.texts.items import Item, Place, by_row, items_of
@@ -58,6 +60,8 @@ def score(
     tokens_per_batch: int,
     requests_at_once: int,
     device: str,
+    cores: Cores | None = None,
+    trunk: TrunkStore | None = None,
 ) -> None:
     """Score texts with one reward model, language by language.
 
@@ -67,6 +71,8 @@ def score(
         key: names the reward model in messages.
         rows: language to preference pairs, or to sampled answers (``id, sample, prompt, answer``).
         cache: folder of finished languages, and of a judge's finished judgements; shared by all models.
+        cores: this job's share of the machine's; None for one worker.
+        trunk: what rests of layers that training leaves as they are.
 
     Raises:
         StudyError: the model does not load, a text is too long for it, a reward is not a finite number, all rewards of a
@@ -74,7 +80,7 @@ def score(
     """
     kind = load(REWARD_MODELS, options["kind"])
     named = kind.Options(**options)
-    model: RewardModel = kind(named, key, Resources(device, tokens_per_batch, requests_at_once, cache))
+    model: RewardModel = kind(named, key, Resources(device, tokens_per_batch, requests_at_once, cache, cores, trunk))
     facts = {"kind": named.kind, **model.settings()}
     counts = {}
     for language, texts in rows.items():
@@ -83,7 +89,8 @@ def score(
         wanted = [kept_scores] * bool(outputs.scores) + [kept_states] * bool(outputs.states)
         if not all(path.is_file() for path in wanted):
             items, places = items_of(texts, by_text=model.by_text)
-            found = model.rewards(language, items)
+            with cores or nullcontext():
+                found = model.rewards(language, items)
             if outputs.scores:
                 _check(model, key, found, language, items)
                 if found.judgements:

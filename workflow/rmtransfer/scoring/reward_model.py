@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol
 
+from rmtransfer.kit.cores import Cores
 from rmtransfer.models.options import check_model, check_template
 from rmtransfer.study import options as study_options
 
@@ -35,18 +36,36 @@ class Rewards:
     counts: Mapping[str, int] = field(default_factory=dict)
 
 
+class TrunkStore(NamedTuple):
+    """What rests of layers that training leaves as they are, see :mod:`rmtransfer.models.trunk`.
+
+    Attributes:
+        gigabytes: the most disk that it may take.
+        layers: how many blocks of a base model its reward models keep, below which also the embeddings are the base's; 0 where
+            there are none. A reward model's manifest says it of that model.
+    """
+
+    folder: Path
+    gigabytes: float
+    layers: int
+
+
 class Resources(NamedTuple):
     """What a job may use. Decides how fast, never what (but for the device, whose precision is in the settings).
 
     Attributes:
         device: ``auto``, ``cpu`` or ``cuda``.
         cache: folder of what rests between jobs.
+        cores: this job's share of the machine's; None for one worker.
+        trunk: None where nothing of the kind is kept.
     """
 
     device: str
     tokens_per_batch: int
     requests_at_once: int
     cache: Path
+    cores: Cores | None = None
+    trunk: TrunkStore | None = None
 
 
 class RewardModel(Protocol):

@@ -12,6 +12,7 @@ from rmtransfer.study.options import Commit, Options, Text
 from rmtransfer.texts.items import distinct
 
 if TYPE_CHECKING:
+    from rmtransfer.models.trunk import Trunk
     from rmtransfer.texts.items import Item
 
 
@@ -40,8 +41,9 @@ class Trained(RewardModel):
         from rmtransfer.models import chat
         from rmtransfer.models.device import pick_device
 
-        self.folder, self.has_head = Path(options.path), options.head
+        self.folder, self.has_head, self.store = Path(options.path), options.head, resources.trunk
         self.device, self.tokens_per_batch = pick_device(resources.device), resources.tokens_per_batch
+        self.workers = resources.cores.workers if resources.cores else lambda: 1
         self.identity = f"sha256:{digest_folder(self.folder)}"
         self.tokenizer = chat.load_tokenizer(self.folder)
 
@@ -59,6 +61,22 @@ class Trained(RewardModel):
 
         return (reward.load_reward_model if self.has_head else reward.load_backbone)(self.folder, self.device)
 
+    @cached_property
+    def trunk(self) -> Trunk | None:
+        """The frozen layers that the model shares with others of its study, if there are any."""
+        from rmtransfer.kit.manifest import digest_folder, read_manifest
+        from rmtransfer.models.trunk import build_trunk
+
+        if self.store is None:
+            return None
+        if self.has_head:
+            shared = read_manifest(self.folder).get("trunk")
+        else:
+            shared = {"base": digest_folder(self.folder), "layers": self.store.layers}
+        if shared is None:
+            return None
+        return build_trunk(self.model, shared["base"], shared["layers"], self.store.folder, self.store.gigabytes)
+
     def rewards(self, language: str, items: Sequence[Item]) -> Rewards:
         """See :class:`rmtransfer.scoring.reward_model.RewardModel`; the states are those of the last token, in fp32."""
         from rmtransfer.kit.progress import Progress
@@ -70,7 +88,7 @@ class Trained(RewardModel):
         ]
         sequences = distinct(items, encoded)
         progress = Progress(f"scoring {language}", sum(map(len, sequences)), "tokens")
-        run = (self.model, self.tokenizer, sequences, self.tokens_per_batch, progress.advance)
+        run = (self.model, sequences, self.tokens_per_batch, progress.advance, self.trunk, self.workers)
         values, hidden = reward.score(*run) if self.has_head else (None, reward.embed(*run))
         numbers = {sequence: number for number, sequence in enumerate(sequences)}
         of_items = [[numbers[sequence] for sequence in these] for these in encoded]

@@ -54,6 +54,7 @@ def problems_of(config: Config, root: Path) -> Iterator[str]:
         for language in shares:
             if language not in study.languages:
                 yield f"mixtures.{name}: {language!r} is no language of the study; add it to the targets or remove it"
+    yield from _check_training(config)
     if study.translated:
         yield from _check_translation(study, root)
     elif config.translation.variants:
@@ -69,6 +70,20 @@ def problems_of(config: Config, root: Path) -> Iterator[str]:
             f"alignment.best_of: {max(alignment.best_of)} is more than alignment.samples, {alignment.samples}; raise samples "
             "or lower best_of"
         )
+
+
+def _check_training(config: Config) -> Iterator[str]:
+    training, optimizer = config.training, f"training.optimizer: {config.training.optimizer}"
+    if training.processes > training.pairs_per_step:
+        yield (
+            f"training.processes: {training.processes} is more than training.pairs_per_step, {training.pairs_per_step}, so that "
+            "some would have no pair of a step; lower it or raise pairs_per_step"
+        )
+    if training.optimizer != "adamw":
+        if config.resources.device == "cpu":
+            yield f"{optimizer} needs a GPU, and resources.device is cpu; set adamw, or another device"
+        if training.processes > 1:
+            yield f"{optimizer} works in one process only; set adamw, whose state training.processes share out, or processes: 1"
 
 
 def _check_rows(rows: Rows, key: str, languages: Sequence[str], root: Path) -> Iterator[str]:

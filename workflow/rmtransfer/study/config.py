@@ -167,6 +167,22 @@ class Translation(EngineSections):
     """what a paid engine charges for a million characters"""
 
 
+class Adapter(Options):
+    """Low-rank updates of the linear layers instead of their weights (LoRA, arXiv 2106.09685); the score head is trained whole."""
+
+    kind: Literal["lora"]
+    rank: Count = 16
+    """rank of an update"""
+    alpha: Annotated[float, Field(gt=0)] = 32
+    """an update's factor is alpha / rank"""
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """share of an update's inputs that a step leaves out"""
+    target_modules: Literal["all-linear"] | Annotated[list[Text], Field(min_length=1)] = "all-linear"
+    """names of the layers that get an update, such as q_proj"""
+    merge: bool = True
+    """whether the saved model is a whole one; false: the adapter alone, to be loaded onto the base model"""
+
+
 class Training(Options):
     """What a reward model is."""
 
@@ -184,6 +200,14 @@ class Training(Options):
     """whether the embedding table stays as it is"""
     frozen_layers: Annotated[int, Field(ge=0)] = 0
     """blocks, counted from the input, that stay as they are"""
+    optimizer: Literal["adamw", "adamw_8bit", "paged_adamw_8bit"] = "adamw"
+    """AdamW in fp32, or with a state of 8 bits (bitsandbytes, on a GPU); the paper: paged_adamw_8bit"""
+    adapter: Adapter | None = None
+    """train low-rank updates instead of the weights"""
+    gradient_checkpointing: bool | Literal["auto"] = "auto"
+    """compute activations twice instead of keeping them, at a third more work; auto: when memory runs out"""
+    processes: Count = 1
+    """GPUs that train one reward model together, with the same result as one"""
 
 
 class Representation(Options):
@@ -223,9 +247,11 @@ class Resources(Options):
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """auto takes a GPU (in bf16) where there is one, else the CPU (in fp32)"""
     threads_per_job: Count | Literal["auto"] = "auto"
-    """cores of one heavy job; auto: half of the cores given, all of them with a GPU, 8 on a cluster"""
+    """cores of one heavy job; auto: half of the cores given, with GPUs an even share for each, 8 on a cluster"""
     tokens_per_batch: Annotated[int, Field(ge=64)] = 16384
     """tokens, padding included, in one forward pass"""
+    trunk_gigabytes: Annotated[float, Field(ge=0)] = 4
+    """most disk that states of texts after the frozen layers may take, in results/<study>/.work; computed again beyond that"""
     checkpoint_minutes: Annotated[float, Field(ge=0)] = 10
     """how often a training state to resume from is written; 0 after every step"""
     requests_at_once: Annotated[int, Field(ge=1, le=64)] = 4

@@ -5,6 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from rmtransfer.kit import progress
+from rmtransfer.kit.cores import Cores
+from rmtransfer.kit.devices import take_devices
 from rmtransfer.study.layout import Layout, Pattern
 from rmtransfer.study.study import RewardModelId
 
@@ -40,6 +42,7 @@ class Job:
         config: the study's configuration as builtins. What decides a result comes as a param.
         source: the study's source language.
         params, resources, wildcards: the rule's own.
+        cores: this job's share of the machine's.
     """
 
     def __init__(self, snakemake: Any) -> None:
@@ -49,6 +52,7 @@ class Job:
         self.source = self.config["languages"]["source"]
         self.at = Layout(self.config["study"], self.source)
         self.root = Path.cwd()
+        self.cores = Cores.of_the_run(self.root / self.at.computing, snakemake.threads)
 
     def text(self, name: str) -> str | None:
         """What an input file holds; None where the rule gives none."""
@@ -72,6 +76,11 @@ class Job:
 
 
 def start_job(snakemake: Any) -> Job:
-    """Open the job's log, before anything heavy is imported. Rule and wildcards name the job there and on the terminal."""
+    """Open the job's log and take its GPUs, before anything heavy is imported.
+
+    Rule and wildcards name the job in the log and on the terminal.
+    """
     progress.start_job(" ".join([snakemake.rule, *map(str, snakemake.wildcards)]), snakemake.log[0])
+    if snakemake.resources.get("device") != "cpu":
+        take_devices(snakemake.resources.get("gpu", 0))
     return Job(snakemake)

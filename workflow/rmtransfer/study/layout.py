@@ -4,12 +4,18 @@ A file's identity is read from its path, or from its columns, and never from its
 """
 
 import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Self
 
 from rmtransfer.kit.errors import StudyError
 
 _FIELD = re.compile(r"\{(\w+)\}")
+
+
+def any_of(names: Iterable[str]) -> str:
+    """A regular expression for a wildcard that is one of these names; of none, one that matches nothing."""
+    return "|".join(map(re.escape, names)) or "(?!)"
 
 
 class Pattern(str):
@@ -81,6 +87,8 @@ class Layout:
         self.benchmark_figure = at("figures/{benchmark}/{figure}.{format}")
         self.cache = at(".work/scores")
         self.training_states = at(".work/training")
+        self.trunk = at(".work/trunk")
+        self.computing = at(".work/computing")
 
     def rows(self, part: str, language: str) -> Pattern:
         """The rows of one part in one language, before selection."""

@@ -212,6 +212,11 @@ class Study:
         """The Jinja file that replaces a base's chat template; nothing if none is named."""
         return self.config.base_models[base].chat_template or []
 
+    @property
+    def recipe(self) -> dict[str, Any]:
+        """What decides a training, as builtins: ``training`` without the keys that only say how fast it goes."""
+        return self.config.training.model_dump(exclude_none=True, exclude={"gradient_checkpointing", "processes"})
+
     def shares(self, reward_model: str) -> dict[str, float]:
         """What one of our reward models is trained on: language to share."""
         return dict(self.training_sets[RewardModelId.parse(reward_model).train_language])

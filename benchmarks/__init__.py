@@ -1,0 +1,1 @@
+"""Measurements, each one run on one machine: ``PYTHONPATH=workflow .venv/bin/python -m benchmarks.<name>``."""

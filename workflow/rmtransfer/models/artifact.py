@@ -1,0 +1,117 @@
+"""What a training leaves behind: weights, tokenizer and model card, and the check that they give the rewards of the trained model."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import PeftModel
+from transformers import AutoModelForSequenceClassification, PreTrainedModel, PreTrainedTokenizerBase
+
+from rmtransfer.kit.progress import report
+from rmtransfer.models import adapters, chat, reward
+from rmtransfer.texts.corpus import Message
+
+_CONVERSATION = (
+    'folder = "."  # this folder',
+    "conversation = [",
+    '    {"role": "user", "content": "What is the capital of France?"},',
+    '    {"role": "assistant", "content": "Paris."},',
+    "]",
+)
+_PIPELINE = (
+    "from transformers import pipeline",
+    "",
+    *_CONVERSATION,
+    'reward_model = pipeline("text-classification", model=folder)',
+    "text = reward_model.tokenizer.apply_chat_template(conversation, tokenize=False)",
+    'reward = reward_model(text)[0]["score"]',
+)
+_LOADED = "model = AutoModelForSequenceClassification.from_pretrained(folder)"
+_FORWARD_PASS = (
+    "import torch",
+    "from transformers import AutoModelForSequenceClassification, AutoTokenizer",
+    "",
+    "tokenizer = AutoTokenizer.from_pretrained(folder)",
+    _LOADED,
+    "text = tokenizer.apply_chat_template(conversation, tokenize=False)",
+    "with torch.inference_mode():",
+    '    reward = model(**tokenizer(text, return_tensors="pt")).logits.item()',
+)
+_WHOLE = ("```python", *_PIPELINE, "```", "", "The same by a forward pass:", "", "```python", *_FORWARD_PASS, "```")
+_ADAPTER = (
+    "```python",
+    *_CONVERSATION,
+    *(line.replace("(folder)", "(folder, num_labels=1)") if line == _LOADED else line for line in _FORWARD_PASS),
+    "```",
+    "",
+    "This folder holds an adapter alone, for which the package peft is needed. It names its base model by the path from here:",
+    "run the above in this folder, and keep the two where they are as seen from each other.",
+)
+
+
+def save_reward_model(
+    model: PreTrainedModel | PeftModel,
+    tokenizer: PreTrainedTokenizerBase,
+    output: Path,
+    card: Mapping[str, str],
+    recipe: Mapping[str, Any],
+    history: Sequence[Mapping[str, float]],
+) -> None:
+    """Write weights, tokenizer with its chat template, and a model card."""
+    output.mkdir(parents=True, exist_ok=True)
+    model.config.use_cache = True
+    model.config.problem_type = "regression"  # a pipeline then returns the reward and not its sigmoid
+    adapters.save_adapter(model, output) if isinstance(model, PeftModel) else model.save_pretrained(output)
+    chat.save_reward_tokenizer(tokenizer, output)
+    steps = [h for h in history if "accuracy" in h]
+    lines = [
+        "---",
+        "library_name: transformers",
+        "pipeline_tag: text-classification",
+        f"language: [{card['languages']}]",
+        "tags: [reward-model, trl]",
+        "---",
+        "",
+        f"# Reward model: {card['base_model']} trained on {card['train_language']}",
+        "",
+        "Bradley-Terry reward model, one scalar per conversation, higher is better. It reads conversations as the",
+        "tokenizer's chat template renders them:",
+        "",
+        *(_ADAPTER if isinstance(model, PeftModel) else _WHOLE),
+        "",
+        "| | |",
+        "|---|---|",
+        *[f"| {key} | {value} |" for key, value in {**card, **recipe}.items()],
+        *([f"| training loss, last step | {steps[-1]['loss']:.4f} |"] if steps else []),
+        "",
+        "The base model's licence applies to these weights.",
+        "",
+    ]
+    (output / "README.md").write_text("\n".join(lines), encoding="utf-8")
+
+
+def _as_the_card_loads(folder: Path) -> Any:
+    if (folder / adapters.CONFIG).is_file():
+        return adapters.load_adapter(folder, reward.build_reward_model(adapters.base_of(folder), 0))
+    return AutoModelForSequenceClassification.from_pretrained(folder, dtype=torch.float32)
+
+
+def rescore(
+    folder: Path, conversations: Sequence[Sequence[Message]], expected: torch.Tensor, device: torch.device
+) -> float:
+    """The largest difference between ``expected`` rewards [n] and those of what ``folder`` holds, as its card reads it.
+
+    Raises:
+        RuntimeError: it is more than rounding explains.
+    """
+    saved = _as_the_card_loads(folder).to(device).eval()
+    tokenizer = chat.load_tokenizer(folder)
+    texts = [str(tokenizer.apply_chat_template(list(c), tokenize=False)) for c in conversations]
+    with torch.inference_mode():
+        got = [saved(**tokenizer(text, return_tensors="pt").to(device)).logits.item() for text in texts]
+    difference = (torch.tensor(got) - expected).abs().max().item()
+    if not difference <= 1e-3:  # also true for NaN
+        raise RuntimeError(f"{folder}: reloaded from disk it gives rewards that differ by {difference:.2g}")
+    report(f"reloaded from disk and rescored: rewards differ by at most {difference:.1e}")
+    return difference

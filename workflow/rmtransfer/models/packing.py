@@ -1,0 +1,456 @@
+"""Token sequences as rows to compute: no padding, and no token twice where texts begin alike.
+
+Texts that begin alike are a group, in which what they share stands once. Groups stand one after the other in a single row, the
+pack. Every token has the position that it has in its own text, and attends to what comes before it there, which a registered
+attention function sees to; no model is patched. A model that this cannot serve (:func:`use_packed_attention` says why) gets
+padded rows instead, by the same structure.
+
+The gain is that of arXiv 2410.20305 (prefix sharing in preference optimisation).
+"""
+
+import itertools
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch.nn.attention.varlen import varlen_attn
+from torch.nn.functional import scaled_dot_product_attention
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+
+from rmtransfer.kit.progress import report
+from rmtransfer.models.batching import length_batches, right_padded
+
+PACKED = "packed"  # name of the attention in transformers' registry
+_LAYERS = {"full_attention", "sliding_attention"}
+# Families whose packs, and whose split at a block, the tests compare with one text at a time; any other model is tried first.
+TESTED = {"gemma3_text", "llama", "mistral", "qwen2", "qwen3"}
+_VARLEN_DTYPES = (torch.float16, torch.bfloat16)
+_WORTH_SHARING = 4  # tokens; fewer make more segments than they spare
+_PROBE = ([2, 3, 5, 7, 11, 13, 17, 19], [[23, 29, 31], [37, 41, 43, 47, 53]])  # token ids that any vocabulary has
+
+
+class Node(NamedTuple):
+    """Tokens in a row.
+
+    Attributes:
+        parent: number of the node that they go on from; -1 where texts begin.
+    """
+
+    tokens: tuple[int, ...]
+    parent: int = -1
+
+
+class Group(NamedTuple):
+    """Texts that begin alike, as a tree of what they share.
+
+    Attributes:
+        nodes: parents before children, the first child right after its parent.
+        leaves: of each text, the node that ends it, which is its own.
+        members: numbers of the texts.
+    """
+
+    nodes: tuple[Node, ...]
+    leaves: tuple[int, ...]
+    members: tuple[int, ...]
+
+    @property
+    def tokens(self) -> int:
+        """Tokens to compute."""
+        return sum(len(node.tokens) for node in self.nodes)
+
+
+Span = tuple[int, int]  # from a token to before another, of a pack
+
+
+class VariableLengths(NamedTuple):
+    """Segments for :func:`torch.nn.attention.varlen.varlen_attn`.
+
+    Attributes:
+        keys: numbers of the tokens whose keys the segments see, one segment after the other; None for all in order.
+        cumulative_queries: [segments + 1], in int32; so is ``cumulative_keys``.
+    """
+
+    keys: torch.Tensor | None
+    cumulative_queries: torch.Tensor
+    cumulative_keys: torch.Tensor
+    most_queries: int
+    most_keys: int
+
+
+class Segments:
+    """Which tokens attend to which: queries in a row, and the keys that they see, of which the last ones are their own.
+
+    Args:
+        queries: of each segment, in the order of the row.
+        keys: of each segment, spans in the order of the text.
+    """
+
+    def __init__(self, queries: Sequence[Span], keys: Sequence[Sequence[Span]]) -> None:
+        self.queries, self.keys = queries, keys
+        self._counts = [
+            (end - start, sum(b - a for a, b in seen)) for (start, end), seen in zip(queries, keys, strict=True)
+        ]
+        self._masks: dict[int | None, list[torch.Tensor | None]] = {}
+        self._varlen: VariableLengths | None = None
+
+    def masks(self, window: int | None, device: torch.device) -> list[torch.Tensor | None]:
+        """Which keys each query sees, [queries, keys]; None where those are all up to itself."""
+        if window not in self._masks:
+            self._masks[window] = [_mask(*counts, window, device) for counts in self._counts]
+        return self._masks[window]
+
+    def varlen(self, device: torch.device) -> VariableLengths:
+        """The segments as a variable-length attention call wants them."""
+        if self._varlen is None:
+            queries, keys = zip(*self._counts, strict=True)
+            index = None
+            if queries != keys:
+                index = torch.cat([torch.arange(*span) for seen in self.keys for span in seen]).to(device)
+            self._varlen = VariableLengths(
+                index, _cumulative(queries, device), _cumulative(keys, device), max(queries), max(keys)
+            )
+        return self._varlen
+
+
+class Batch:
+    """What one forward pass computes: a pack, or padded rows.
+
+    Attributes:
+        members: numbers of the texts in it.
+        groups: of a pack; of padded rows, one for each text.
+        input_ids: [rows, length]; a pack is one row.
+        position_ids: [rows, length], each token's position in its own text.
+        attention_mask: [rows, length], 1 for real tokens; None for a pack.
+        places: for each text, where its tokens stand in the flattened rows.
+        ends: [texts], where the last token of each text stands there.
+        tokens: real tokens, shared ones counted once.
+        segments: of a pack, which tokens attend to which.
+    """
+
+    def __init__(self, groups: Sequence[Group], *, padded: bool = False) -> None:
+        self.groups = groups
+        self.members = [member for group in groups for member in group.members]
+        self.tokens = sum(group.tokens for group in groups)
+        self.attention_mask: torch.Tensor | None = None
+        queries: list[Span] = []
+        keys: list[tuple[Span, ...]] = []
+        texts: list[tuple[Span, ...]] = []
+        if padded:
+            self.input_ids, self.attention_mask = right_padded([group.nodes[0].tokens for group in groups], 0)
+            length = self.input_ids.shape[1]
+            self.position_ids = torch.arange(length).expand(len(groups), -1)
+            texts = [((row * length, row * length + group.tokens),) for row, group in enumerate(groups)]
+        else:
+            ids: list[int] = []
+            positions: list[int] = []
+            for group in groups:
+                paths: list[tuple[Span, ...]] = []  # to each node, from where its texts begin
+                for node in group.nodes:
+                    before = paths[node.parent] if node.parent >= 0 else ()
+                    own = (len(ids), len(ids) + len(node.tokens))
+                    position = sum(end - start for start, end in before)
+                    ids += node.tokens
+                    positions += range(position, position + len(node.tokens))
+                    if before and before[-1][1] == own[0]:  # simply continues its parent, the node before it
+                        paths.append((*before[:-1], (before[-1][0], own[1])))
+                        queries[-1], keys[-1] = (queries[-1][0], own[1]), paths[-1]
+                    else:
+                        paths.append((*before, own))
+                        queries.append(own)
+                        keys.append(paths[-1])
+                texts += [paths[leaf] for leaf in group.leaves]
+            self.input_ids, self.position_ids = torch.tensor([ids]), torch.tensor([positions])
+        self.segments = Segments(queries, keys)
+        self.places = [torch.cat([torch.arange(*span) for span in spans]) for spans in texts]
+        self.ends = torch.stack([place[-1] for place in self.places])
+
+    def hidden(self, decoder: Any, embeds: torch.Tensor | None = None) -> torch.Tensor:
+        """What a decoder without a head makes of the rows, [rows * length, hidden]; of tokens, or of ``embeds``."""
+        return decoder(**self.inputs(decoder.device, embeds)).last_hidden_state.flatten(0, 1)
+
+    def inputs(self, device: torch.device, embeds: torch.Tensor | None = None) -> dict[str, Any]:
+        """Keyword arguments of a model's forward pass."""
+        texts = {"input_ids": self.input_ids.to(device)} if embeds is None else {"inputs_embeds": embeds}
+        attention: dict[str, Any] = {"attention_mask": None, "pack": self}
+        if self.attention_mask is not None:
+            attention = {"attention_mask": self.attention_mask.to(device)}
+        return {**texts, "position_ids": self.position_ids.to(device), "use_cache": False, **attention}
+
+
+def group_texts(texts: Sequence[Sequence[int]], tokens_per_batch: int) -> list[Group]:
+    """Texts grouped by what they begin with, as far as a group fits into the budget, or is no larger than two texts."""
+    order = sorted(range(len(texts)), key=lambda i: tuple(texts[i]))
+    common = _common_to_neighbours(texts, order)
+    limit = max([tokens_per_batch, *(2 * len(text) for text in texts)])
+    groups = []
+    runs = [(0, len(order))] if order else []
+    while runs:
+        first, last = runs.pop()
+        least = min(common[first : last - 1], default=_WORTH_SHARING)
+        if least >= _WORTH_SHARING:
+            group = _tree(texts, order[first:last], common[first : last - 1])
+            if group.tokens <= limit or last - first == 1:
+                groups.append(group)
+                continue
+        runs += _parts(common, first, last, max(least, _WORTH_SHARING - 1))
+    return groups
+
+
+def group_of(texts: Sequence[Sequence[int]], first: int = 0) -> Group:
+    """Texts as one group, numbered from ``first``, such as the two of a pair."""
+    order = sorted(range(len(texts)), key=lambda i: tuple(texts[i]))
+    group = _tree(texts, order, _common_to_neighbours(texts, order))
+    return group._replace(members=tuple(first + member for member in group.members))
+
+
+def lone(text: Sequence[int], member: int) -> Group:
+    """A text by itself."""
+    return Group((Node(tuple(text)),), (0,), (member,))
+
+
+def packs(groups: Iterable[Group], tokens_per_batch: int) -> Iterator[Batch]:
+    """Groups in packs of at most so many tokens, or of one group; the longest first, so that too little memory shows early."""
+    pack: list[Group] = []
+    size = 0
+    for group in sorted(groups, key=lambda g: -g.tokens):
+        if pack and size + group.tokens > tokens_per_batch:
+            yield Batch(pack)
+            pack, size = [], 0
+        pack.append(group)
+        size += group.tokens
+    if pack:
+        yield Batch(pack)
+
+
+def padded_rows(texts: Sequence[Sequence[int]], tokens_per_batch: int) -> Iterator[Batch]:
+    """Texts in padded rows of similar length, for a model that packs cannot serve."""
+    for batch in length_batches([len(text) for text in texts], tokens_per_batch):
+        yield Batch([lone(texts[i], i) for i in batch], padded=True)
+
+
+def batches(model: Any, texts: Sequence[Sequence[int]], tokens_per_batch: int) -> Iterator[Batch]:
+    """Texts as what the model computes: packs if :func:`use_packed_attention` could be had, else padded rows."""
+    if model.config._attn_implementation == PACKED:
+        return packs(group_texts(texts, tokens_per_batch), tokens_per_batch)
+    return padded_rows(texts, tokens_per_batch)
+
+
+def prefer_packs(model: Any) -> Any:
+    """The model, which computes packs from now on if it can, and says why if it cannot."""
+    reason = use_packed_attention(model)
+    if reason:
+        report(f"computing padded rows, not packs: {reason}")
+    return model
+
+
+def other_layers(model: Any) -> set[str]:
+    """Kinds of layers that a model has besides full and sliding attention, such as linear attention."""
+    return set(getattr(model.config.get_text_config(), "layer_types", None) or ()) - _LAYERS
+
+
+@torch.no_grad()
+def use_packed_attention(model: Any) -> str | None:
+    """Have a decoder, with or without a head, compute packs from now on.
+
+    Returns:
+        None, or why it cannot; the model is then as it was.
+    """
+    if model.config._attn_implementation == PACKED:
+        return None
+    config = model.config.get_text_config()
+    kinds = other_layers(model)
+    if not type(model).__module__.startswith("transformers."):
+        return "its code is its own"
+    if model.config.is_encoder_decoder or not getattr(model, "_supports_attention_backend", False):
+        return "transformers does not let its attention be chosen"
+    if getattr(config, "attn_logit_softcapping", None):
+        return "it caps attention scores"
+    if kinds:
+        return f"it has layers of {', '.join(sorted(kinds))}"
+    if any(hasattr(module, "sinks") for module in model.modules()):
+        return "it has attention sinks"
+    if any(getattr(module, "is_causal", True) is False for module in model.modules()):
+        return "it is not causal"
+    if getattr(config, "attention_dropout", 0):
+        return "it drops attention at random"
+    before = model.config._attn_implementation
+    reason = None
+    try:
+        alone = [] if config.model_type in TESTED else _states_alone(model)
+        model.set_attn_implementation(PACKED)
+        if alone:
+            reason = _objection(model, alone)
+    except Exception as problem:  # whatever a model makes of an attention that it does not expect
+        reason = f"it fails on a pack ({type(problem).__name__})"
+    if reason:
+        model.set_attn_implementation(before)
+    return reason
+
+
+def _states_alone(model: Any) -> list[torch.Tensor]:
+    """States of the texts of a probe, one at a time."""
+    decoder = model.base_model
+    texts = (torch.tensor([[*_PROBE[0], *tail]], device=decoder.device) for tail in _PROBE[1])
+    training = model.training
+    model.eval()
+    states = [decoder(input_ids=text, use_cache=False).last_hidden_state[0] for text in texts]
+    model.train(training)
+    return states
+
+
+def _objection(model: Any, alone: Sequence[torch.Tensor]) -> str | None:
+    """What speaks against packs if the texts of a probe have these states one at a time."""
+    pack = Batch([group_of([[*_PROBE[0], *tail] for tail in _PROBE[1]])])
+    training = model.training
+    model.eval()
+    states = pack.hidden(model.base_model)
+    model.train(training)
+    difference = max(_difference(states[place], whole) for place, whole in zip(pack.places, alone, strict=True))
+    if difference <= (1e-3 if states.dtype == torch.float32 else 0.1):
+        return None
+    return f"its states of a pack are others than of one text at a time (by {difference:.1g})"
+
+
+def _difference(states: torch.Tensor, expected: torch.Tensor) -> float:
+    return ((states - expected).abs().max() / expected.abs().max()).item()
+
+
+def packed_attention(
+    module: torch.nn.Module,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: torch.Tensor | None,
+    *,
+    pack: Batch | None = None,
+    scaling: float | None = None,
+    sliding_window: int | None = None,
+    **_: Any,
+) -> tuple[torch.Tensor, None]:
+    """Attention within a pack, as transformers' attention interface asks for it.
+
+    Args:
+        query: [1, heads, tokens, dimension].
+        key: [1, key heads, tokens, dimension]; so is ``value``.
+        pack: what the row is.
+        sliding_window: how many tokens a query sees, itself included.
+
+    Returns:
+        [1, tokens, heads, dimension], and no weights.
+    """
+    kind = query.device.type
+    dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else value.dtype
+    query, key, value = (states.to(dtype) for states in (query, key, value))
+    if pack is None:
+        raise RuntimeError("this model computes packs (models/packing.py); give it one, or load it again")
+    attend = _by_varlen if kind == "cuda" and dtype in _VARLEN_DTYPES else _by_segment
+    return attend(query, key, value, pack.segments, scaling, sliding_window), None
+
+
+def _by_varlen(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    segments: Segments,
+    scaling: float | None,
+    window: int | None,
+) -> torch.Tensor:
+    """All segments in one call of flash attention, causal from the bottom right."""
+    lengths = segments.varlen(query.device)
+    q, k, v = (states[0].transpose(0, 1) for states in (query, key, value))
+    if lengths.keys is not None:
+        k, v = k[lengths.keys], v[lengths.keys]
+    found = varlen_attn(
+        q.contiguous(),
+        k.contiguous(),
+        v.contiguous(),
+        lengths.cumulative_queries,
+        lengths.cumulative_keys,
+        lengths.most_queries,
+        lengths.most_keys,
+        scale=scaling,
+        window_size=(-1 if window is None else window - 1, 0),
+        enable_gqa=query.shape[1] != key.shape[1],
+        num_splits=1,  # the order of a sum must not depend on what else is in the pack
+    )
+    assert isinstance(found, torch.Tensor)  # nothing besides was asked for
+    return found[None]
+
+
+def _by_segment(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    segments: Segments,
+    scaling: float | None,
+    window: int | None,
+) -> torch.Tensor:
+    found = []
+    masks = segments.masks(window, query.device)
+    for (start, end), spans, mask in zip(segments.queries, segments.keys, masks, strict=True):
+        k, v = (torch.cat([states[:, :, a:b] for a, b in spans], 2) for states in (key, value))
+        found.append(
+            scaled_dot_product_attention(
+                query[:, :, start:end],
+                k,
+                v,
+                attn_mask=mask,
+                is_causal=mask is None,
+                scale=scaling,
+                enable_gqa=query.shape[1] != key.shape[1],
+            )
+        )
+    return torch.cat(found, 2).transpose(1, 2).contiguous()
+
+
+def _mask(queries: int, keys: int, window: int | None, device: torch.device) -> torch.Tensor | None:
+    if queries == keys and (window is None or keys <= window):
+        return None
+    before = keys - queries
+    distance = torch.arange(before, keys, device=device)[:, None] - torch.arange(keys, device=device)
+    return (distance >= 0) & (distance < (window or keys))
+
+
+def _cumulative(lengths: Sequence[int], device: torch.device) -> torch.Tensor:
+    return torch.tensor([0, *lengths], dtype=torch.int32).cumsum(0, dtype=torch.int32).to(device)
+
+
+def _tree(texts: Sequence[Sequence[int]], order: Sequence[int], common: Sequence[int]) -> Group:
+    """One group of the texts that ``order`` numbers, neighbours of which share ``common`` tokens."""
+    nodes: list[Node] = []
+    leaves: dict[int, int] = {}
+    runs = [(0, len(order), -1, 0)]
+    while runs:
+        first, last, parent, depth = runs.pop()
+        text = texts[order[first]]
+        shared = min(common[first : last - 1], default=len(text))
+        if shared > depth:
+            nodes.append(Node(tuple(text[depth:shared]), parent))
+            parent = len(nodes) - 1
+        if last - first == 1:
+            leaves[order[first]] = parent
+        else:
+            parts = _parts(common, first, last, shared + _WORTH_SHARING - 1)
+            runs += [(*part, parent, shared) for part in reversed(parts)]
+    return Group(tuple(nodes), tuple(leaves[i] for i in sorted(leaves)), tuple(sorted(leaves)))
+
+
+def _parts(common: Sequence[int], first: int, last: int, least: int) -> list[Span]:
+    """A run of texts cut where neighbours share no more than ``least`` tokens."""
+    cuts = [i + 1 for i in range(first, last - 1) if common[i] <= least]
+    return list(itertools.pairwise([first, *cuts, last]))
+
+
+def _common_to_neighbours(texts: Sequence[Sequence[int]], order: Sequence[int]) -> list[int]:
+    """How many first tokens texts share that follow each other; each keeps one of its own."""
+    return [
+        min(_common(texts[a], texts[b]), len(texts[a]) - 1, len(texts[b]) - 1) for a, b in itertools.pairwise(order)
+    ]
+
+
+def _common(a: Sequence[int], b: Sequence[int]) -> int:
+    """Length of the longest common prefix."""
+    return next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))
+
+
+ALL_ATTENTION_FUNCTIONS.register(PACKED, packed_attention)
