@@ -61,11 +61,11 @@ def test_saved_moved_and_loaded(moved, pairs, tmp_path, monkeypatch, name, merge
     monkeypatch.setattr(reward, "score", lambda *a: (expected.append(score(*a)[0]), score(*a))[1])
     base = moved(name)
     output = adapt(base, pairs, tmp_path, merge=merge)
-    texts = [list(ids) for p in training.encode_pairs(chat.load_tokenizer(base), pairs[:4], 512) for ids in p.values()]
+    texts = [list(ids) for p in training.encode_pairs(chat.load_tokenizer(base), pairs[:2], 512) for ids in p.values()]
     start = score(reward.build_reward_model(base, 0).eval(), texts, 64)[0]
     assert (expected[0] - start).abs().min() > 1e-3
     assert read_manifest(output)["training"]["adapter"]["merge"] is merge
-    assert (output / adapters.CONFIG).exists() is not merge
+    assert (output / reward.ADAPTER_CONFIG).exists() is not merge
     study = tmp_path.rename(tmp_path.with_name(f"{tmp_path.name}_moved"))
     folder = study / output.relative_to(tmp_path)
     if merge:

@@ -6,15 +6,10 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from torch.utils.flop_counter import FlopCounterMode
-from transformers import AutoModel, LlamaConfig, Trainer
-
-from conftest import ROOT
-
-sys.path.insert(0, str(ROOT))
-
 from benchmarks import common, flops, gpu, growth, scoring_speed, where_time_goes
 from benchmarks.flops import Shape, Work
+from torch.utils.flop_counter import FlopCounterMode
+from transformers import AutoModel, LlamaConfig, Trainer
 
 from rmtransfer.models.packing import group_of
 

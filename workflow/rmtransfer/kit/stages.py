@@ -31,10 +31,10 @@ class Stage(NamedTuple):
 
 CORPUS = Stage(1, ("read_rows",), "f7ac8c41e62d0ca7")
 TRANSLATION = Stage(2, ("translate_rows", "check_budget", "summarise_translation", "export_memory"), "5bd0fc5fd0eb0c00")
-BASE_MODEL = Stage(2, ("prepare_base_model", "fetch_model"), "5b8db60da0bb296d")
+BASE_MODEL = Stage(2, ("prepare_base_model", "fetch_model"), "ea80d931e97bc1f0")
 SELECTION = Stage(1, ("select_rows",), "5570803c7cdc2635")
-TRAINING = Stage(2, ("train_reward_model",), "d5c26575065852ea")
-SCORING = Stage(2, ("score",), "f2b6def4a4d2b494")
+TRAINING = Stage(2, ("train_reward_model",), "2f734d957cc91ebb")
+SCORING = Stage(2, ("score",), "50810af160cdfab2")
 CONTAMINATION = Stage(1, ("find_contamination",), "000e8015c25ced33")
 TRANSFER = Stage(2, ("evaluate_transfer",), "ef8c51af02558983")
 PAPER_TABLES = Stage(1, ("write_paper_tables",), "43bdc71e85817f2b")
@@ -51,7 +51,10 @@ _CATALOGUE = f"{_PACKAGE}.study.catalogue"
 _DECIDES_NOTHING = {
     f"{_PACKAGE}.{name}"
     for name in (
-        *(f"kit.{name}" for name in ("errors", "files", "http", "machine", "progress", "sqlite", "stages")),
+        *(
+            f"kit.{name}"
+            for name in ("cores", "devices", "errors", "files", "http", "machine", "progress", "sqlite", "stages")
+        ),
         *(f"study.{name}" for name in ("catalogue", "checks", "config", "explain", "job", "layout", "options")),
         *(f"study.{name}" for name in ("reference", "study")),
     )

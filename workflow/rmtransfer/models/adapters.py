@@ -11,8 +11,8 @@ from peft import LoraConfig, PeftModel, TaskType, get_peft_model
 from transformers import PreTrainedModel
 
 from rmtransfer.kit.errors import StudyError
+from rmtransfer.models.reward import ADAPTER_CONFIG
 
-CONFIG = "adapter_config.json"  # of a folder that holds an adapter alone
 _BASE = "base_model_name_or_path"
 
 
@@ -76,7 +76,7 @@ def base_of(folder: Path) -> Path:
     Raises:
         StudyError: it is not where it was when the adapter was saved, as seen from there.
     """
-    path = json.loads((folder / CONFIG).read_text(encoding="utf-8"))[_BASE]
+    path = json.loads((folder / ADAPTER_CONFIG).read_text(encoding="utf-8"))[_BASE]
     base = Path(os.path.normpath(folder / path))
     if not (base / "config.json").is_file():
         raise StudyError(

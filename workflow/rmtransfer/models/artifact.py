@@ -92,7 +92,7 @@ def save_reward_model(
 
 
 def _as_the_card_loads(folder: Path) -> Any:
-    if (folder / adapters.CONFIG).is_file():
+    if (folder / reward.ADAPTER_CONFIG).is_file():
         return adapters.load_adapter(folder, reward.build_reward_model(adapters.base_of(folder), 0))
     return AutoModelForSequenceClassification.from_pretrained(folder, dtype=torch.float32)
 

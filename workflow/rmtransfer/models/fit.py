@@ -18,8 +18,8 @@ from rmtransfer.kit.manifest import digest_folder
 from rmtransfer.kit.progress import report
 from rmtransfer.models import adapters, artifact, reward
 from rmtransfer.models.device import pick_device, train_with_onednn
+from rmtransfer.models.fsdp import ShardedTrainer, shard, trained_weights
 from rmtransfer.models.packing import prefer_packs
-from rmtransfer.models.sharded import ShardedTrainer, shard, trained_weights
 from rmtransfer.models.steps import (
     REMEDY,
     PackTrainer,
@@ -31,7 +31,7 @@ from rmtransfer.models.steps import (
 )
 from rmtransfer.models.trunk import Trunk, build_trunk
 
-RESCORED_PAIRS = 4
+RESCORED_PAIRS = 2
 OPTIMIZERS = {
     "adamw": "adamw_torch_fused",
     "adamw_8bit": "adamw_bnb_8bit",

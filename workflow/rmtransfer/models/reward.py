@@ -5,6 +5,7 @@ The only place that decides which token is pooled: the last one of a text, whate
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from transformers import AutoModel, AutoModelForSequenceClassification, PreTrainedModel
@@ -16,6 +17,8 @@ from rmtransfer.models.device import inference_dtype, pack_for_cpu
 from rmtransfer.models.packing import Batch, batches, prefer_packs
 from rmtransfer.models.parallel import in_workers
 from rmtransfer.models.trunk import Trunk
+
+ADAPTER_CONFIG = "adapter_config.json"  # of a folder that holds an adapter alone
 
 hf_logging.disable_progress_bar()
 
@@ -44,7 +47,13 @@ def build_reward_model(base: Path, seed: int) -> PreTrainedModel:
 def load_reward_model(folder: Path, device: torch.device) -> PreTrainedModel:
     """Load a finished reward model for inference."""
     read_manifest(folder)
-    model = AutoModelForSequenceClassification.from_pretrained(folder, dtype=inference_dtype(device))
+    if (folder / ADAPTER_CONFIG).is_file():
+        from rmtransfer.models import adapters  # PEFT, which only these need
+
+        model: Any = adapters.load_adapter(folder, build_reward_model(adapters.base_of(folder), 0))
+        model = model.to(inference_dtype(device))
+    else:
+        model = AutoModelForSequenceClassification.from_pretrained(folder, dtype=inference_dtype(device))
     score_head(model)
     pack_for_cpu(model.base_model, device)
     return prefer_packs(model.to(device).eval())
@@ -65,6 +74,9 @@ def score_head(model: PreTrainedModel) -> torch.nn.Linear:
         StudyError: the model has none, or one with more than one output.
     """
     head = getattr(model, "score", None)
+    head = getattr(head, "modules_to_save", {"default": head})[
+        "default"
+    ]  # PEFT keeps the trained copy beside the original
     if not isinstance(head, torch.nn.Linear) or head.out_features != 1:
         raise StudyError(f"{model.name_or_path}: no linear score head with one output; it is not a reward model")
     return head

@@ -102,7 +102,9 @@ class _Weights:
         return self._open[self.files[name]].get_slice(name).get_shape()
 
     def tensor(self, name: str) -> torch.Tensor:
-        return self._open[self.files[name]].get_tensor(name)
+        # A file that stays open keeps what was read of it in memory.
+        with safe_open(self.files[name], framework="pt") as file:
+            return file.get_tensor(name)
 
     def hold(self, names: Sequence[str], other: "_Weights") -> bool:
         """Whether the other's tensors are all in here, dtype included: someone would read a mixture in the wrong one."""

@@ -18,6 +18,8 @@ from rmtransfer.models import chat, shards
 from rmtransfer.models.artifact import rescore
 from rmtransfer.models.device import pick_device
 from rmtransfer.models.fit import RESCORED_PAIRS, Fit, fit, free_memory
+from rmtransfer.models.memory import warn_of_training
+from rmtransfer.models.packing import group_of
 from rmtransfer.models.processes import fit_together
 from rmtransfer.texts.corpus import Row
 
@@ -63,6 +65,9 @@ def train_reward_model(
     check_machine(recipe["optimizer"], processes, on)
     tokenizer = chat.load_tokenizer(base)
     pairs = encode_pairs(tokenizer, rows, recipe["max_length"])
+    longest = max(group_of([pair["chosen_ids"], pair["rejected_ids"]]).tokens for pair in pairs)
+    how = {**recipe, "processes": processes, "gradient_checkpointing": gradient_checkpointing}
+    warn_of_training(base, how, tokens_per_batch, longest, on.type == "cuda")
     state = work / digest_of([stages.TRAINING.version, digest_folder(base), pairs, dict(recipe), seed])
     job = Fit(
         base=str(base),
