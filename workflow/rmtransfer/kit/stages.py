@@ -30,7 +30,7 @@ class Stage(NamedTuple):
 
 
 CORPUS = Stage(1, ("read_rows",), "f7ac8c41e62d0ca7")
-TRANSLATION = Stage(2, ("translate_rows", "check_budget", "summarise_translation", "export_memory"), "5bd0fc5fd0eb0c00")
+TRANSLATION = Stage(2, ("translate_rows", "check_budget", "summarise_translation", "export_memory"), "abe522ee496a915b")
 BASE_MODEL = Stage(2, ("prepare_base_model", "fetch_model"), "ea80d931e97bc1f0")
 SELECTION = Stage(1, ("select_rows",), "5570803c7cdc2635")
 TRAINING = Stage(2, ("train_reward_model",), "2f734d957cc91ebb")

@@ -118,11 +118,13 @@ class Seq2Seq:
         tokenizer, model = self._load()
         sequences = [tokenizer(self._prefix + text)["input_ids"] for text in prose]
         limits = _limits(sequences)
+        # The encoder reads a batch in one pass: half of what a decoder that sees a token at a time may have.
+        budget = max(1, self.machine.tokens_per_batch * DECODING_FACTOR // (2 * self.beams))
         for batch in decode(
             model,
             sequences,
             limits,
-            _batches(sequences, limits, max(1, self.machine.tokens_per_batch * DECODING_FACTOR // self.beams)),
+            _batches(sequences, limits, budget),
             pad=tokenizer.pad_token_id,
             stops=[tokenizer.eos_token_id],
             num_beams=self.beams,
