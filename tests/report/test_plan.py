@@ -5,7 +5,7 @@ from transformers import AutoModelForCausalLM
 
 from conftest import ROOT, pair
 from rmtransfer.kit import machine
-from rmtransfer.models import memory
+from rmtransfer.models import footprint
 from rmtransfer.report import plan
 from rmtransfer.report.plan import print_plan, render_plan
 from rmtransfer.study.config import load_config
@@ -63,8 +63,8 @@ def test_the_plan_of_the_models_follows_from_their_size(tmp_path, rows, config, 
 
 def test_the_memory_of_a_job_stands_next_to_what_there_is(rows, config, bases, monkeypatch):
     training = load_config(config, ROOT).training.model_dump()
-    shape = memory.Shape.of_folder(bases["llama"])
-    need = memory.training_bytes(shape, memory.Recipe.of(training), 16384, gpu=False)
+    shape = footprint.Shape.of_folder(bases["llama"])
+    need = footprint.training_bytes(shape, footprint.Recipe.of(training), 16384, gpu=False)
     monkeypatch.setattr(plan, "visible_devices", list)
     text = render_plan(study_of(config), [], of_all_parts(rows), ROOT, "")
     # without a GPU the plan also says what one would need
@@ -91,7 +91,7 @@ def test_a_model_that_is_not_here_yet_leaves_its_numbers_open(rows, config):
 
 def test_what_is_frozen_is_on_disk_once(rows, config, monkeypatch):
     """A billion parameters, a tenth of them embeddings: the base, and nine tenths of it for each of two models."""
-    sizes = memory.Shape(100_000, 1000, 1, 1, queries=1, keys=1, norms=2, normed_heads=False)
+    sizes = footprint.Shape(100_000, 1000, 1, 1, queries=1, keys=1, norms=2, normed_heads=False)
     monkeypatch.setattr(plan, "_size", lambda *_: (10**9, 1))
     monkeypatch.setattr(plan, "_shape", lambda *_: sizes)
     assert "12.0 GB on disk" in render_plan(study_of(config), [], of_all_parts(rows), ROOT, "")

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 from rmtransfer.kit.devices import visible_devices
 from rmtransfer.kit.machine import memory_here
 from rmtransfer.kit.progress import report
-from rmtransfer.models import memory
+from rmtransfer.models import footprint
 from rmtransfer.study import catalogue
 from rmtransfer.study.config import load_config
 from rmtransfer.study.languages import split_variant
@@ -148,7 +148,7 @@ def _plan_models(study: Study, rows: Mapping[str, Path], root: Path) -> Iterator
         states = 8 * counts[study.leading] * hidden * (models + 1) * languages
         # What training leaves as it is, all models of a base share.
         shape = _shape(folder, base.path, getattr(base, "revision", None))
-        own = parameters - (memory.Recipe.of(config.training.model_dump()).unchanged(shape) if shape else 0)
+        own = parameters - (footprint.Recipe.of(config.training.model_dump()).unchanged(shape) if shape else 0)
         disk += 4.0 * (parameters + own * models) + states
         hours += flops / _FLOPS / 3600
         yield (
@@ -182,7 +182,7 @@ def _plan_models(study: Study, rows: Mapping[str, Path], root: Path) -> Iterator
     yield "  Every language is counted at the source's tokens; others need 1.2 to 2 times as many."
 
 
-def _plan_memory(study: Study, shape: memory.Shape | None) -> Iterator[str]:
+def _plan_memory(study: Study, shape: footprint.Shape | None) -> Iterator[str]:
     """What a job of each kind needs at its peak, next to what there is; without a GPU here, also what it needs on one."""
     if shape is None:
         yield "    memory of a job unknown: nothing here says how the model is built"
@@ -190,16 +190,16 @@ def _plan_memory(study: Study, shape: memory.Shape | None) -> Iterator[str]:
     config, training = study.config, study.config.training.model_dump()
     device, tokens = config.resources.device, config.resources.tokens_per_batch
     longest = 2 * config.training.max_length  # at most
-    answers = memory.DECODING_FACTOR * tokens // config.alignment.max_new_tokens
+    answers = footprint.DECODING_FACTOR * tokens // config.alignment.max_new_tokens
     here = device == "cuda" or (device == "auto" and bool(visible_devices()))
     for gpu in (True, False):
         if gpu != here and not (gpu and device == "auto"):
             continue
-        recipe, largest = memory.Recipe.of(training), max(tokens, longest)
-        need = memory.training_bytes(shape, recipe, largest, gpu)
-        twice = memory.training_bytes(shape, recipe._replace(checkpointing=True), longest, gpu)
-        scoring = memory.scoring_bytes(shape, tokens, gpu)
-        sampling = memory.sampling_bytes(shape, memory.DECODING_FACTOR * tokens, answers, gpu)
+        recipe, largest = footprint.Recipe.of(training), max(tokens, longest)
+        need = footprint.training_bytes(shape, recipe, largest, gpu)
+        twice = footprint.training_bytes(shape, recipe._replace(checkpointing=True), longest, gpu)
+        scoring = footprint.scoring_bytes(shape, tokens, gpu)
+        sampling = footprint.sampling_bytes(shape, footprint.DECODING_FACTOR * tokens, answers, gpu)
         room = memory_here(gpu) if gpu == here else None
         yield (
             f"    memory of a job on {'a GPU' if gpu else 'the CPU'}: training {need / 1e9:.1f} GB"
@@ -211,24 +211,24 @@ def _plan_memory(study: Study, shape: memory.Shape | None) -> Iterator[str]:
             + f", scoring {scoring / 1e9:.1f} GB, sampling {sampling / 1e9:.1f} GB"
             + (f"; {room.name} has {room.bytes / 1e9:.1f} GB" if room else "")
         )
-        warnings = [memory.training_warning(shape, training, tokens, longest, gpu, room)]
+        warnings = [footprint.training_warning(shape, training, tokens, longest, gpu, room)]
         for kind, size in (("scoring", scoring), ("sampling", sampling)):
             if room and size > room.bytes:
                 warnings.append(f"{kind} takes about {size / 1e9:.1f} GB; lower resources.tokens_per_batch")
         yield from (f"    WARNING: {warning}" for warning in warnings if warning)
 
 
-def _shape(folder: Path | None, location: str, revision: str | None) -> memory.Shape | None:
+def _shape(folder: Path | None, location: str, revision: str | None) -> footprint.Shape | None:
     """The sizes of a model that is here, or of which the hub tells; None if they are unknown."""
     if folder is not None:
-        return memory.Shape.of_folder(folder)
+        return footprint.Shape.of_folder(folder)
     if location.startswith("package:"):
         return None
     import huggingface_hub
 
     try:
         path = huggingface_hub.hf_hub_download(location, "config.json", revision=revision)
-        return memory.Shape.of(json.loads(Path(path).read_text(encoding="utf-8")))
+        return footprint.Shape.of(json.loads(Path(path).read_text(encoding="utf-8")))
     except Exception:  # as in _size
         return None
 

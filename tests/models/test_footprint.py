@@ -15,8 +15,8 @@ from transformers import (
 )
 
 from rmtransfer.kit.machine import Memory
-from rmtransfer.models import decoding, memory
-from rmtransfer.models.memory import Recipe, Shape, training_bytes, training_warning, ways_to_fit
+from rmtransfer.models import decoding, footprint
+from rmtransfer.models.footprint import Recipe, Shape, training_bytes, training_warning, ways_to_fit
 from rmtransfer.models.packing import Batch, group_of, use_packed_attention
 
 LLAMA = Shape(128256, 3072, 8192, 28, queries=3072, keys=1024, norms=2, normed_heads=False)  # Llama-3.2-3B
@@ -151,18 +151,18 @@ def test_the_warning_comes_from_the_models_folder_and_this_machine(tmp_path, mon
     sizes = {"vocab_size": 128256, "hidden_size": 3072, "intermediate_size": 8192, "num_hidden_layers": 28}
     heads = {"num_attention_heads": 24, "num_key_value_heads": 8}
     (tmp_path / "config.json").write_text(json.dumps({"model_type": "llama", **sizes, **heads}))
-    monkeypatch.setattr(memory, "memory_here", lambda gpu: CARD if gpu else None)
-    memory.warn_of_training(tmp_path, TRAINING, 16384, 3000, gpu=True)
+    monkeypatch.setattr(footprint, "memory_here", lambda gpu: CARD if gpu else None)
+    footprint.warn_of_training(tmp_path, TRAINING, 16384, 3000, gpu=True)
     assert "WARNING: training takes about 132.8 GB" in capsys.readouterr().out
-    memory.warn_of_training(tmp_path, TRAINING, 16384, 3000, gpu=False)
-    memory.warn_of_training(tmp_path / "none", TRAINING, 16384, 3000, gpu=True)
+    footprint.warn_of_training(tmp_path, TRAINING, 16384, 3000, gpu=False)
+    footprint.warn_of_training(tmp_path / "none", TRAINING, 16384, 3000, gpu=True)
     assert capsys.readouterr().out == ""
 
 
 def test_scoring_and_sampling_hold_weights_and_what_they_work_on():
     weights = 2 * LLAMA.parameters
-    assert weights < memory.scoring_bytes(LLAMA, 16384, gpu=True) < weights + 5e9
+    assert weights < footprint.scoring_bytes(LLAMA, 16384, gpu=True) < weights + 5e9
     # 2 x 2 bytes x 28 layers x 1,024 numbers a token
-    more = memory.sampling_bytes(LLAMA, 20_000, 8, True) - memory.sampling_bytes(LLAMA, 10_000, 8, True)
+    more = footprint.sampling_bytes(LLAMA, 20_000, 8, True) - footprint.sampling_bytes(LLAMA, 10_000, 8, True)
     assert more == 10_000 * 114_688
-    assert memory.DECODING_FACTOR == decoding.DECODING_FACTOR
+    assert footprint.DECODING_FACTOR == decoding.DECODING_FACTOR
