@@ -184,8 +184,9 @@ def _scoring(arguments: argparse.Namespace) -> None:
     from transformers import LlamaForSequenceClassification
 
     from rmtransfer.models import reward
+    from rmtransfer.models.attention import use_packed_attention
     from rmtransfer.models.device import inference_dtype
-    from rmtransfer.models.packing import group_texts, use_packed_attention
+    from rmtransfer.models.packing import group_texts
 
     device, budget, length = arguments.device, arguments.tokens_per_batch, arguments.text_tokens
     (shape,) = arguments.shapes

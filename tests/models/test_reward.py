@@ -13,7 +13,7 @@ from conftest import ROOT
 from rmtransfer.kit.errors import StudyError
 from rmtransfer.kit.manifest import write_manifest
 from rmtransfer.models import chat, reward
-from rmtransfer.models.packing import prefer_packs
+from rmtransfer.models.attention import prefer_packs
 
 TOLERANCE = 1e-4
 

@@ -15,7 +15,7 @@ from trl import RewardConfig, RewardTrainer
 
 from rmtransfer.kit.errors import StudyError
 from rmtransfer.kit.manifest import digest_folder
-from rmtransfer.models import artifact, chat, fit, packing, reward, steps, training
+from rmtransfer.models import artifact, attention, chat, fit, reward, steps, training
 from rmtransfer.models.trunk import Trunk
 from rmtransfer.study.config import Training
 from trainings import CARD, RECIPE, parameters, train
@@ -23,7 +23,7 @@ from trainings import CARD, RECIPE, parameters, train
 
 def a_trainer(model, base, pairs, tmp_path, tokens_per_batch, **arguments):
     """The trainer alone, on pairs of token ids."""
-    packing.use_packed_attention(model)
+    attention.use_packed_attention(model)
     steps.give_rewards(model, model)
     return steps.PackTrainer(
         model=model,

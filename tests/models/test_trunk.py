@@ -21,7 +21,8 @@ from transformers import (
 )
 
 from rmtransfer.models import trunk as trunks
-from rmtransfer.models.packing import Batch, group_of, group_texts, packs, use_packed_attention
+from rmtransfer.models.attention import use_packed_attention
+from rmtransfer.models.packing import Batch, group_of, group_texts, packs
 from rmtransfer.models.trunk import build_trunk
 
 TOLERANCE = 1e-6

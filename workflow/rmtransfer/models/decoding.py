@@ -6,9 +6,9 @@ from typing import Any
 import torch
 from transformers import DynamicCache, GenerationConfig, LogitsProcessor
 
+from rmtransfer.models.attention import other_layers
 from rmtransfer.models.batching import left_padded, length_batches, right_padded
 from rmtransfer.models.loading import is_stock
-from rmtransfer.models.packing import other_layers
 
 # Decoding holds one new position per row at a time, so a batch of it takes less memory than one forward pass.
 DECODING_FACTOR = 8

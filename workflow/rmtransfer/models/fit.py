@@ -17,9 +17,9 @@ from rmtransfer.kit.errors import StudyError
 from rmtransfer.kit.manifest import digest_folder
 from rmtransfer.kit.progress import report
 from rmtransfer.models import adapters, artifact, reward
+from rmtransfer.models.attention import prefer_packs
 from rmtransfer.models.device import pick_device, train_with_onednn
 from rmtransfer.models.fsdp import ShardedTrainer, shard, trained_weights
-from rmtransfer.models.packing import prefer_packs
 from rmtransfer.models.steps import (
     REMEDY,
     PackTrainer,

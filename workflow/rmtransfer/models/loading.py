@@ -14,9 +14,9 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, BitsAn
 from rmtransfer.kit import manifest
 from rmtransfer.kit.errors import StudyError
 from rmtransfer.models import chat
+from rmtransfer.models.attention import prefer_packs
 from rmtransfer.models.device import inference_dtype, pack_for_cpu, pick_device
 from rmtransfer.models.options import Loading
-from rmtransfer.models.packing import prefer_packs
 from rmtransfer.texts.corpus import Message
 from rmtransfer.texts.items import Item
 

@@ -13,8 +13,9 @@ from transformers.utils import logging as hf_logging
 
 from rmtransfer.kit.errors import StudyError
 from rmtransfer.kit.manifest import read_manifest
+from rmtransfer.models.attention import prefer_packs
 from rmtransfer.models.device import inference_dtype, pack_for_cpu
-from rmtransfer.models.packing import Batch, batches, prefer_packs
+from rmtransfer.models.packing import Batch, batches
 from rmtransfer.models.parallel import in_workers
 from rmtransfer.models.trunk import Trunk
 

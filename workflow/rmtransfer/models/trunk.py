@@ -23,7 +23,8 @@ from transformers import PreTrainedModel
 from rmtransfer.kit.files import write_once
 from rmtransfer.kit.manifest import digest_of
 from rmtransfer.kit.progress import report
-from rmtransfer.models.packing import PACKED, TESTED, Batch, Group, group_of
+from rmtransfer.models.attention import TESTED
+from rmtransfer.models.packing import PACKED, Batch, Group, group_of
 
 _FINAL_NORMS = ("norm", "final_layernorm", "final_layer_norm", "ln_f")
 _STATES = "states"  # name of the tensor in a file

@@ -59,7 +59,7 @@ class Classifier(RewardModel):
         """The model, loaded at first use."""
         from transformers import AutoModelForSequenceClassification
 
-        from rmtransfer.models.packing import prefer_packs
+        from rmtransfer.models.attention import prefer_packs
 
         model = self.spec.load(AutoModelForSequenceClassification)
         packs = self._reads_last_token(model) and self.spec.loading.attention == "auto"
