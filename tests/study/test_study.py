@@ -169,3 +169,10 @@ def test_nothing_heavy_is_imported_to_read_a_study():
     assert "rmtransfer" in loaded
     heavy = {"torch", "transformers", "datasets", "trl", "pandas", "numpy", "scipy", "sklearn", "pyarrow", "matplotlib"}
     assert not loaded & {*heavy, "requests", "deepl", "snakemake"}
+
+
+@pytest.mark.parametrize(("merge", "more"), [(True, {}), (False, {"base": "results/sample/base_models/gemma-3-270m"})])
+def test_an_adapter_alone_is_scored_on_its_base(config, merge, more):
+    config["training"]["adapter"] = {"kind": "lora", "merge": merge}
+    folders = Study(load_config(config, ROOT)).model_folders("gemma-3-270m/en/seed0", ROOT)
+    assert folders == {"path": "results/sample/models/gemma-3-270m/en/seed0"} | more

@@ -9,7 +9,7 @@ from rmtransfer.scoring.reward_model import TrunkStore
 from rmtransfer.study.study import RewardModelId
 from rmtransfer.texts.corpus import load_selected
 
-models = {key: str(folder) for key, folder in job.input.without("rows", "ids", "chat_template").items()}
+models = {key: str(folder) for key, folder in job.input.without("rows", "ids", "chat_template", "base").items()}
 training = job.config["training"]
 template = {"chat_template": job.text("chat_template")} if "chat_template" in job.input else {}
 score(

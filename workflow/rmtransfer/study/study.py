@@ -239,7 +239,7 @@ class Study:
         return catalogue.load(catalogue.REWARD_MODELS, options.kind).runs_a_model(options)
 
     def model_folders(self, reward_model: str, root: Path) -> dict[str, str]:
-        """The files that a reward model is loaded from, by the key of its options that names them.
+        """The files that a reward model is loaded from, by the key of its options that names them, or ``base``.
 
         A model is a base of the study, a folder of the user's, or what ``fetch_model`` downloads.
         """
@@ -249,7 +249,11 @@ class Study:
             return {"path": self.at.base_model.fill(base=base)}
         if train != NOT_OURS:
             trained = scorer._replace(train_language=self.source) if train == TRANSLATE_TEST else scorer
-            return {"path": self.at.model.fill(reward_model=trained.id)}
+            files = {"path": self.at.model.fill(reward_model=trained.id)}
+            adapter = self.config.training.adapter
+            if adapter is not None and not adapter.merge:
+                files["base"] = self.at.base_model.fill(base=base)  # what the adapter is put onto
+            return files
         options = self.config.reward_models[base]
         files = {}
         for key in catalogue.load(catalogue.REWARD_MODELS, options.kind).models:
