@@ -182,8 +182,15 @@ def _within(arguments: argparse.Namespace, texts: Texts) -> tuple[dict[str, comm
     pack_for_cpu(padded.base_model, torch.device("cpu"))
     ours = reward.load_reward_model(arguments.model, torch.device("cpu"))
     budget = arguments.tokens_per_batch
+
+    def packs() -> list[float]:
+        torch.set_num_threads(1)  # as a study's job that has the cores to itself: a pack on each
+        found, _ = reward.score(ours, texts, budget, workers=lambda: arguments.threads)
+        torch.set_num_threads(arguments.threads)
+        return found.tolist()
+
     runs = {
-        "packs": lambda: reward.score(ours, texts, budget)[0].tolist(),
+        "packs": packs,
         "sorted": lambda: rewards_sorted(padded, texts, budget),
         "reward-bench": lambda: rewards_in_file_order(stock, texts),
     }
@@ -225,8 +232,12 @@ def _alone(arguments: argparse.Namespace) -> tuple[dict[str, common.Measured], f
 
 
 def _alone_as_a_job(arguments: argparse.Namespace, rows: Sequence[dict[str, Any]]) -> None:
+    import torch
+
+    from rmtransfer.kit.cores import Cores
     from rmtransfer.scoring.job import Outputs, score
 
+    torch.set_num_threads(1)
     score(
         {"kind": "trained", "path": str(arguments.model)},
         "benchmark",
@@ -236,6 +247,7 @@ def _alone_as_a_job(arguments: argparse.Namespace, rows: Sequence[dict[str, Any]
         tokens_per_batch=arguments.tokens_per_batch,
         requests_at_once=1,
         device="cpu",
+        cores=Cores(arguments.output.parent / "computing", 1, arguments.threads),
     )
     common.say()
 
