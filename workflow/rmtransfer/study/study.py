@@ -249,11 +249,11 @@ class Study:
             return {"path": self.at.base_model.fill(base=base)}
         if train != NOT_OURS:
             trained = scorer._replace(train_language=self.source) if train == TRANSLATE_TEST else scorer
-            files = {"path": self.at.model.fill(reward_model=trained.id)}
+            ours = {"path": self.at.model.fill(reward_model=trained.id)}
             adapter = self.config.training.adapter
             if adapter is not None and not adapter.merge:
-                files["base"] = self.at.base_model.fill(base=base)  # what the adapter is put onto
-            return files
+                ours["base"] = self.at.base_model.fill(base=base)  # what the adapter is put onto
+            return ours
         options = self.config.reward_models[base]
         files = {}
         for key in catalogue.load(catalogue.REWARD_MODELS, options.kind).models:
