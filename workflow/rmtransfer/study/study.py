@@ -249,7 +249,7 @@ class Study:
             return {"path": self.at.base_model.fill(base=base)}
         if train != NOT_OURS:
             trained = scorer._replace(train_language=self.source) if train == TRANSLATE_TEST else scorer
-            ours = {"path": self.at.model.fill(reward_model=trained.id)}
+            ours: dict[str, str] = {"path": self.at.model.fill(reward_model=trained.id)}
             adapter = self.config.training.adapter
             if adapter is not None and not adapter.merge:
                 ours["base"] = self.at.base_model.fill(base=base)  # what the adapter is put onto
