@@ -30,16 +30,16 @@ class Stage(NamedTuple):
 
 
 CORPUS = Stage(1, ("read_rows",), "f7ac8c41e62d0ca7")
-TRANSLATION = Stage(2, ("translate_rows", "check_budget", "summarise_translation", "export_memory"), "068a22eb8b2b7afa")
+TRANSLATION = Stage(2, ("translate_rows", "check_budget", "summarise_translation", "export_memory"), "046c9478c362f48a")
 BASE_MODEL = Stage(2, ("prepare_base_model", "fetch_model"), "ea80d931e97bc1f0")
 SELECTION = Stage(1, ("select_rows",), "5570803c7cdc2635")
-TRAINING = Stage(2, ("train_reward_model",), "a2d964442709c84b")
-SCORING = Stage(2, ("score",), "2c8d55106842354e")
+TRAINING = Stage(2, ("train_reward_model",), "e2e233c0e1f7822c")
+SCORING = Stage(2, ("score",), "beb3b0c9d4f5c237")
 CONTAMINATION = Stage(1, ("find_contamination",), "000e8015c25ced33")
 TRANSFER = Stage(2, ("evaluate_transfer",), "ef8c51af02558983")
 PAPER_TABLES = Stage(1, ("write_paper_tables",), "43bdc71e85817f2b")
 REPRESENTATION = Stage(1, ("analyse_representations",), "227f0e5482d5d397")
-SAMPLING = Stage(2, ("sample_answers",), "919ee47ead6dff38")
+SAMPLING = Stage(2, ("sample_answers",), "4660df5302c53cd1")
 BEST_OF_N = Stage(2, ("evaluate_best_of_n",), "d403022f4ac86770")
 FIGURES = Stage(3, ("draw_figure",), "45115e3dee9155e0")
 

@@ -17,6 +17,7 @@ from rmtransfer.models import chat
 from rmtransfer.models.attention import prefer_packs
 from rmtransfer.models.device import inference_dtype, pack_for_cpu, pick_device
 from rmtransfer.models.options import Loading
+from rmtransfer.models.packing import common_prefix
 from rmtransfer.texts.corpus import Message
 from rmtransfer.texts.items import Item
 
@@ -232,7 +233,7 @@ class Encoder:
             StudyError: the template renders the prompt itself otherwise once an answer follows, or no answer.
         """
         ids = self.encode(prompt, what, add_generation_prompt=True)
-        shared = _common_prefix(ids, sequence)
+        shared = common_prefix(ids, sequence)
         # Without the generation prompt, and but for the end of its last word, the prompt must be there.
         if shared < len(ids) and shared < len(self.encode(prompt, what)) - _MERGED:
             raise StudyError(
@@ -258,8 +259,3 @@ def arithmetic(dtype: torch.dtype) -> dict[str, Any]:
         "dtype": str(dtype).removeprefix("torch."),
         "libraries": {name: importlib.metadata.version(name) for name in ("torch", "transformers")},
     }
-
-
-def _common_prefix(a: Sequence[int], b: Sequence[int]) -> int:
-    pairs = zip(a, b, strict=False)
-    return next((index for index, (x, y) in enumerate(pairs) if x != y), min(len(a), len(b)))

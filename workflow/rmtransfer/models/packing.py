@@ -266,10 +266,11 @@ def _parts(common: Sequence[int], first: int, last: int, least: int) -> list[Spa
 def _common_to_neighbours(texts: Sequence[Sequence[int]], order: Sequence[int]) -> list[int]:
     """How many first tokens texts share that follow each other; each keeps one of its own."""
     return [
-        min(_common(texts[a], texts[b]), len(texts[a]) - 1, len(texts[b]) - 1) for a, b in itertools.pairwise(order)
+        min(common_prefix(texts[a], texts[b]), len(texts[a]) - 1, len(texts[b]) - 1)
+        for a, b in itertools.pairwise(order)
     ]
 
 
-def _common(a: Sequence[int], b: Sequence[int]) -> int:
+def common_prefix(a: Sequence[int], b: Sequence[int]) -> int:
     """Length of the longest common prefix."""
     return next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))
