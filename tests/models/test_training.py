@@ -5,6 +5,7 @@ import functools
 import json
 import math
 import re
+import shutil
 from typing import get_args
 
 import pytest
@@ -425,3 +426,13 @@ def test_bad_recipes(bases, pairs, tmp_path):
         train(bases["llama"], pairs, tmp_path, recipe={**RECIPE, "frozen_layers": 9})
     with pytest.raises(StudyError, match=r"row r0: longer than training\.max_length = 8"):
         train(bases["llama"], pairs, tmp_path, recipe={**RECIPE, "max_length": 8})
+
+
+def test_a_text_longer_than_the_model_reads_is_refused_before_training(bases, pairs, tmp_path):
+    base = shutil.copytree(bases["llama"], tmp_path / "short")
+    config = json.loads((base / "config.json").read_text())
+    (base / "config.json").write_text(json.dumps(config | {"max_position_embeddings": 16}))
+    with pytest.raises(
+        StudyError, match=r"training.max_length: a text has \d+ tokens, more than the 16 that short reads"
+    ):
+        train(base, pairs, tmp_path)

@@ -1,5 +1,7 @@
 """Our own reward models: scores in the contract's columns, hidden states, and a new language costs one language."""
 
+import json
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -246,3 +248,12 @@ def test_a_model_without_frozen_layers_has_no_trunk(tmp_path, model, pairs, lowe
     with_trunk(ours(model), {"en": pairs}, Outputs({"en": tmp_path / "en.parquet"}), tmp_path / "cache", store)
     assert lower_passes == []
     assert not (tmp_path / "trunk").exists()
+
+
+def test_a_text_longer_than_the_model_reads_is_refused(tmp_path, model, pairs):
+    config = json.loads((model / "config.json").read_text())
+    (model / "config.json").write_text(json.dumps(config | {"max_position_embeddings": 16}))
+    with pytest.raises(
+        StudyError, match=r"row 'r0' in en has \d+ tokens with its chosen answer, more than the 16 that"
+    ):
+        run(tmp_path, ours(model), {"en": pairs})

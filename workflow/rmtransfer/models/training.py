@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 from datasets import Dataset
-from transformers import PreTrainedTokenizerBase
+from transformers import AutoConfig, PreTrainedTokenizerBase
 
 from rmtransfer.kit import stages
 from rmtransfer.kit.errors import StudyError
@@ -57,7 +57,7 @@ def train_reward_model(
         trunk_store: folder for states of texts after the frozen layers, which may take ``trunk_gigabytes``; None for none.
 
     Raises:
-        StudyError: a pair is longer than ``recipe["max_length"]``, the recipe does not go with the base model or the machine,
+        StudyError: a pair is longer than ``recipe["max_length"]`` or than the base model reads, the recipe does not go with the base model or the machine,
             or memory runs out.
         RuntimeError: the saved model does not give the rewards of the trained one.
     """
@@ -65,6 +65,13 @@ def train_reward_model(
     check_machine(recipe["optimizer"], processes, on)
     tokenizer = chat.load_tokenizer(base)
     pairs = encode_pairs(tokenizer, rows, recipe["max_length"])
+    positions = getattr(AutoConfig.from_pretrained(base).get_text_config(), "max_position_embeddings", None)
+    most = max(len(ids) for pair in pairs for ids in pair.values())
+    if positions is not None and most > positions:
+        raise StudyError(
+            f"training.max_length: a text has {most:,} tokens, more than the {positions:,} that {base.name} reads; lower it to "
+            f"{positions}"
+        )
     longest = max(group_of([pair["chosen_ids"], pair["rejected_ids"]]).tokens for pair in pairs)
     how = {**recipe, "processes": processes, "gradient_checkpointing": gradient_checkpointing}
     warn_of_training(base, how, tokens_per_batch, longest, on.type == "cuda")

@@ -7,6 +7,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
+from rmtransfer.kit.errors import StudyError
 from rmtransfer.scoring.reward_model import Resources, RewardModel, Rewards
 from rmtransfer.study.options import Commit, Options, Text
 from rmtransfer.texts.items import distinct
@@ -41,6 +42,7 @@ class Trained(RewardModel):
         from rmtransfer.models import chat
         from rmtransfer.models.device import pick_device
 
+        self.key = key
         self.folder, self.has_head, self.store = Path(options.path), options.head, resources.trunk
         self.device, self.tokens_per_batch = pick_device(resources.device), resources.tokens_per_batch
         self.workers = resources.cores.workers if resources.cores else lambda: 1
@@ -78,7 +80,11 @@ class Trained(RewardModel):
         return build_trunk(self.model, shared["base"], shared["layers"], self.store.folder, self.store.gigabytes)
 
     def rewards(self, language: str, items: Sequence[Item]) -> Rewards:
-        """See :class:`rmtransfer.scoring.reward_model.RewardModel`; the states are those of the last token, in fp32."""
+        """See :class:`rmtransfer.scoring.reward_model.RewardModel`; the states are those of the last token, in fp32.
+
+        Raises:
+            StudyError: a text is longer than the model reads.
+        """
         from rmtransfer.kit.progress import Progress
         from rmtransfer.models import chat, reward
 
@@ -86,6 +92,14 @@ class Trained(RewardModel):
             [tuple(chat.encode_answer(self.tokenizer, item.prompt, answer.messages)) for answer in item.answers]
             for item in items
         ]
+        longest = getattr(self.model.config.get_text_config(), "max_position_embeddings", None)
+        for item, these in zip(items, encoded, strict=True):
+            for answer, ids in zip(item.answers, these, strict=True):
+                if longest is not None and len(ids) > longest:
+                    raise StudyError(
+                        f"{self.key}: {answer.origin(language)} has {len(ids):,} tokens with its {answer.name} answer, more "
+                        f"than the {longest:,} that the model reads; remove the row"
+                    )
         sequences = distinct(items, encoded)
         progress = Progress(f"scoring {language}", sum(map(len, sequences)), "tokens")
         run = (self.model, sequences, self.tokens_per_batch, progress.advance, self.trunk, self.workers)
