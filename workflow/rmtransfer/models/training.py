@@ -57,8 +57,8 @@ def train_reward_model(
         trunk_store: folder for states of texts after the frozen layers, which may take ``trunk_gigabytes``; None for none.
 
     Raises:
-        StudyError: a pair is longer than ``recipe["max_length"]`` or than the base model reads, the recipe does not go with the base model or the machine,
-            or memory runs out.
+        StudyError: a pair is longer than ``recipe["max_length"]``, or than the base model reads; the recipe does not go with
+            the base model or the machine; or memory runs out.
         RuntimeError: the saved model does not give the rewards of the trained one.
     """
     on = pick_device(device)
