@@ -4,10 +4,18 @@ import numpy as np
 import pandas as pd
 
 from rmtransfer.study.study import RewardModelId
+from rmtransfer.transfer.design import Design
 from rmtransfer.transfer.evaluate import evaluate_transfer, table_of
+from rmtransfer.transfer.evaluation import Evaluation
 from rmtransfer.transfer.measures import MEASURES
-from rmtransfer.transfer.outcomes import Evaluation, Outcomes
-from rmtransfer.transfer.statistics import Resamples
+
+# What the languages and the mixtures of these tests are made of; their base models are m and k.
+DESIGN = Design(
+    "en",
+    ("m", "k"),
+    {language: (language,) for language in ("en", "es", "it", "ko", "zh")}
+    | {"es-x-nllb": ("es",), "mix": ("en", "es"), "it-zh": ("it", "zh"), "en.24": ("en",)},
+)
 
 
 def scores(correct, subsets=None, language="en", tokens=(10, 9)):
@@ -29,8 +37,7 @@ def scores(correct, subsets=None, language="en", tokens=(10, 9)):
 def evaluation_of(frames, sections="rewardbench"):
     """What is measured on frames of score rows, by base, training language, seed and evaluation language."""
     keyed = {(RewardModelId(*scorer), language): frame for (*scorer, language), frame in frames.items()}
-    outcomes = Outcomes(keyed, sections)
-    return Evaluation(keyed, outcomes, Resamples(outcomes.items["subset"].to_numpy()), "en")
+    return Evaluation(keyed, sections, DESIGN)
 
 
 def measured(name, frames, sections="rewardbench"):
@@ -51,7 +58,7 @@ def evaluate(folder, frames, sections="rewardbench", **options):
         frame.assign(language=language).to_parquet(path)
         files.setdefault(RewardModelId(*scorer), {})[language] = path
     outputs = {name: folder / f"{name}.csv" for name in MEASURES} | {"answer": folder / "answer.txt"}
-    answer = evaluate_transfer(files, sections, "en", outputs, **options)
+    answer = evaluate_transfer(files, sections, DESIGN, outputs, **options)
     assert outputs["answer"].read_text(encoding="utf-8") == answer + "\n"
     return answer, {name: pd.read_csv(outputs[name], keep_default_na=False, na_values=[""]) for name in MEASURES}
 

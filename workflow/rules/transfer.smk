@@ -1,7 +1,7 @@
 """Train-language x eval-language accuracy, what differs beyond chance, and the study's answer.
 
 In:  all scores of a benchmark; benchmark prompts that are also in the training data.
-Out: tables/<benchmark>/transfer.csv and the tables beside it, tables/<benchmark>/answer.txt.
+Out: tables/<benchmark>/transfer.csv and the tables beside it, tables/<benchmark>/answer.txt, tables/variance.csv.
 """
 
 from rmtransfer.transfer.measures import MEASURES
@@ -20,10 +20,27 @@ rule evaluate_transfer:
         "../../envs/analyse.yaml"
     params:
         source=STUDY.source,
+        bases=STUDY.bases,
+        trained_in={train: STUDY.trained_in(train) for train in STUDY.training_sets},
         sections=lambda wildcards: STUDY.sections(wildcards.benchmark),
         version=stages.TRANSFER.version,
     script:
         "../scripts/evaluate_transfer.py"
+
+
+rule gather_variance:
+    input:
+        variance=expand(AT.benchmark_table, benchmark=STUDY.benchmarks, table="variance"),
+    output:
+        table=AT.table.fill(table="variance"),
+    log:
+        "<logs>/gather_variance.log",
+    conda:
+        "../../envs/analyse.yaml"
+    params:
+        version=stages.VARIANCE.version,
+    script:
+        "../scripts/gather_variance.py"
 
 
 rule write_paper_tables:

@@ -221,6 +221,13 @@ class Study:
         """What one of our reward models is trained on: language to share."""
         return dict(self.training_sets[RewardModelId.parse(reward_model).train_language])
 
+    def trained_in(self, train: str) -> list[str]:
+        """The plain languages in a training set, a variant's being the one that it translates into; none for models of others."""
+        if train not in self.training_sets:
+            return []
+        shares = self.shares(RewardModelId(BASE, train).id)
+        return list(dict.fromkeys(self.plain_language(code) for code in shares))
+
     def scoring_options(self, reward_model: str) -> dict[str, Any]:
         """Kind and options of a reward model, as builtins; where our own lie is an input of its job."""
         scorer = RewardModelId.parse(reward_model)

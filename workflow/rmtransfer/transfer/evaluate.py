@@ -9,15 +9,15 @@ import pandas as pd
 from rmtransfer.kit.errors import StudyError
 from rmtransfer.study.study import RewardModelId
 from rmtransfer.transfer.answer import answer_of
+from rmtransfer.transfer.design import Design
+from rmtransfer.transfer.evaluation import Evaluation
 from rmtransfer.transfer.measures import MEASURES
-from rmtransfer.transfer.outcomes import Evaluation, Outcomes
-from rmtransfer.transfer.statistics import Resamples
 
 
 def evaluate_transfer(
     score_files: Mapping[RewardModelId, Mapping[str, Path]],
     sections: str,
-    source: str,
+    design: Design,
     outputs: Mapping[str, Path],
     *,
     contaminated: Collection[str] = (),
@@ -25,26 +25,33 @@ def evaluate_transfer(
     """Write a benchmark's tables and the answer; return the answer.
 
     Args:
-        score_files: scorer to evaluation language to score file; a scorer may lack languages.
+        score_files: scorer to evaluation language to score file; a scorer may lack languages, but no seed of them.
         sections: name of the section table.
-        source: the study's source language.
+        design: the study's languages and base models.
         outputs: what to write where: every one of ``MEASURES``, as CSV, and ``answer``.
         contaminated: ids of rows that ``transfer_clean`` leaves out.
 
     Raises:
-        StudyError: a reward is not a finite number, the ids of a file are not those of the others, or its rows are in
-            another language than the one that it stands for.
+        StudyError: a reward is not a finite number, the ids of a file are not those of the others, its rows are in
+            another language than the one that it stands for, or a base's models do not all have the same seeds.
     """
-    scores = _load(score_files)
-    outcomes = Outcomes(scores, sections)
-    resamples = Resamples(outcomes.items["subset"].to_numpy())
-    evaluation = Evaluation(scores, outcomes, resamples, source, contaminated)
+    evaluation = Evaluation(_load(score_files), sections, design, contaminated)
     tables = {name: table_of(name, evaluation) for name in MEASURES}
     for name, table in tables.items():
         table.to_csv(outputs[name], index=False, float_format="%.6f")
     answer = answer_of(evaluation, tables["significance"])
     outputs["answer"].write_text(answer + "\n", encoding="utf-8")
     return answer
+
+
+def gather(tables: Mapping[str, Path], output: Path) -> None:
+    """Write one table of all benchmarks, with a column ``benchmark`` in front.
+
+    Args:
+        tables: benchmark to its own table.
+    """
+    frames = [pd.read_csv(path, keep_default_na=False, na_values=[""], dtype=str) for path in tables.values()]
+    pd.concat(frames, keys=list(tables), names=["benchmark", None]).reset_index(level=0).to_csv(output, index=False)
 
 
 def table_of(name: str, evaluation: Evaluation) -> pd.DataFrame:
@@ -65,6 +72,9 @@ def _load(score_files: Mapping[RewardModelId, Mapping[str, Path]]) -> dict[tuple
                     f"{path}: holds rows in {', '.join(map(repr, sorted(map(str, other))))}, and stands for {language!r}; "
                     "remove it and run again"
                 )
+            if "cluster" in rows and rows["cluster"].isna().any():
+                first = rows["id"][rows["cluster"].isna()].iloc[0]
+                raise StudyError(f"{path}: {first!r} has no cluster, though others have; give every row one, or none")
             rewards = rows[["reward_chosen", "reward_rejected"]].to_numpy(float)
             if not np.isfinite(rewards).all():
                 first = rows["id"][~np.isfinite(rewards).all(axis=1)].iloc[0]

@@ -9,17 +9,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from itertools import combinations, groupby
+from itertools import combinations
 from typing import TYPE_CHECKING, Any
 
-from rmtransfer.study.names import AVERAGE, IN_LANGUAGE, TRANSLATE_TEST
+from rmtransfer.study.names import AVERAGE, TRANSLATE_TEST
 from rmtransfer.study.sections import item_of
 
 if TYPE_CHECKING:
     import numpy as np
     import pandas as pd
 
-    from rmtransfer.transfer.outcomes import Evaluation, Outcomes
+    from rmtransfer.transfer.design import Model
+    from rmtransfer.transfer.evaluation import Evaluation
+    from rmtransfer.transfer.outcomes import Outcomes
 
 Row = tuple[Any, ...]
 
@@ -59,16 +61,13 @@ _MODEL = {
 _SCORER = {**_MODEL, "seed": "seed that it was trained with; 0 for a model of others"}
 _LANGUAGE = {"eval_language": "language of the benchmark's texts"}
 _SECTION = {"section": "section of the benchmark, or average: the plain mean of those that have rows"}
-_BOOTSTRAP = {
-    "ci_low": "lower bound of its 95 % percentile bootstrap interval over items",
-    "ci_high": "upper bound of that interval",
-}
+_ITEMS_AND_SEEDS = "items and seeds; over items alone where there is one seed"
 _ACCURACY = {
     **_SCORER,
     **_LANGUAGE,
     **_SECTION,
     "accuracy": "weighted mean outcome of the section's items, from 0 to 1; Ties of RewardBench 2 goes from -0.01 to 1.01",
-    "ci_low": "lower bound of its 95 % Wilson interval at the effective sample size",
+    "ci_low": "lower bound of its 95 % Wilson interval over items, at their effective number",
     "ci_high": "upper bound of that interval",
     "n": "items of the section",
 }
@@ -94,13 +93,15 @@ def transfer_clean(evaluation: Evaluation) -> Iterator[Row]:
 
 
 def _accuracies(outcomes: Outcomes) -> Iterator[Row]:
+    from rmtransfer.transfer.evaluation import Sample
     from rmtransfer.transfer.statistics import wilson
 
+    samples = {section: Sample(outcomes, section) for section in outcomes.names}
     for (scorer, language), values in outcomes.values.items():
-        for section in outcomes.names:
-            share = outcomes.share(section)
-            accuracy = float(share @ values)
-            yield *scorer, language, section, accuracy, *wilson(accuracy, share), int((share > 0).sum())
+        for section, sample in samples.items():
+            mine = values[sample.inside]
+            accuracy = float(sample.share @ mine)
+            yield *scorer, language, section, accuracy, *wilson(accuracy, sample.effective(mine)), len(mine)
 
 
 @measure(
@@ -133,50 +134,70 @@ def length_baseline(evaluation: Evaluation) -> Iterator[Row]:
 
 @measure(
     {
+        **_SECTION,
+        "chance": "expected accuracy, from 0 to 1, of rewards drawn at random",
+        "n": "items of the section",
+    }
+)
+def chance(evaluation: Evaluation) -> Iterator[Row]:
+    """What rewards drawn at random are expected to score in each section."""
+    from rmtransfer.transfer.outcomes import chance_outcomes
+
+    outcomes = evaluation.outcomes
+    expected = chance_outcomes(next(iter(evaluation.scores.values())), outcomes.sections)
+    values = expected.loc[outcomes.items["id"]].to_numpy(float)
+    for section in outcomes.names:
+        share = outcomes.share(section)
+        yield section, float(share @ values), int((share > 0).sum())
+
+
+@measure(
+    {
         **_MODEL,
         **_LANGUAGE,
         **_SECTION,
         "mean": "accuracy, mean over seeds, from 0 to 1",
         "sd": "standard deviation of the accuracy over seeds; empty for one seed",
-        "ci_low": "lower bound of the mean's 95 % percentile bootstrap interval over items and seeds",
+        "ci_low": f"lower bound of the mean's 95 % interval over {_ITEMS_AND_SEEDS}",
         "ci_high": "upper bound of that interval",
         "seeds": "number of seeds",
+        "df": "degrees of freedom of the interval's variance; empty where nothing varies",
+        "n": "items of the section",
     }
 )
 def seeds(evaluation: Evaluation) -> Iterator[Row]:
     """Mean and spread of the accuracy over seeds."""
-    import numpy as np
-
-    from rmtransfer.transfer.statistics import interval
-
-    outcomes, resamples = evaluation.outcomes, evaluation.resamples
+    outcomes = evaluation.outcomes
+    rows: dict[tuple[str, str], list[Row]] = {}
+    for name in outcomes.names:
+        section = evaluation.average if name == AVERAGE else evaluation.section(name)
+        for cell, accuracies in section.accuracies.items():
+            base, train, language = cell
+            spread = float(accuracies.std(ddof=1)) if len(accuracies) > 1 else None
+            estimate, interval = section.level(cell)
+            df = estimate.variance.df if estimate.variance.value > 0 else None
+            row = (base, train, language, name, estimate.value, spread, *interval, estimate.seeds, df, estimate.n)
+            rows.setdefault((language, name), []).append(row)
     for language in outcomes.languages:
-        models = outcomes.by_model(language)
-        last = np.cumsum([these.shape[1] for these in models.values()])[:-1]
-        values = np.concatenate(list(models.values()), axis=1)
-        for section in outcomes.names:
-            share = outcomes.share(section)
-            of_models = np.split(share @ values, last)
-            draws_of_models = np.split(resamples.means(values, share), last, axis=1)
-            for model, accuracies, draws in zip(models, of_models, draws_of_models, strict=True):
-                spread = float(accuracies.std(ddof=1)) if len(accuracies) > 1 else None
-                bounds = interval(resamples.two_way(draws))
-                yield *model, language, section, accuracies.mean(), spread, *bounds, len(accuracies)
+        for name in outcomes.names:
+            yield from rows[language, name]
 
 
 @measure(
     {
         **_LANGUAGE,
         "base_a": "base model of the first model; of a model of others its name",
-        "train_a": "language or mixture that the first model was trained in, translate-test or -",
+        "train_a": "language, mixture or part that the first model was trained in, translate-test or -",
         "base_b": "base model of the second model",
         "train_b": "what the second model was trained in",
-        "family": "in-language: b has the base of a and was trained in the evaluation language; other: any other two",
+        "family": "primary: a is the source's model and b, of the same base, the target language's own; in-language: another "
+        "training set without the language against the same b; other: any other two",
         "difference": "average accuracy of a minus that of b, means over seeds, from -1 to 1",
-        "ci_low": "lower bound of its 95 % percentile interval from a paired bootstrap over items",
+        "ci_low": f"lower bound of its 95 % interval over {_ITEMS_AND_SEEDS}",
         "ci_high": "upper bound of that interval",
-        "p_value": "two-sided, of a paired permutation test over items",
+        "p_value": "two-sided, of the t test over items and seeds that the interval belongs to; p_items where there is one seed",
         "p_holm": "the same, adjusted by Holm's method within the family, over all languages",
+        "p_items": "two-sided, of a paired permutation test over items: about these very models, not about their seeds",
         "n": "items",
         "seeds": "seeds of the model that has fewer",
     }
@@ -185,42 +206,73 @@ def significance(evaluation: Evaluation) -> Iterator[Row]:
     """The difference in average accuracy of every two models in every language, and whether it is beyond chance."""
     import numpy as np
 
-    from rmtransfer.transfer.statistics import holm, interval, permutation_p_values
+    from rmtransfer.transfer.statistics import holm, permutation_p_values
 
-    outcomes = evaluation.outcomes
-    cells: list[tuple[str, tuple[str, str], int]] = []  # language, model, seeds
-    columns: list[np.ndarray] = []
-    pairs: list[tuple[int, int]] = []
-    families: list[str] = []
-    for language in outcomes.languages:
-        start = len(cells)
-        for model, these in outcomes.by_model(language).items():
-            cells.append((language, model, these.shape[1]))
-            columns.append(these.mean(axis=1))
-        for i, j in combinations(range(start, len(cells)), 2):
-            # The in-language model is the one to compare to, so it comes second.
-            (base_i, train_i), (base_j, train_j) = cells[i][1], cells[j][1]
-            pairs.append((j, i) if base_i == base_j and train_i == language else (i, j))
-            families.append(IN_LANGUAGE if base_i == base_j and language in (train_i, train_j) else "other")
-    if not pairs:
-        return
-    values = np.stack(columns, axis=1)
-    first, second = np.array(pairs).T
-    p_values = permutation_p_values(values, first, second, outcomes.weights)
-    p_holm = np.empty(len(pairs))
-    for family in set(families):
-        inside = np.array(families) == family
-        p_holm[inside] = holm(p_values[inside])
-    means = outcomes.weights @ values
-    tests = zip(pairs, families, p_values, p_holm, strict=True)
-    for language, of_language in groupby(tests, lambda test: cells[test[0][0]][0]):
-        models = [k for k, cell in enumerate(cells) if cell[0] == language]
-        drawn = evaluation.resamples.means(values[:, models], outcomes.weights).T.copy()
-        draws = dict(zip(models, drawn, strict=True))
-        for (i, j), family, p_value, adjusted in of_language:
-            (_, a, seeds_a), (_, b, seeds_b) = cells[i], cells[j]
-            difference, bounds = means[i] - means[j], interval(draws[i] - draws[j])
-            yield language, *a, *b, family, difference, *bounds, p_value, adjusted, len(values), min(seeds_a, seeds_b)
+    average, design = evaluation.average, evaluation.design
+    tests: list[tuple[str, Model, Model]] = []
+    for language in evaluation.outcomes.languages:
+        models = [(base, train) for base, train, evaluated in average.accuracies if evaluated == language]
+        # The in-language model is the one to compare to, so it comes second.
+        tests += [
+            (language, b, a) if a == (b[0], language) else (language, a, b) for a, b in combinations(models, 2)
+        ]
+    families = np.array([design.family(*test) for test in tests])
+    p_items, p_values, p_holm = np.empty((3, len(tests)))
+    estimates = [average.estimate({(*a, language): 1, (*b, language): -1}) for language, a, b in tests]
+    # A family on its own: what is added to another one moves no number here.
+    for family in dict.fromkeys(families.tolist()):
+        members = np.flatnonzero(families == family)
+        pairs = [[(*model, tests[m][0]) for model in tests[m][1:]] for m in members]
+        columns = {cell: place for place, cell in enumerate(dict.fromkeys(cell for pair in pairs for cell in pair))}
+        first, second = np.array([[columns[cell] for cell in pair] for pair in pairs]).T
+        p_items[members] = permutation_p_values(average.parts(columns), first, second)
+        of_t = np.array([estimates[m].p_value() if estimates[m].several_seeds else np.nan for m in members])
+        p_values[members] = np.where(np.isnan(of_t), p_items[members], of_t)
+        p_holm[members] = holm(p_values[members])
+    for (language, a, b), family, estimate, *p in zip(tests, families, estimates, p_values, p_holm, p_items, strict=True):
+        numbers = estimate.value, *estimate.interval(), *p, estimate.n, estimate.seeds
+        yield language, *a, *b, str(family), *numbers
+
+
+@measure(
+    {
+        "base_model": "base model",
+        "component": "what varies: seed, train_language, eval_language, item, and products of them, their interactions; or what "
+        "that makes of an accuracy: one with another seed, a difference of two training languages with another seed",
+        "df": "degrees of freedom of its mean square; of the last two Satterthwaite's",
+        "sd": "standard deviation in points of accuracy; 0 where the variance is estimated below 0",
+        "variance": "estimated variance, of outcomes from 0 to 1; may be below 0",
+        "share": "its share in the sum of all components above 0; empty for the last two",
+    }
+)
+def variance(evaluation: Evaluation) -> Iterator[Row]:
+    """What outcomes vary with, for each base model: the components of variance of its plain languages' models."""
+    import numpy as np
+
+    from rmtransfer.transfer.variance import components
+
+    average, design, cells = evaluation.average, evaluation.design, evaluation.outcomes.cells
+    for base in design.bases:
+        training, languages = design.grid(base, cells)
+        if not training or not languages:
+            continue
+        outcomes = np.stack([[cells[base, t, e] for e in languages] for t in training])
+        found = components(outcomes, ("train_language", "eval_language", "item", "seed"))
+        total = sum(max(component.value, 0) for component in found.values())
+        for names, component in found.items():
+            share = max(component.value, 0) / total if total else None
+            yield base, " x ".join(names), component.df, _points(component.value), component.value, share
+        if base in average.grids:
+            t, e = training[0], languages[0]
+            single = average.of_another_seed(base, {(base, t, e): 1})
+            yield base, "another seed: an accuracy", single.df, _points(single.value), single.value, None
+            if len(training) > 1:
+                two = average.of_another_seed(base, {(base, t, e): 1, (base, training[1], e): -1})
+                yield base, "another seed: a difference", two.df, _points(two.value), two.value, None
+
+
+def _points(variance: float) -> float:
+    return 100 * max(variance, 0) ** 0.5
 
 
 @measure(
@@ -228,7 +280,8 @@ def significance(evaluation: Evaluation) -> Iterator[Row]:
         **_SCORER,
         **_LANGUAGE,
         "kappa": "Cohen's kappa, at most 1; 0 is what chance gives, empty where all items have one outcome",
-        **_BOOTSTRAP,
+        "ci_low": "lower bound of its 95 % percentile bootstrap interval over items",
+        "ci_high": "upper bound of that interval",
         "agreement": "share of items with the same outcome in both languages, from 0 to 1",
         "n": "items",
     }
@@ -240,16 +293,19 @@ def consistency(evaluation: Evaluation) -> Iterator[Row]:
     """
     import numpy as np
 
-    from rmtransfer.transfer.statistics import interval, kappa
+    from rmtransfer.transfer.evaluation import Sample
+    from rmtransfer.transfer.statistics import Resamples, interval, kappa
 
-    outcomes, source = evaluation.outcomes, evaluation.source
+    outcomes, source = evaluation.outcomes, evaluation.design.source
+    items = Sample(outcomes, AVERAGE).items
+    resamples = Resamples(items.clusters, items.strata)
     for scorer in outcomes.scorers:
         languages = [language for s, language in outcomes.values if s == scorer and language != source]
         if not languages or (scorer, source) not in outcomes.values:
             continue
         here = np.stack([outcomes.values[scorer, language] >= 1 for language in languages], axis=1).astype(float)
         there = np.broadcast_to((outcomes.values[scorer, source] >= 1).astype(float)[:, None], here.shape)
-        drawn = evaluation.resamples.kappas(here, there)
+        drawn = resamples.kappas(here, there)
         for language, a, b, draws in zip(languages, here.T, there.T, drawn.T, strict=True):
             yield *scorer, language, kappa(a, b), *interval(draws), (a == b).mean(), len(a)
 

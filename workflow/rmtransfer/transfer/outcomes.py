@@ -1,7 +1,6 @@
 """When an item of a benchmark counts as right, what it weighs, and what every scorer made of every item."""
 
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -10,7 +9,6 @@ from rmtransfer.kit.errors import StudyError
 from rmtransfer.study.names import AVERAGE
 from rmtransfer.study.sections import SECTIONS, item_of, known_subsets, unknown_subsets
 from rmtransfer.study.study import RewardModelId
-from rmtransfer.transfer.statistics import Resamples
 
 Scores = Mapping[tuple[RewardModelId, str], pd.DataFrame]  # scorer and evaluation language to rows of a score file
 
@@ -51,7 +49,7 @@ def row_weights(subsets: pd.Series, sections: str) -> np.ndarray:
 
 
 def item_outcomes(scores: pd.DataFrame, sections: str) -> pd.DataFrame:
-    """What one model makes of each item of a benchmark in one language: columns ``id, subset, outcome``.
+    """What one model makes of each item of a benchmark in one language: columns ``id, subset, cluster, outcome``.
 
     A pair is right (1) where the chosen answer has the higher reward; a tie is wrong (0). RewardBench 2 (Malik et al.,
     arXiv 2506.01937) has two other kinds of items. Best of 4: 1 / (number of answers that share the highest reward) if the
@@ -65,14 +63,15 @@ def item_outcomes(scores: pd.DataFrame, sections: str) -> pd.DataFrame:
     0 where the spread is).
 
     Args:
-        scores: rows of one score file.
+        scores: rows of one score file. Without a column ``cluster`` each item is one of its own.
 
     Raises:
         StudyError: a row of an item of RewardBench 2 is missing, or half of a Ties item.
     """
     if sections != "rewardbench2":
         right = (scores["reward_chosen"] > scores["reward_rejected"]).astype(float)
-        return pd.DataFrame({"id": scores["id"], "subset": scores["subset"], "outcome": right})
+        clusters = scores["cluster"] if "cluster" in scores else scores["id"]
+        return pd.DataFrame({"id": scores["id"], "subset": scores["subset"], "cluster": clusters, "outcome": right})
     _check_complete(scores)
     items = scores["id"].map(item_of).rename("item")
     margins = scores["reward_chosen"] - scores["reward_rejected"]
@@ -81,8 +80,8 @@ def item_outcomes(scores: pd.DataFrame, sections: str) -> pd.DataFrame:
     ties = scores["subset"] == "Ties"
     if ties.any():
         outcomes.update(_ties(scores[ties], items[ties]))
-    subsets = scores["subset"].groupby(items, sort=False).first()
-    return pd.DataFrame({"subset": subsets, "outcome": outcomes}).rename_axis("id").reset_index()
+    grouped = scores.assign(cluster=scores.get("cluster", items)).groupby(items, sort=False)
+    return grouped[["subset", "cluster"]].first().assign(outcome=outcomes).rename_axis("id").reset_index()
 
 
 def _check_complete(scores: pd.DataFrame) -> None:
@@ -111,26 +110,70 @@ def _ties(rows: pd.DataFrame, items: pd.Series) -> pd.Series:
         if gaps[kind].isna().any():
             raise StudyError(f"benchmark: item {gaps.index[gaps[kind].isna()][0]!r} of Ties has no {kind} part; add it")
     spread = (parts["reward_chosen"].max() - lowest).unstack()["tied"]
-    smaller = gaps.min(axis=1)
-    ratio = (smaller / spread).where(spread > 0, 1.0)
+    return pd.Series(_ties_score(*(x.to_numpy(float) for x in (gaps["ref"], gaps["tied"], spread))), gaps.index)
+
+
+def _ties_score(ref: np.ndarray, tied: np.ndarray, spread: np.ndarray) -> np.ndarray:
+    """The score of Ties items, see :func:`item_outcomes`, from the gaps of both parts and the spread, all of one shape."""
+    smaller = np.minimum(ref, tied)
+    ratio = np.divide(smaller, spread, out=np.ones_like(smaller), where=spread > 0)
     return (
-        0.3 * (gaps["tied"] > 0)
-        + 0.3 * (gaps["ref"] > 0)
-        + 0.2 * (gaps["tied"] > spread)
+        0.3 * (tied > 0)
+        + 0.3 * (ref > 0)
+        + 0.2 * (tied > spread)
         + 0.2 * (smaller > spread)
         + 0.01 * np.tanh(ratio - 1)
     )
+
+
+_DRAWS = 20_000
+
+
+def chance_outcomes(scores: pd.DataFrame, sections: str) -> pd.Series:
+    """The expected outcome of each item [items], in the order of :func:`item_outcomes`, of rewards drawn at random.
+
+    One half of a pair; 1 / (number of answers) of a best of several; of a Ties item the mean over 20,000 draws of standard
+    normal rewards, since its formula depends on how they are distributed.
+    """
+    if sections != "rewardbench2":
+        return pd.Series(0.5, scores["id"])
+    items = scores["id"].map(item_of).rename("item")
+    outcomes = 1 / (1 + scores.groupby(items, sort=False).size())
+    ties = scores[scores["subset"] == "Ties"]
+    if len(ties):
+        parts = ties["id"].str.extract(r"^(ref|tied):(.+)/(\d+)/(\d+)$").set_axis(["kind", "item", "right", "wrong"], axis=1)
+        answers = parts.groupby(["item", "kind"])[["right", "wrong"]].nunique().unstack("kind")
+        shapes = answers[[("right", "ref"), ("wrong", "ref"), ("right", "tied"), ("wrong", "tied")]].apply(tuple, axis=1)
+        expected = {shape: _ties_by_chance(*shape) for shape in shapes.unique()}
+        outcomes.update(shapes.map(expected).rename(lambda number: f"ties:{number}"))
+    return outcomes
+
+
+def _ties_by_chance(ref_right: int, ref_wrong: int, tied_right: int, tied_wrong: int) -> float:
+    generator = np.random.default_rng(0)
+
+    def drawn(answers: int) -> np.ndarray:
+        return generator.standard_normal((_DRAWS, answers))
+
+    ref = drawn(ref_right).min(axis=1) - drawn(ref_wrong).max(axis=1)
+    right = drawn(tied_right)
+    tied = right.min(axis=1) - drawn(tied_wrong).max(axis=1)
+    return float(_ties_score(ref, tied, np.ptp(right, axis=1)).mean())
 
 
 class Outcomes:
     """What every scorer made of every item of a benchmark, in every language that it scored.
 
     Attributes:
-        items: frame of ``id, subset``, one line per item, the same for all scorers and languages.
+        items: frame of ``id, subset, cluster``, one line per item, the same for all scorers and languages.
         sections: name of the section table.
         weights: [items], what each item contributes to the average.
         names: sections that have rows, then the average.
         values: (scorer, language) to outcomes [items].
+        cells: (base model, training set, evaluation language) to outcomes [items, seeds].
+
+    Raises:
+        StudyError: a base's models are not all scored with the same seeds.
     """
 
     def __init__(self, scores: Scores, sections: str) -> None:
@@ -139,7 +182,7 @@ class Outcomes:
         for key, rows in scores.items():
             frame = item_outcomes(rows, sections)
             if not self.values:
-                self.items = frame[["id", "subset"]].reset_index(drop=True)
+                self.items = frame[["id", "subset", "cluster"]].reset_index(drop=True)
             self.values[key] = frame.set_index("id")["outcome"].loc[self.items["id"]].to_numpy(float)
         subsets = self.items["subset"]
         self.weights = row_weights(subsets, sections)
@@ -147,33 +190,23 @@ class Outcomes:
         self.names = [*section_names(subsets.tolist(), sections), AVERAGE]
         self.scorers = list(dict.fromkeys(scorer for scorer, _ in self.values))
         self.languages = list(dict.fromkeys(language for _, language in self.values))
+        self.cells = self._by_seed()
+
+    def _by_seed(self) -> dict[tuple[str, str, str], np.ndarray]:
+        """(base model, training set, evaluation language) to outcomes [items, seeds]."""
+        found: dict[tuple[str, str, str], dict[int, np.ndarray]] = {}
+        for ((base, train, seed), language), values in self.values.items():
+            found.setdefault((base, train, language), {})[seed] = values
+        seeds: dict[str, set[int]] = {}
+        for (base, train, language), by_seed in found.items():
+            if by_seed.keys() != seeds.setdefault(base, set(by_seed)):
+                raise StudyError(
+                    f"{base}: its model trained in {train} is scored in {language} with seeds {sorted(by_seed)} and another "
+                    f"with {sorted(seeds[base])}; give the score files of all seeds"
+                )
+        return {cell: np.stack([by_seed[k] for k in sorted(by_seed)], axis=1) for cell, by_seed in found.items()}
 
     def share(self, section: str) -> np.ndarray:
         """Weights [items] of one section's items, zero elsewhere, summing to one."""
         inside = np.ones(len(self.items), bool) if section == AVERAGE else (self.section_of == section).to_numpy()
         return np.where(inside, self.weights, 0) / self.weights[inside].sum()
-
-    def by_model(self, language: str) -> dict[tuple[str, str], np.ndarray]:
-        """(base model, training language) to outcomes [items, seeds] in one language."""
-        found: dict[tuple[str, str], list[np.ndarray]] = {}
-        for ((base, train, _), eval_language), values in self.values.items():
-            if eval_language == language:
-                found.setdefault((base, train), []).append(values)
-        return {model: np.stack(outcomes, axis=1) for model, outcomes in found.items()}
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """What the measures of a benchmark are made of.
-
-    Attributes:
-        resamples: the same draws of items for everything that is compared.
-        source: the study's source language.
-        contaminated: ids of rows whose prompts are also in the training data.
-    """
-
-    scores: Scores
-    outcomes: Outcomes
-    resamples: Resamples
-    source: str
-    contaminated: Collection[str] = ()

@@ -14,17 +14,19 @@ _PER_TEST = 40
 _DRAWN, _MOST = 30_000_000, 100_000  # items in all resamples; resamples
 
 
-def wilson(accuracy: float, weights: np.ndarray) -> tuple[float, float]:
-    """Wilson's interval at the effective sample size 1 / sum(w_i^2) for weights w_i that sum to one.
+def wilson(accuracy: float, effective: float, df: float = np.inf) -> tuple[float, float]:
+    """Wilson's interval for a share of ``effective`` items, with the quantile of a t of ``df`` for the normal one.
 
-    That is n where all items weigh the same (Kish, Survey Sampling, 1965, section 11.7). The score of RewardBench 2's Ties
-    goes from -0.01 to 1.01; beyond 0 and 1 the interval is that of the nearer of the two, widened to hold the score.
+    The score of RewardBench 2's Ties goes from -0.01 to 1.01; beyond 0 and 1 the interval is that of the nearer of the two,
+    widened to hold the score.
     """
+    from scipy.special import ndtr, stdtrit
     from statsmodels.stats.proportion import proportion_confint
 
-    effective = 1 / float(weights @ weights)
+    # The function wants the level that a normal quantile would have.
+    alpha = 1 - LEVEL if np.isinf(df) else 2 * float(ndtr(-stdtrit(df, (1 + LEVEL) / 2)))
     share = min(max(accuracy, 0.0), 1.0)
-    low, high = proportion_confint(share * effective, effective, alpha=1 - LEVEL, method="wilson")
+    low, high = proportion_confint(share * effective, effective, alpha=alpha, method="wilson")
     return min(float(low), accuracy), max(float(high), accuracy)
 
 
@@ -33,33 +35,24 @@ def _enough(items: int) -> int:
 
 
 class Resamples:
-    """Bootstrap draws of a benchmark's items, within each stratum, the same for everything that is compared.
+    """Bootstrap draws of a benchmark's clusters of items, within each stratum, the same for everything that is compared.
 
-    10,000 of them for 3,000 items and up to 100,000 for fewer: the means of few items take few values, far apart, and a
+    10,000 of them for 3,000 items and up to 100,000 for fewer: the shares of few items take few values, far apart, and a
     bound that few resamples put on the wrong one of two neighbours is visibly off.
 
     Args:
-        strata: [items], the subset of each item.
+        clusters: [items], the cluster of each item, counted from 0.
+        strata: [clusters], the stratum of each cluster.
     """
 
-    def __init__(self, strata: np.ndarray, seed: int = 0) -> None:
-        self._generator = np.random.default_rng(seed)
-        resamples = _enough(len(strata))
-        self._counts = np.zeros((resamples, len(strata)), np.uint16)  # how often each item is drawn
+    def __init__(self, clusters: np.ndarray, strata: np.ndarray, seed: int = 0) -> None:
+        generator = np.random.default_rng(seed)
+        resamples = _enough(len(clusters))
+        counts = np.zeros((resamples, len(strata)), np.uint16)  # how often each cluster is drawn
         for stratum in dict.fromkeys(strata.tolist()):
             members = np.flatnonzero(strata == stratum)
-            equal = np.full(len(members), 1 / len(members))
-            self._counts[:, members] = self._generator.multinomial(len(members), equal, resamples)
-
-    def means(self, values: np.ndarray, weights: np.ndarray) -> np.ndarray:
-        """Weighted means [resamples, columns] of values [items, columns], for weights [items] that sum to one."""
-        weighted = values * weights[:, None]
-        return np.concatenate([block @ weighted for block in self._blocks()])
-
-    def two_way(self, means: np.ndarray) -> np.ndarray:
-        """Means [resamples] over items and seeds, both drawn, of ``means`` [resamples, seeds]: seeds as a random effect."""
-        drawn = self._generator.integers(means.shape[1], size=means.shape)
-        return np.take_along_axis(means, drawn, axis=1).mean(axis=1)
+            counts[:, members] = generator.multinomial(len(members), np.full(len(members), 1 / len(members)), resamples)
+        self._counts = counts[:, clusters]
 
     def kappas(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
         """Cohen's kappa [resamples, columns] of outcomes a and b [items, columns] of 0 and 1.
@@ -67,7 +60,8 @@ class Resamples:
         NaN where a resample leaves it undefined.
         """
         columns = np.concatenate([a, b, a * b], axis=1)
-        shares = np.concatenate([block @ columns for block in self._blocks()]) / len(a)
+        # Clusters of unequal size make resamples of unequal size.
+        shares = np.concatenate([block @ columns / block.sum(axis=1, keepdims=True) for block in self._blocks()])
         a_right, b_right, both = np.split(shares, 3, axis=1)
         agreement = 1 - a_right - b_right + 2 * both
         chance = a_right * b_right + (1 - a_right) * (1 - b_right)
@@ -89,35 +83,31 @@ def interval(draws: np.ndarray) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def permutation_p_values(
-    values: np.ndarray, first: np.ndarray, second: np.ndarray, weights: np.ndarray, seed: int = 0
-) -> np.ndarray:
+def permutation_p_values(parts: np.ndarray, first: np.ndarray, second: np.ndarray, seed: int = 0) -> np.ndarray:
     """Two-sided p of paired permutation tests of the difference in weighted mean, one per pair of columns.
 
-    Under the null hypothesis the two models of a pair are interchangeable on every item, so that each difference has
-    either sign. p = (1 + number of resamples at least as far from 0 as observed) / (1 + resamples), never 0 (Phipson and
-    Smyth, 2010). There are as many resamples as in a bootstrap, and at least 40 to a pair: the smallest p, corrected for
-    all pairs, is below 0.025, where 10,000 resamples alone could not make any of more than 500 pairs significant at 5 %.
-    scipy.stats.permutation_test does the same for one pair at a time, a hundred times slower.
+    Under the null hypothesis the two models of a pair are interchangeable on every cluster of items, so that each
+    difference has either sign. p = (1 + number of resamples at least as far from 0 as observed) / (1 + resamples), never 0
+    (Phipson and Smyth, 2010). There are as many resamples as in a bootstrap, and at least 40 to a pair: the smallest p,
+    corrected for all pairs, is below 0.025, where 10,000 resamples alone could not make any of more than 500 pairs
+    significant at 5 %. scipy.stats.permutation_test does the same for one pair at a time, a hundred times slower.
 
     Args:
-        values: outcomes [items, models].
+        parts: [clusters, models], what each cluster adds to each model's mean.
         first, second: [pairs], the columns of each pair.
-        weights: [items], summing to one.
 
     Returns:
         [pairs].
     """
     generator = np.random.default_rng(seed)
-    weighted = values * weights[:, None]
-    means = weighted.sum(axis=0)
+    means = parts.sum(axis=0)
     observed = np.abs(means[first] - means[second])[:, None] - 1e-12
     exceeding = np.zeros(len(first), int)
-    resamples = max(_enough(len(weighted)), _PER_TEST * len(first))
+    resamples = max(_enough(len(parts)), _PER_TEST * len(first))
     for start in range(0, resamples, _BLOCK):
-        signs = generator.integers(0, 2, (min(_BLOCK, resamples - start), len(weighted))).astype(float) * 2 - 1
-        # One product per model instead of one per pair: the sign goes with the item.
-        signed = (signs @ weighted).T.copy()
+        signs = generator.integers(0, 2, (min(_BLOCK, resamples - start), len(parts))).astype(float) * 2 - 1
+        # One product per model instead of one per pair: the sign goes with the cluster.
+        signed = (signs @ parts).T.copy()
         exceeding += (np.abs(signed[first] - signed[second]) >= observed).sum(axis=1)
     return (1 + exceeding) / (1 + resamples)
 

@@ -1,0 +1,142 @@
+"""What the measures of a benchmark are made of: outcomes, the study's design, and estimates of means of accuracies."""
+
+from collections.abc import Collection, Iterable, Mapping
+from functools import cached_property
+
+import numpy as np
+
+from rmtransfer.study.names import AVERAGE
+from rmtransfer.transfer.design import Design
+from rmtransfer.transfer.outcomes import Outcomes, Scores
+from rmtransfer.transfer.statistics import wilson
+from rmtransfer.transfer.variance import Estimate, Items, SeedGrid, Variance, combined, own_seeds, with_seeds
+
+Cell = tuple[str, str, str]  # base model, training set, evaluation language
+
+
+class Sample:
+    """The items of one section of a benchmark, or of all of them.
+
+    Attributes:
+        inside: [all items], which they are.
+        share: [items], what each weighs; they sum to one.
+        items: their subsets and clusters.
+    """
+
+    def __init__(self, outcomes: Outcomes, section: str) -> None:
+        share = outcomes.share(section)
+        self.inside = share > 0
+        self.share, frame = share[self.inside], outcomes.items[self.inside]
+        self._subsets = frame["subset"].tolist()
+        self.items = Items(self._subsets, frame["cluster"].tolist())
+
+    @cached_property
+    def _one_by_one(self) -> Items:
+        return Items(self._subsets, range(len(self._subsets)))
+
+    def effective(self, values: np.ndarray) -> float:
+        """The effective number of items of outcomes [items]: n where all weigh the same and are clusters of their own.
+
+        1 / sum of w_i^2 over the design effect, which is the variance with clusters divided by that without (Kish, Survey
+        Sampling, 1965, sections 8.2 and 11.7); of outcomes that do not vary, the effective number of clusters.
+        """
+        if len(self.items.strata) == len(self.share):
+            return 1 / float(self.share @ self.share)
+        whole, single = (i.variance(i.scores(values, self.share)).value for i in (self.items, self._one_by_one))
+        parts = self.items.parts(np.ones(len(self._sample.share)), self.share)
+        return single / whole / float(self.share @ self.share) if whole > 0 and single > 0 else 1 / float(parts @ parts)
+
+
+class Section:
+    """Accuracies in one section of a benchmark, or on average, and how certain their sums are.
+
+    Attributes:
+        accuracies: cell to accuracies [seeds].
+        grids: base model to what seeds do to it; without those that have one seed.
+    """
+
+    def __init__(self, outcomes: Outcomes, design: Design, name: str) -> None:
+        self._sample = Sample(outcomes, name)
+        share, inside = self._sample.share, self._sample.inside
+        self._values = {cell: values[inside] for cell, values in outcomes.cells.items()}
+        self.accuracies = {cell: share @ values for cell, values in self._values.items()}
+        self._scores = {cell: self._sample.items.scores(values, share) for cell, values in self._values.items()}
+        self._means = {cell: scores.mean(axis=1) for cell, scores in self._scores.items()}
+        self.grids: dict[str, SeedGrid] = {}
+        for base in design.bases:
+            training, languages = design.grid(base, self._values)
+            if training and languages and len(self.accuracies[base, training[0], languages[0]]) > 1:
+                accuracies, scores = (
+                    np.stack([np.stack([cells[base, t, e] for e in languages], axis=-2) for t in training], axis=-3)
+                    for cells in (self.accuracies, self._scores)
+                )
+                self.grids[base] = SeedGrid(accuracies, scores, self._sample.items)
+
+    def estimate(self, contrast: Mapping[Cell, float]) -> Estimate:
+        """A sum of cells' accuracies, means over seeds, each times its coefficient."""
+        value = sum(float(c * self.accuracies[cell].mean()) for cell, c in contrast.items())
+        items = self._sample.items.variance(self._sum(self._means, contrast))
+        seeds: list[Variance] = []
+        for base in dict.fromkeys(cell[0] for cell in contrast):
+            mine = {cell: c for cell, c in contrast.items() if cell[0] == base}
+            k = len(self.accuracies[next(iter(mine))])
+            if k > 1:
+                # k seeds were averaged; models of several bases share none.
+                seeds += [Variance(part.value / k, part.df) for part in self._one_seed(base, mine)]
+        counts = [len(self.accuracies[cell]) for cell in contrast]
+        return Estimate(value, with_seeds(items, seeds), min(counts), max(counts) > 1, len(self._sample.share))
+
+    def of_another_seed(self, base: str, contrast: Mapping[Cell, float]) -> Variance:
+        """The variance that one seed adds to a contrast of a base's cells; below 0 where it is lost in the items'."""
+        return combined(self._one_seed(base, contrast))
+
+    def _one_seed(self, base: str, contrast: Mapping[Cell, float]) -> list[Variance]:
+        if base in self.grids:
+            found = self.grids[base].variance({(train, language): c for (_, train, language), c in contrast.items()})
+            if found is not None:
+                return found
+        return own_seeds(self._sum(self.accuracies, contrast), self._sum(self._scores, contrast), self._sample.items)
+
+    def level(self, cell: Cell) -> tuple[Estimate, tuple[float, float]]:
+        """A cell's accuracy and its 95 % interval, Wilson's with the number of items that gives the estimate's variance.
+
+        Accuracies near 1 keep an interval that stays below it. Where outcomes do not vary it is the sample's own number.
+        """
+        estimate = self.estimate({cell: 1})
+        p, variance = estimate.value, estimate.variance
+        if 0 < p < 1 and variance.value > 0:
+            effective = p * (1 - p) / variance.value
+        else:
+            effective = self._sample.effective(self._values[cell].mean(axis=1))
+        return estimate, wilson(p, effective, variance.df if variance.df > 0 else np.inf)
+
+    def parts(self, cells: Iterable[Cell]) -> np.ndarray:
+        """What each cluster of items adds to each cell's accuracy [clusters, cells]."""
+        values = np.stack([self._values[cell].mean(axis=1) for cell in cells], axis=1)
+        return self._sample.items.parts(values, self._sample.share)
+
+    @staticmethod
+    def _sum(cells: Mapping[Cell, np.ndarray], contrast: Mapping[Cell, float]) -> np.ndarray:
+        return np.sum([c * cells[cell] for cell, c in contrast.items()], axis=0)
+
+
+class Evaluation:
+    """What the measures of a benchmark are made of.
+
+    Attributes:
+        scores: scorer and evaluation language to rows of a score file.
+        contaminated: ids of rows whose prompts are also in the training data.
+    """
+
+    def __init__(self, scores: Scores, sections: str, design: Design, contaminated: Collection[str] = ()) -> None:
+        self.scores, self.design, self.contaminated = scores, design, contaminated
+        self.outcomes = Outcomes(scores, sections)
+
+    @cached_property
+    def average(self) -> Section:
+        """Accuracies on average over sections."""
+        return self.section(AVERAGE)
+
+    def section(self, name: str) -> Section:
+        """Accuracies in one section."""
+        return Section(self.outcomes, self.design, name)
