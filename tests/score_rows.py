@@ -80,3 +80,18 @@ def study():
         rows = scores([True] * 10 + [False] * 30, subsets)
         frames["armo", "-", 0, language] = rows.assign(tokens_chosen=None, tokens_rejected=None)
     return frames
+
+
+def grid_of_scores(seeds, languages=("en", "es", "ko"), items=60):
+    """Models trained and evaluated in every language, whose seeds move them by some points, alike in part."""
+    generator = np.random.default_rng(7)
+    hard = generator.normal(size=(items, 1))
+    shift = {seed: generator.normal(0, 0.3) for seed in seeds}
+    frames = {}
+    for train in languages:
+        for seed in seeds:
+            own = shift[seed] + generator.normal(0, 0.2)
+            for language in languages:
+                margins = 0.5 + 0.3 * (train == language) + own + hard[:, 0] + generator.normal(size=items)
+                frames["m", train, seed, language] = scores(margins > 0)
+    return frames

@@ -1,13 +1,16 @@
 """The answer against values worked out by hand, whichever way it falls."""
 
-import math
+import re
 
 import numpy as np
+import pandas as pd
 import pytest
+from scipy import stats
 
-from rmtransfer.transfer.answer import answer_of, source_advantage
+from conftest import ROOT
+from rmtransfer.transfer.answer import SEED_SD, answer_of, source_advantage
 from rmtransfer.transfer.evaluate import table_of
-from score_rows import evaluate, evaluation_of, rows_of, scores
+from score_rows import evaluate, evaluation_of, grid_of_scores, rows_of, scores
 
 
 def en_and_es(ours, theirs):
@@ -21,73 +24,123 @@ def en_and_es(ours, theirs):
     return evaluation_of(rows_of(cells))
 
 
-def advantage(evaluation):
-    return source_advantage(evaluation.outcomes, "en", evaluation.resamples)
-
-
 def test_source_advantage_is_the_paired_difference():
-    evaluation = en_and_es([True, True, True, False], [True, False, True, True])
-    difference, low, high, n = advantage(evaluation)
-    assert (difference, n) == (0.0, 4)
-    assert low < 0 < high
+    ours, theirs = np.random.default_rng(0).random((2, 400)) < [[0.8], [0.7]]
+    estimate = source_advantage(en_and_es(ours, theirs))
+    test = stats.ttest_rel(ours.astype(float), theirs.astype(float))
+    assert (estimate.value, estimate.seeds, estimate.n) == (pytest.approx(ours.mean() - theirs.mean()), 1, 400)
+    assert estimate.interval() == pytest.approx(tuple(test.confidence_interval(0.95)))
 
 
-def test_source_advantage_interval_matches_the_normal_one():
-    generator = np.random.default_rng(0)
-    ours, theirs = generator.random(400) < 0.8, generator.random(400) < 0.7
-    d = ours.astype(float) - theirs
-    evaluation = en_and_es(ours, theirs)
-    difference, low, high, _ = advantage(evaluation)
-    assert difference == pytest.approx(d.mean())
-    half = 1.96 * d.std() / math.sqrt(400)
-    assert (low, high) == pytest.approx((d.mean() - half, d.mean() + half), abs=0.006)
-
-
-def test_source_advantage_is_the_mean_over_languages_bases_and_seeds():
+def test_source_advantage_is_the_mean_over_languages_and_bases():
     right, wrong = [True] * 2, [False] * 2
     cells = {("m", train, 0, language): wrong for train in ("en", "es", "ko") for language in ("en", "es", "ko")}
     cells |= {("m", "en", 0, "es"): right}  # es: +1, ko: 0
-    cells |= {("m", train, 1, "es"): right for train in ("en", "es")}  # 0
     cells |= {("k", "en", 0, "ko"): wrong, ("k", "ko", 0, "ko"): right}  # -1
-    cells |= {("other", "-", 0, "es"): right, ("m", "mix", 0, "es"): right}  # no part in it
-    assert advantage(evaluation_of(rows_of(cells)))[0] == pytest.approx((1 + 0 + 0 - 1) / 4)
+    cells |= {("other", "-", 0, "es"): right, ("m", "mix", 0, "es"): right, ("m", "mix", 0, "en"): right}  # no part in it
+    cells |= {("probe", "en", 0, "es"): right, ("probe", "es", 0, "es"): wrong}
+    assert source_advantage(evaluation_of(rows_of(cells))).value == pytest.approx((1 + 0 - 1) / 3)
 
 
 @pytest.mark.parametrize(
     ("ours", "theirs", "words"),
     [
-        (True, False, ["100.0 points above", "excludes zero", "1 is (0 of them to the disadvantage"]),
-        (False, True, ["100.0 points below", "excludes zero", "1 is (1 of them to the disadvantage"]),
+        (True, False, ["100.0 points above", "excludes zero", "1 is (0 of them to its disadvantage)"]),
+        (False, True, ["100.0 points below", "excludes zero", "1 is (1 of them to its disadvantage)"]),
         (True, True, ["as accurate as", "includes zero", "none is significant"]),
     ],
 )
 def test_the_answer_says_which_way_it_falls(ours, theirs, words):
     evaluation = en_and_es([ours] * 20, [theirs] * 20)
-    sentence = answer_of(evaluation, table_of("significance", evaluation))
-    assert all(word in sentence for word in [*words, "over es", "20 benchmark pairs", "Of 2 differences"])
+    answer = answer_of(evaluation, table_of("significance", evaluation))
+    assert all(word in answer for word in [*words, "over es", "1 seed and 20 benchmark pairs", "Of 1 difference between"])
 
 
-def test_without_target_models_the_comparison_to_the_in_language_one_is_still_told(tmp_path):
+def test_one_seed_is_said_to_be_one():
+    answers = []
+    for seeds in ((0,), (0, 1, 2)):
+        evaluation = evaluation_of(grid_of_scores(seeds))
+        answers.append(answer_of(evaluation, table_of("significance", evaluation)))
+    one, three = answers
+    assert "There is one seed: the chance of a training run is not in these intervals" in one
+    assert f"by {SEED_SD:.1f} points (standard deviation)" in one
+    assert "(paired permutation tests over items)" in one
+    assert "seed:" not in three
+    assert three.count("3 seeds and 60 benchmark pairs") == 2
+    assert "Of 2 differences between the en reward model and that of the target language" in three
+    assert "(t tests over seeds and items)" in three
+    assert "On average over 6 comparisons a reward model trained in one other language is" in three
+
+
+def test_the_size_of_a_seed_is_the_one_that_the_documentation_states():
+    text = (ROOT / "docs/statistics.md").read_text(encoding="utf-8")
+    assert re.findall(r"\| another seed: an accuracy \| ([\d.]+) \|", text) == [f"{SEED_SD:.1f}"]
+
+
+def added(frames):
+    """What a study may also hold: a mixture, a part, a variant that is trained and evaluated, other models, baselines."""
+    generator = np.random.default_rng(1)
+    languages = list(dict.fromkeys(language for *_, language in frames))
+    more = {}
+    for train in ("mix", "it-zh", "en.24", "es-x-nllb", "translate-test"):
+        for seed in (0, 1, 2):
+            for language in [*languages, "es-x-nllb"]:
+                more["m", train, seed, language] = scores(generator.random(60) < 0.9)
+    for *scorer, _ in list(frames):
+        more[*scorer, "es-x-nllb"] = scores(generator.random(60) < 0.5)
+    for name, train in (("armo", "-"), ("length", "-"), ("probe", "en"), ("probe", "es"), ("probe", "ko")):
+        for language in languages:
+            more[name, train, 0, language] = scores(generator.random(60) < 0.4)
+    return more
+
+
+@pytest.mark.parametrize("place", ["after", "before"])
+def test_what_is_added_to_a_study_changes_no_sentence_and_no_test_of_the_primary_family(tmp_path, place):
+    frames = grid_of_scores((0, 1, 2))
+    more = added(frames)
+    (tmp_path / "whole").mkdir()
+    answer, tables = evaluate(tmp_path, frames)
+    again, with_more = evaluate(tmp_path / "whole", frames | more if place == "after" else more | frames)
+    assert again == answer
+    keys = ["eval_language", "base_a", "train_a", "base_b", "train_b"]
+    alone, beside = (
+        t["significance"].query("family == 'primary'").sort_values(keys, ignore_index=True) for t in (tables, with_more)
+    )
+    assert len(alone) == 2
+    pd.testing.assert_frame_equal(beside, alone, check_exact=True)
+    plain = beside["train_a"].eq("en") & beside["train_b"].isin(["es", "ko"])
+    assert plain.all()
+    cells = with_more["seeds"].merge(tables["seeds"][[*SEED_KEYS]], on=SEED_KEYS)
+    pd.testing.assert_frame_equal(
+        cells.sort_values(SEED_KEYS, ignore_index=True), tables["seeds"].sort_values(SEED_KEYS, ignore_index=True)
+    )
+    pd.testing.assert_frame_equal(with_more["variance"], tables["variance"], check_exact=True)
+
+
+SEED_KEYS = ["base_model", "train_language", "eval_language", "section"]
+
+
+def test_without_target_models_each_model_gets_a_sentence(tmp_path):
     frames = {("m", train, 0, e): scores([train == "en"] * 40) for train in ("en", "mix") for e in ("en", "es")}
     frames["m", "mix", 0, "en"].loc[0, "reward_chosen"] = 1.0
-    frames["m", "mix", 0, "es"].loc[0, "reward_chosen"] = 1.0
     for language in ("en", "es"):
         frames["m", "en", 0, language].loc[0, "reward_chosen"] = 0.0
     answer, _ = evaluate(tmp_path, frames)
-    first, second, last, _ = answer.splitlines()
-    assert first.startswith("m trained in en (seed 0): 97.5 % in en")
-    assert second.startswith("m trained in mix (seed 0): 2.5 % in en")
-    assert last.startswith("Of 1 difference to the in-language reward model, 1 is (1 of them to the disadvantage")
+    first, second, _ = answer.splitlines()
+    assert first.startswith("m trained in en: 97.5 % in en, 97.5 % on average over 1 other language")
+    assert second.startswith("m trained in mix: 2.5 % in en, 0.0 % on average over 1 other language")
 
 
 def test_many_small_differences_are_added_up(tmp_path):
-    """Six comparisons, each of two items in ten, none significant; on average the own language is 20 points better."""
+    """Six comparisons, each of two items in ten; on average the own language is 20 points better."""
     right = {True: [True] * 8 + [False] * 2, False: [True] * 6 + [False] * 4}
     frames = {("m", t, 0, e): scores(right[t == e]) for t in ("en", "es", "ko") for e in ("en", "es", "ko")}
     answer, _ = evaluate(tmp_path, frames)
-    assert "Of 6 differences to the in-language reward model, none is significant" in answer
+    assert "Of 2 differences between the en reward model and that of the target language, none is significant" in answer
+    half = 100 * stats.t.ppf(0.975, 9) * np.std([1] * 2 + [0] * 8, ddof=1) / np.sqrt(10)
     assert (
-        "On average the model from elsewhere is 20.0 points below the in-language one (95 % interval -50.0 to" in answer
+        "On average over 6 comparisons a reward model trained in one other language is 20.0 points below the in-language "
+        f"one (95 % interval {-20 - half:+.1f} to {-20 + half:+.1f}; 1 seed and 10 benchmark pairs)." in answer
     )
 
 
@@ -109,5 +162,6 @@ def test_off_the_shelf_models_alone_get_a_sentence_each(tmp_path):
     armo, other, _ = answer.splitlines()
     assert "armo: 100.0 % in en, 25.0 % on average over 2 other languages (difference -75.0 points" in armo
     assert "other: 25.0 % in en, 25.0 % on average over 1 other language (difference +0.0 points" in other
-    assert "4 benchmark items" in other
+    assert "1 seed and 4 benchmark pairs" in other
     assert tables["significance"]["family"].tolist() == ["other", "other"]
+    assert tables["variance"].empty

@@ -5,6 +5,7 @@ import subprocess
 import sys
 
 import numpy as np
+import pandas as pd
 import pytest
 from scipy import stats
 
@@ -17,11 +18,16 @@ SCORER = ["base_model", "train_language", "seed"]
 COLUMNS = {
     "transfer": [*SCORER, "eval_language", "section", "accuracy", "ci_low", "ci_high", "n"],
     "length_baseline": ["base_model", "eval_language", "subset", "accuracy", "n"],
-    "seeds": ["base_model", "train_language", "eval_language", "section", "mean", "sd", "ci_low", "ci_high", "seeds"],
+    "chance": ["section", "chance", "n"],
+    "seeds": [
+        *("base_model", "train_language", "eval_language", "section"),
+        *("mean", "sd", "ci_low", "ci_high", "seeds", "df", "n"),
+    ],
     "significance": [
         *("eval_language", "base_a", "train_a", "base_b", "train_b", "family"),
-        *("difference", "ci_low", "ci_high", "p_value", "p_holm", "n", "seeds"),
+        *("difference", "ci_low", "ci_high", "p_value", "p_holm", "p_items", "n", "seeds"),
     ],
+    "variance": ["base_model", "component", "df", "sd", "variance", "share"],
     "consistency": [*SCORER, "eval_language", "kappa", "ci_low", "ci_high", "agreement", "n"],
     "rewards": [*SCORER, "eval_language", "what", "mean", "sd", "q05", "q25", "q50", "q75", "q95", "n"],
     "calibration": [*SCORER, "eval_language", "ece", "confidence", "accuracy", "ties", "n"],
@@ -32,12 +38,12 @@ COLUMNS = {
 COLUMNS["transfer_clean"] = COLUMNS["transfer"]
 NAMES = {
     *("base_model", "train_language", "eval_language", "section", "subset", "what"),
-    *("base_a", "train_a", "base_b", "train_b", "family"),
+    *("base_a", "train_a", "base_b", "train_b", "family", "component"),
 }
 
 
 def test_every_measure_gives_the_columns_that_it_describes():
-    assert len(MEASURES) == len(COLUMNS) == 9
+    assert len(MEASURES) == len(COLUMNS) == 11
     evaluation = evaluation_of(study())
     for name, measure in MEASURES.items():
         assert list(measure.columns) == COLUMNS[name]
@@ -53,7 +59,9 @@ def test_every_measure_gives_the_columns_that_it_describes():
 def test_tables_are_written_with_these_columns_even_where_nothing_is_measured(tmp_path):
     _, tables = evaluate(tmp_path, rows_of({("m", "-", 0, "es"): [True]}), contaminated=["r0"])
     assert {name: list(table.columns) for name, table in tables.items()} == COLUMNS
-    assert {name for name, table in tables.items() if table.empty} == {"transfer_clean", "significance", "consistency"}
+    assert {name for name, table in tables.items() if table.empty} == {
+        *("transfer_clean", "significance", "consistency", "variance")
+    }
 
 
 def test_the_list_of_measures_imports_nothing_heavy():
@@ -130,26 +138,30 @@ def test_significance_by_hand():
     cells = {
         ("m", "es", 0, "es"): half,
         ("m", "en", 0, "es"): [True] * n,
+        ("m", "ko", 0, "es"): half,
+        ("m", "it-zh", 0, "es"): [True] * n,
         ("m", "mix", 0, "es"): half,
         ("k", "es", 0, "es"): [True] * n,
         ("other", "-", 0, "es"): [False] * n,
     }
     table = measured("significance", rows_of(cells))
-    assert len(table) == 5 * 4 / 2
+    assert len(table) == 7 * 6 / 2
     names = table[["base_a", "train_a", "base_b", "train_b"]].itertuples(index=False)
-    assert len({frozenset([line[:2], line[2:]]) for line in names}) == 10
-    inside = table[table["family"] == "in-language"].set_index("train_a")
+    assert len({frozenset([line[:2], line[2:]]) for line in names}) == 21
+    inside = table[table["family"] != "other"].set_index("train_a")
     # Only the same base's model trained in Spanish is the one to compare to, and it comes second; k has none of its own.
+    # The mixture is of English and Spanish.
     assert (inside[["base_a", "base_b", "train_b"]] == ["m", "m", "es"]).all(axis=None)
-    assert inside["difference"].to_dict() == pytest.approx({"en": 0.5, "mix": 0})
-    assert inside["p_value"].to_dict() == pytest.approx({"en": 1 / 100_001, "mix": 1})
-    assert inside["p_holm"].to_dict() == pytest.approx({"en": 2 / 100_001, "mix": 1})
-    assert table["family"].value_counts().to_dict() == {"other": 8, "in-language": 2}
-    deviation = 1.96 * 0.5 / math.sqrt(n)
-    assert inside.loc["en", ["ci_low", "ci_high"]].tolist() == pytest.approx(
-        [0.5 - deviation, 0.5 + deviation], abs=0.01
-    )
-    assert inside.loc["mix", ["ci_low", "ci_high"]].tolist() == [0, 0]
+    assert inside["family"].to_dict() == {"en": "primary", "ko": "in-language", "it-zh": "in-language"}
+    assert inside["difference"].to_dict() == pytest.approx({"en": 0.5, "ko": 0, "it-zh": 0.5})
+    once = 1 / 100_001
+    assert inside["p_value"].to_dict() == pytest.approx({"en": once, "ko": 1, "it-zh": once})
+    # One test in the primary family, two in the other.
+    assert inside["p_holm"].to_dict() == pytest.approx({"en": once, "ko": 1, "it-zh": 2 * once})
+    assert (inside["p_items"] == inside["p_value"]).all()
+    half_width = stats.t.ppf(0.975, n - 1) * np.std([0] * 100 + [1] * 100, ddof=1) / math.sqrt(n)
+    assert inside.loc["en", ["ci_low", "ci_high"]].tolist() == pytest.approx([0.5 - half_width, 0.5 + half_width])
+    assert inside.loc["ko", ["ci_low", "ci_high"]].tolist() == [0, 0]
     assert table["n"].eq(n).all()
     assert table["seeds"].eq(1).all()
 
@@ -167,6 +179,29 @@ def test_holm_is_over_all_languages_of_a_family():
     assert inside["p_holm"].tolist() == pytest.approx([6 / 100_001] * 6)
 
 
+def test_of_two_models_and_several_seeds_the_pairs_of_seeds_are_tested():
+    """Two models in one language: the grid of seeds is the pair itself; items vary as in a paired t test."""
+    generator = np.random.default_rng(5)
+    right = {(t, k): generator.random(50) < 0.3 + 0.15 * k * (t == "es") for t in ("en", "es") for k in (1, 2, 3)}
+    table = measured("significance", rows_of({("m", t, k, "es"): these for (t, k), these in right.items()}))
+    d = np.stack([right["en", k].astype(float) - right["es", k] for k in (1, 2, 3)], axis=1)
+    residuals = d - d.mean(axis=1, keepdims=True) - d.mean(axis=0) + d.mean()
+    parts = [
+        (d.mean(axis=1).var(ddof=1) / 50, 49),
+        (d.mean(axis=0).var(ddof=1) / 3, 2),
+        (-(residuals**2).sum() / 49 / 2 / 50 / 3, 98),
+    ]
+    variance = sum(value for value, _ in parts)
+    assert variance > parts[0][0]
+    half = stats.t.ppf(0.975, variance**2 / sum(v**2 / df for v, df in parts)) * math.sqrt(variance)
+    line = table.iloc[0]
+    assert line[["family", "seeds"]].tolist() == ["primary", 3]
+    assert line[["ci_low", "ci_high"]].tolist() == pytest.approx([d.mean() - half, d.mean() + half])
+    p = 2 * stats.t.sf(abs(d.mean()) / math.sqrt(variance), variance**2 / sum(v**2 / df for v, df in parts))
+    assert line["p_value"] == line["p_holm"] == pytest.approx(p)
+    assert line["p_items"] < line["p_value"]
+
+
 def test_seeds_by_hand():
     cells = {
         ("m", "en", 1, "en"): [True] * 4,
@@ -179,11 +214,87 @@ def test_seeds_by_hand():
     assert table.loc["m", "sd"] == pytest.approx(math.sqrt(0.125))
     assert math.isnan(table.loc["other", "sd"])
     assert table["seeds"].to_dict() == {"m": 2, "other": 1}
-    # Both seeds are the good one in a quarter of the draws, so one is within the interval.
-    assert table.loc["m", "ci_high"] == 1
-    # Only items are drawn for one seed: 4 of them with one right, at the 2.5 % and 97.5 % points of the binomial.
-    points = stats.binom.ppf([0.025, 0.975], 4, 0.25) / 4
-    assert table.loc["other", ["ci_low", "ci_high"]].tolist() == points.tolist()
+    # One seed: Wilson's interval of a share of p (1 - p) / variance items, with the quantile of a t.
+    p, n, t = 0.25, 0.25 * 0.75 / (0.25 / 4), stats.t.ppf(0.975, 3)
+    centre = (p + t * t / (2 * n)) / (1 + t * t / n)
+    half = t * math.sqrt(p * (1 - p) / n + t * t / (4 * n * n)) / (1 + t * t / n)
+    assert table.loc["other", ["ci_low", "ci_high"]].tolist() == pytest.approx([centre - half, centre + half])
+    # Two seeds: items 1, 1, 1/2, 1/2 and seeds 1, 1/2, less their interaction (all residuals 1/4).
+    parts = [(1 / 12 / 4, 3), (0.125 / 2, 1), (-(8 / 16) / 3 / 4 / 2, 3)]
+    variance = sum(value for value, _ in parts)
+    assert table.loc["m", "df"] == pytest.approx(variance**2 / sum(v**2 / df for v, df in parts))
+    assert table.loc["m", "ci_high"] < 1
+
+
+def test_an_accuracy_that_never_varies_keeps_an_interval():
+    table = measured("seeds", rows_of({("m", "en", seed, "en"): [True] * 20 for seed in (0, 1)}))
+    line = table.iloc[-1]
+    expected = stats.binomtest(20, 20).proportion_ci(0.95, method="wilson")
+    assert (line["mean"], line["sd"]) == pytest.approx((1, 0))
+    assert line[["ci_low", "ci_high"]].tolist() == pytest.approx([expected.low, expected.high])
+    assert line.isna()["df"]
+
+
+def test_clusters_of_one_change_nothing():
+    frames = study()
+    named = {key: frame.assign(cluster=[f"c{i}" for i in frame["id"]]) for key, frame in frames.items()}
+    for name in MEASURES:
+        pd.testing.assert_frame_equal(measured(name, named), measured(name, frames), check_exact=True)
+
+
+def test_copies_in_clusters_say_no_more_than_the_items():
+    def copied(frame, clustered):
+        rows = pd.concat([frame.assign(id=frame["id"] + f"/{copy}") for copy in range(4)], ignore_index=True)
+        return rows.assign(cluster=list(frame["id"]) * 4) if clustered else rows
+
+    once = study()
+    frames, loose = ({key: copied(frame, c) for key, frame in once.items()} for c in (True, False))
+    keys = ["base_model", "train_language", "eval_language", "section"]
+    for name, bounds in (("seeds", ["mean", "ci_low", "ci_high"]), ("significance", ["p_value", "p_items", "ci_low"])):
+        found, expected = measured(name, frames)[bounds], measured(name, once)[bounds]
+        pd.testing.assert_frame_equal(found, expected, check_exact=False, atol=1e-9)
+    wide, narrow = (measured("transfer", f).set_index([*keys, "seed"]) for f in (frames, loose))
+    apart = wide["ci_high"] - wide["ci_low"] > 1.4 * (narrow["ci_high"] - narrow["ci_low"])
+    assert apart.all()
+    agreement = measured("consistency", frames)
+    pd.testing.assert_frame_equal(agreement.drop(columns="n"), measured("consistency", once).drop(columns="n"))
+
+
+def test_chance_of_pairs_and_of_answers():
+    assert measured("chance", rows_of({("m", "en", 0, "en"): [True] * 3})).to_numpy().tolist() == [
+        ["Chat", 0.5, 3],
+        ["average", 0.5, 3],
+    ]
+    rows = scores([True] * 3, ["Math"] * 3).assign(id=[f"7/0/{j}" for j in range(3)])
+    table = measured("chance", {("m", "en", 0, "en"): rows}, "rewardbench2")
+    assert table.to_numpy().tolist() == [["Math", 0.25, 1], ["average", 0.25, 1]]
+
+
+def test_chance_of_ties_is_the_mean_score_of_random_rewards():
+    """One right and one wrong answer in both parts: each part is right half the time, independently; no spread."""
+    rows = scores([True] * 2, ["Ties"] * 2).assign(id=["ref:3/0/0", "tied:3/0/0"])
+    table = measured("chance", {("m", "en", 0, "en"): rows}, "rewardbench2")
+    # 0.3 + 0.3 + 0.2 for half each, 0.2 for a quarter; the last term is 0.
+    assert table["chance"].tolist() == pytest.approx([0.45, 0.45], abs=0.01)
+
+
+def test_components_of_variance_and_what_they_make_of_an_accuracy():
+    """Seeds move every language alike, by known amounts: no difference is moved."""
+    languages = ("en", "es", "ko")
+    right = {seed: [True] * (20 + 8 * seed) + [False] * (20 - 8 * seed) for seed in (0, 1, 2)}
+    cells = {("m", t, seed, e): these for seed, these in right.items() for t in languages for e in languages}
+    table = measured("variance", rows_of(cells)).set_index("component")
+    assert len(table) == 15 + 2
+    assert table["base_model"].eq("m").all()
+    assert table["share"].sum() == pytest.approx(1)
+    outcomes = np.array(list(right.values()), float)
+    residuals = outcomes - outcomes.mean(axis=1, keepdims=True)
+    of_items = (residuals - residuals.mean(axis=0)).var(axis=0, ddof=0).sum() * 3 / 2 / 39 / 40
+    seeds = outcomes.mean(axis=1).var(ddof=1) - of_items
+    assert table.loc["seed", ["variance", "df"]].tolist() == pytest.approx([seeds, 2])
+    assert table.loc["another seed: an accuracy", "sd"] == pytest.approx(100 * math.sqrt(seeds))
+    assert table.loc["another seed: a difference", "sd"] == pytest.approx(0, abs=1e-4)
+    assert table.loc["train_language", "sd"] == pytest.approx(0, abs=1e-4)
 
 
 def test_tables_of_rewards_calibration_and_length_by_hand():

@@ -19,62 +19,40 @@ from rmtransfer.transfer.statistics import (
 )
 
 
-def equal(n):
-    return np.full(n, 1 / n)
-
-
 @pytest.mark.parametrize(("right", "n"), [(0, 5), (5, 5), (11, 15), (1, 1), (1480, 2985)])
 def test_wilson_is_scipys(right, n):
     expected = stats.binomtest(right, n).proportion_ci(0.95, method="wilson")
-    assert wilson(right / n, equal(n)) == pytest.approx((expected.low, expected.high), abs=1e-12)
+    assert wilson(right / n, n) == pytest.approx((expected.low, expected.high), abs=1e-12)
 
 
-def test_wilson_at_the_effective_size():
-    # 1 / (0.5^2 + 2 * 0.25^2) = 8 / 3 items
-    n, p, z = 8 / 3, 0.75, stats.norm.ppf(0.975)
-    centre = (p + z * z / (2 * n)) / (1 + z * z / n)
-    half = z * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n)) / (1 + z * z / n)
-    assert wilson(p, np.array([0.5, 0.25, 0.25])) == pytest.approx((centre - half, centre + half))
+def test_wilson_at_an_effective_size_with_a_quantile_of_t():
+    n, p, df = 8 / 3, 0.75, 3
+    for z, found in ((stats.norm.ppf(0.975), wilson(p, n)), (stats.t.ppf(0.975, df), wilson(p, n, df))):
+        centre = (p + z * z / (2 * n)) / (1 + z * z / n)
+        half = z * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n)) / (1 + z * z / n)
+        assert found == pytest.approx((centre - half, centre + half))
 
 
 @pytest.mark.parametrize(("score", "nearest"), [(1.0076, 1), (-0.0076, 0)])
 @pytest.mark.parametrize("n", [5, 102, 5000])
 def test_wilson_holds_a_score_beyond_zero_and_one(score, nearest, n):
     expected = stats.binomtest(nearest * n, n).proportion_ci(0.95, method="wilson")
-    assert wilson(score, equal(n)) == pytest.approx((min(expected.low, score), max(expected.high, score)), abs=1e-12)
-
-
-def test_bootstrap_interval_is_close_to_the_normal_one():
-    generator = np.random.default_rng(0)
-    values = (generator.random((800, 1)) < 0.7).astype(float)
-    low, high = interval(Resamples(np.zeros(800)).means(values, equal(800))[:, 0])
-    half = 1.96 * values.std() / math.sqrt(800)
-    assert (low, high) == pytest.approx((values.mean() - half, values.mean() + half), abs=0.003)
-
-
-def test_stratified_interval_leaves_out_what_differs_between_strata():
-    generator = np.random.default_rng(1)
-    strata = np.repeat(["a", "b"], [300, 500])
-    values = np.where(strata == "a", generator.random(800) < 0.9, generator.random(800) < 0.2).astype(float)
-    low, high = interval(Resamples(strata).means(values[:, None], equal(800))[:, 0])
-    within = sum(len(v) * v.var() for v in (values[strata == "a"], values[strata == "b"])) / 800
-    half = 1.96 * math.sqrt(within / 800)
-    assert (low, high) == pytest.approx((values.mean() - half, values.mean() + half), abs=0.003)
-
-
-def test_weights_enter_the_means():
-    resamples, weights = Resamples(np.array([0, 1])), np.array([0.25, 0.75])  # one item a stratum: always drawn
-    assert (resamples.means(np.array([[1.0], [0.0]]), weights) == 0.25).all()
+    assert wilson(score, n) == pytest.approx((min(expected.low, score), max(expected.high, score)), abs=1e-12)
 
 
 def counts_of(resamples, n):
     """How often each item is in each resample: [resamples, n]."""
-    return resamples.means(np.eye(n), np.ones(n))
+    return np.concatenate(list(resamples._blocks()))
+
+
+def one_by_one(strata):
+    """Draws of items that are no clusters."""
+    return Resamples(np.arange(len(strata)), np.asarray(strata))
 
 
 def test_draws_keep_the_number_per_stratum():
     strata = np.array(list("abacbbaaab"))
-    counts = counts_of(Resamples(strata), 10)
+    counts = counts_of(one_by_one(strata), 10)
     assert counts.shape == (100_000, 10)
     for stratum in "abc":
         assert (counts[:, strata == stratum].sum(axis=1) == (strata == stratum).sum()).all()
@@ -82,30 +60,18 @@ def test_draws_keep_the_number_per_stratum():
 
 
 def test_draws_repeat_and_depend_on_the_seed():
-    strata = np.zeros(20)
-    assert (counts_of(Resamples(strata), 20) == counts_of(Resamples(strata), 20)).all()
-    assert (counts_of(Resamples(strata), 20) != counts_of(Resamples(strata, seed=1), 20)).any()
+    clusters, strata = np.arange(20), np.zeros(20)
+    first, again, other = (counts_of(Resamples(clusters, strata, seed), 20) for seed in (0, 0, 1))
+    assert (first == again).all()
+    assert (first != other).any()
 
 
-def test_two_way_with_one_seed_draws_items_only():
-    values = (np.random.default_rng(0).random((50, 1)) < 0.6).astype(float)
-    resamples = Resamples(np.zeros(50))
-    means = resamples.means(values, equal(50))
-    assert (resamples.two_way(means) == means[:, 0]).all()
-
-
-def test_two_way_is_wider_where_seeds_differ():
-    generator = np.random.default_rng(0)
-    values = (generator.random((400, 4)) < [0.5, 0.6, 0.7, 0.8]).astype(float)
-    resamples = Resamples(np.zeros(400))
-    means = resamples.means(values, equal(400))
-    items_only, both = np.ptp(interval(means.mean(axis=1))), np.ptp(interval(resamples.two_way(means)))
-    # The variance of the mean of 4 drawn seeds, beside that of the items.
-    accuracies = values.mean(axis=0)
-    item = values.mean(axis=1).var() / 400 + values.var(axis=1).mean() / 400 / 4
-    seed = accuracies.var() / 4
-    assert both > 1.5 * items_only
-    assert both == pytest.approx(2 * 1.96 * math.sqrt(item + seed), rel=0.1)
+def test_items_of_a_cluster_are_drawn_together():
+    counts = counts_of(Resamples(np.array([0, 1, 0, 2, 1, 0]), np.array([0, 0, 1])), 6)
+    assert (counts[:, [0, 1]] == counts[:, [2, 4]]).all()
+    assert (counts[:, 0] == counts[:, 5]).all()
+    assert (counts[:, 3] == 1).all()  # alone in its stratum
+    assert (counts[:, 0] + counts[:, 1] == 2).all()
 
 
 def test_interval_is_of_quantiles_and_leaves_out_what_is_undefined():
@@ -129,21 +95,22 @@ def test_permutation_p_is_scipys_exact_one(n):
         for k in range(6)
     ]
     error = 4 * np.sqrt(np.multiply(exact, np.subtract(1, exact)) / RESAMPLES) + 1 / RESAMPLES
-    ours = permutation_p_values(np.concatenate([a, b], axis=1), np.arange(6), np.arange(6, 12), weights)
+    values = np.concatenate([a, b], axis=1) * weights[:, None]
+    ours = permutation_p_values(values, np.arange(6), np.arange(6, 12))
     assert (np.abs(ours - exact) <= error).all()
     assert min(exact) < 0.7
 
 
 def test_permutation_p_is_never_zero_and_one_without_difference():
     values = np.stack([np.ones(200), np.zeros(200), np.ones(200)], axis=1)
-    ours = permutation_p_values(values, np.array([0, 2, 1]), np.array([1, 0, 2]), equal(200))
+    ours = permutation_p_values(values / 200, np.array([0, 2, 1]), np.array([1, 0, 2]))
     assert ours.tolist() == pytest.approx([1 / 100_001, 1, 1 / 100_001])
 
 
 @pytest.mark.parametrize("pairs", [1, 500, 2000])
 def test_the_smallest_p_is_significant_among_all_pairs(pairs):
     values, zeros = np.stack([np.ones(40), np.zeros(40)], axis=1), np.zeros(pairs, int)
-    p_values = permutation_p_values(values, zeros, zeros + 1, equal(40))
+    p_values = permutation_p_values(values / 40, zeros, zeros + 1)
     assert (p_values > 0).all()
     assert holm(p_values).max() < 0.025
 
@@ -154,14 +121,14 @@ def test_permutation_p_of_large_samples_is_the_normal_one():
     difference = values[:, first] - values[:, second]
     # Each item adds +d or -d, of variance d^2.
     expected = 2 * stats.norm.sf(np.abs(difference.sum(axis=0)) / np.sqrt((difference**2).sum(axis=0)))
-    assert permutation_p_values(values, first, second, equal(2000)) == pytest.approx(expected, abs=0.03)
+    assert permutation_p_values(values / 2000, first, second) == pytest.approx(expected, abs=0.03)
 
 
 def test_permutation_p_does_not_depend_on_the_other_pairs():
     values = np.random.default_rng(0).integers(0, 2, (60, 6)).astype(float)
     first, second = np.arange(5), np.arange(1, 6)
-    alone = [permutation_p_values(values, first[[k]], second[[k]], equal(60))[0] for k in range(5)]
-    assert permutation_p_values(values, first, second, equal(60)).tolist() == pytest.approx(alone)
+    alone = [permutation_p_values(values / 60, first[[k]], second[[k]])[0] for k in range(5)]
+    assert permutation_p_values(values / 60, first, second).tolist() == pytest.approx(alone)
 
 
 def test_holm_by_hand():
@@ -189,13 +156,14 @@ def test_kappa_by_hand():
 def test_kappa_is_undefined_without_variation(everywhere):
     same = np.full(5, everywhere)
     assert math.isnan(kappa(same, same))
-    assert np.isnan(Resamples(np.zeros(5)).kappas(same[:, None], same[:, None])).all()
+    assert np.isnan(one_by_one(np.zeros(5)).kappas(same[:, None], same[:, None])).all()
 
 
-def test_kappas_are_those_of_the_resampled_items():
+@pytest.mark.parametrize("clusters", [range(7), [0, 1, 1, 0, 2, 3, 1]])
+def test_kappas_are_those_of_the_resampled_items(clusters):
     n = 7
     a, b = np.random.default_rng(3).integers(0, 2, (2, n, 2)).astype(float)
-    resamples = Resamples(np.array([0, 0, 0, 0, 1, 1, 1]))
+    resamples = Resamples(np.array(clusters), np.array([0, 0, 0, 0, 1, 1, 1])[: max(clusters) + 1])
     ours, counts = resamples.kappas(a, b), counts_of(resamples, n).astype(int)
     assert ours.shape == (100_000, 2)
     for column in range(2):
@@ -223,10 +191,3 @@ def test_expected_calibration_error_at_the_ends():
     assert expected_calibration_error(np.zeros(3)) == pytest.approx((0.5, 0.5))  # a tie is wrong
     assert expected_calibration_error(np.array([1e5, 1e5])) == pytest.approx((0, 1))
     assert expected_calibration_error(np.array([-1e5])) == pytest.approx((1, 1))
-
-
-def test_an_interval_that_ends_at_zero_includes_it():
-    """0.1 + 0.2 - 0.3 is not 0 in floating point."""
-    low, high = interval(np.full(100, 0.3 - 0.1 - 0.2))
-    assert (low, high) == (0, 0)
-    assert math.copysign(1, low) == 1

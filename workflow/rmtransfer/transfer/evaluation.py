@@ -43,7 +43,7 @@ class Sample:
         if len(self.items.strata) == len(self.share):
             return 1 / float(self.share @ self.share)
         whole, single = (i.variance(i.scores(values, self.share)).value for i in (self.items, self._one_by_one))
-        parts = self.items.parts(np.ones(len(self._sample.share)), self.share)
+        parts = self.items.parts(np.ones(len(self.share)), self.share)
         return single / whole / float(self.share @ self.share) if whole > 0 and single > 0 else 1 / float(parts @ parts)
 
 
@@ -98,17 +98,21 @@ class Section:
         return own_seeds(self._sum(self.accuracies, contrast), self._sum(self._scores, contrast), self._sample.items)
 
     def level(self, cell: Cell) -> tuple[Estimate, tuple[float, float]]:
-        """A cell's accuracy and its 95 % interval, Wilson's with the number of items that gives the estimate's variance.
+        """A cell's accuracy and its 95 % interval: Wilson's, with as many items as give the estimate's variance.
 
-        Accuracies near 1 keep an interval that stays below it. Where outcomes do not vary it is the sample's own number.
+        So an accuracy near 1 has an interval that stays below it. Within two items of 0 or 1 outcomes hardly vary, and the
+        number of items is bounded by the sample's own; p (1 - p) is there that of Agresti and Coull's share (The American
+        Statistician 52, 1998).
         """
         estimate = self.estimate({cell: 1})
-        p, variance = estimate.value, estimate.variance
-        if 0 < p < 1 and variance.value > 0:
-            effective = p * (1 - p) / variance.value
-        else:
-            effective = self._sample.effective(self._values[cell].mean(axis=1))
-        return estimate, wilson(p, effective, variance.df if variance.df > 0 else np.inf)
+        p, (variance, df) = estimate.value, estimate.variance
+        effective = self._sample.effective(self._values[cell].mean(axis=1))
+        least = 2 * (effective + 2) / (effective + 4) ** 2
+        if p * (1 - p) >= least and variance > 0:
+            effective = p * (1 - p) / variance
+        elif variance > 0:
+            effective = min(effective, least / variance)
+        return estimate, wilson(p, effective, df if variance > 0 else np.inf)
 
     def parts(self, cells: Iterable[Cell]) -> np.ndarray:
         """What each cluster of items adds to each cell's accuracy [clusters, cells]."""

@@ -73,8 +73,8 @@ class Items:
     def scores(self, values: np.ndarray, weights: np.ndarray) -> np.ndarray:
         """The linearised mean [C, ...]: by how much each cluster moves it away from what its strata give.
 
-        sum over the cluster's items of w_i (z_i - mean of its subset), for values z [N, ...] and weights w [N] that sum to
-        one (Woodruff, JASA 66, 1971). The scores of a sum of means are the sum of their scores.
+        sum over the cluster's items of w_i (z_i - mean of its subset), for values z [N, ...] and weights w [N] above 0 that sum
+        to one (Woodruff, JASA 66, 1971). The scores of a sum of means are the sum of their scores.
         """
         totals = self._sums(self._by_subset, values, weights)
         means = totals / (self._by_subset @ weights).reshape(-1, *[1] * (values.ndim - 1))
