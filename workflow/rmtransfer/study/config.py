@@ -190,6 +190,9 @@ class Training(Options):
     """peak of the cosine schedule"""
     epochs: Count = 1
     """passes over the training pairs"""
+    pairs: Annotated[list[Count], Distinct] = []
+    """sizes of the parts, in pairs, that each language is also trained in, as es.24, beside all pairs, as es; variants and
+    mixtures have none, and parts are in the tables of accuracy alone, not in representation and best-of-n"""
     pairs_per_step: Count = 128
     """pairs in one optimiser step"""
     warmup_ratio: Annotated[float, Field(ge=0, lt=1)] = 0.1

@@ -24,3 +24,8 @@ MODEL_COLUMNS = ("base_model", "train_language", "seed")
 def back_name(language: str, source: str) -> str:
     """What the rows of a language are called once they are translated back into the source language."""
     return f"{language} in {source}"
+
+
+def part_name(language: str, pairs: int) -> str:
+    """What a training set of so many of a language's pairs is called; no language's code holds a dot."""
+    return f"{language}.{pairs}"
