@@ -40,13 +40,13 @@ def test_scorers_are_ours_then_translate_test_then_others_and_translate_test_kno
 
 
 def test_training_sets_are_languages_then_mixtures_then_parts_by_size(config):
-    config |= {"languages": {"source": "en", "targets": ["es"]}, "mixtures": {"mix": {"en": 1, "es": 3}}}
+    config |= {"languages": {"source": "en", "targets": ["es"]}, "mixtures": {"mix": {"pairs": 120, "en": 1, "es": 3}}}
     config["training"]["pairs"] = [48, 24]
     study = Study(load_config(config, ROOT))
     assert list(study.training_sets) == ["en", "es", "mix", "en.24", "es.24", "en.48", "es.48"]
     assert study.training_sets["es"] == ({"es": 1}, None)
     assert study.training_sets["es.24"] == ({"es": 1}, 24)
-    assert study.training_sets["mix"].shares == {"en": 1, "es": 3}
+    assert study.training_sets["mix"] == ({"en": 1, "es": 3}, 120)
     assert study.pairs("gemma-3-270m/en.48/seed0") == 48
     assert study.pairs("gemma-3-270m/en/seed0") is None
     assert study.shares("gemma-3-270m/en.48/seed0") == {"en": 1}

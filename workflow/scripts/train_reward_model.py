@@ -5,16 +5,18 @@ from rmtransfer.study.job import start_job
 job = start_job(snakemake)
 
 from rmtransfer.models.training import train_reward_model
-from rmtransfer.study.study import RewardModelId
+from rmtransfer.study.study import RewardModelId, TrainingSet
 from rmtransfer.texts.corpus import load_selected
-from rmtransfer.texts.mixture import mix
+from rmtransfer.texts.mixture import check_sizes, mix
 
 rows = {k: load_selected(path, job.input.ids) for k, path in job.by_language(job.input.rows).items()}
 base, train_language, seed = RewardModelId.parse(job.wildcards.reward_model)
+training_set = TrainingSet(job.params.shares, job.params.pairs)
+check_sizes({train_language: training_set}, len(next(iter(rows.values()))))
 with job.cores:
     train_reward_model(
         job.input.base,
-        mix(rows, job.params.shares),
+        mix(rows, *training_set),
         job.params.recipe,
         seed,
         job.output.folder,

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias, Union
 
-from pydantic import Discriminator, Field, StringConstraints, Tag, ValidationError, create_model
+from pydantic import ConfigDict, Discriminator, Field, StringConstraints, Tag, ValidationError, create_model
 from pydantic.functional_validators import AfterValidator
 
 from rmtransfer.kit.errors import StudyError
@@ -213,6 +213,21 @@ class Training(Options):
     """GPUs that train one reward model together, with the same result as one"""
 
 
+class Mixture(Options):
+    """A training set of several languages: each with its share, of any positive total, such as {en: 0.9, ko: 0.1}."""
+
+    model_config = ConfigDict(extra="allow")
+    __pydantic_extra__: dict[Language, Annotated[float, Field(gt=0)]]
+
+    pairs: Count | None = None
+    """size; all pairs if not given, each in one of the languages; beyond that, pairs are in several languages"""
+
+    @property
+    def shares(self) -> dict[str, float]:
+        """Language to its share."""
+        return dict(self.__pydantic_extra__)
+
+
 class Representation(Options):
     """How hidden states are compared."""
 
@@ -282,8 +297,8 @@ class Config(Options):
     """who translates what is not given in every language"""
     training: Training = Training()
     """what a reward model is"""
-    mixtures: dict[Slug, Annotated[dict[Language, Annotated[float, Field(gt=0)]], Field(min_length=2)]] = {}
-    """name to the share of each language in a training set of the same size as a single language's"""
+    mixtures: dict[Slug, Mixture] = {}
+    """name to a training set of several languages"""
     reward_models: dict[Slug, RewardModel] = {}
     """name to an off-the-shelf reward model or a baseline, for the same tables"""
     representation: Representation = Representation()

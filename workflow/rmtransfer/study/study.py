@@ -100,7 +100,7 @@ class Study:
         self.translations = self.languages[1:] if self.translated else []
         # What reward models are trained on, by name; parts are of a language alone, and come last.
         full = {language: TrainingSet({language: 1}) for language in self.languages}
-        full |= {name: TrainingSet(shares) for name, shares in config.mixtures.items()}
+        full |= {name: TrainingSet(mixture.shares, mixture.pairs) for name, mixture in config.mixtures.items()}
         parts_of_sets = {
             part_name(language, pairs): TrainingSet({language: 1}, pairs)
             for pairs in sorted(config.training.pairs)
