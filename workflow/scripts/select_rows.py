@@ -26,5 +26,6 @@ select_parts(
     several_rows=job.params.several_rows,
 )
 # Sizes change no row, so they are no param: whoever adds one to a finished study hears of it when its training starts.
-if PREFERENCES in ids:
-    check_sizes(Study(load_config(job.config, job.root)).training_sets, len(load_ids(ids[PREFERENCES])))
+study = Study(load_config(job.config, job.root))
+if study.bases:
+    check_sizes(study.training_sets, len(load_ids(ids[PREFERENCES])))

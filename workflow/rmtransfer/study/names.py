@@ -14,6 +14,9 @@ NOT_OURS = "-"
 TRANSLATE_TEST = "translate-test"
 # A family of comparisons: with the same base's model trained in the evaluation language.
 IN_LANGUAGE = "in-language"
+# Where reward models come from that are evaluated in a language: from there, from the source, from any other target.
+SOURCE, ELSEWHERE = "source", "elsewhere"
+ORIGINS = (IN_LANGUAGE, SOURCE, ELSEWHERE)
 # A p-value, adjusted within its family, that is below this makes a difference significant.
 ALPHA = 0.05
 

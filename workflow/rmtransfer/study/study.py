@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
@@ -135,11 +135,20 @@ class Study:
         """The languages that a scorer, by its id, scores a benchmark in."""
         return [self.source, *self.translated_back] if _judges_back(reward_model) else self.languages
 
-    def score_files(self, benchmark: str) -> list[Pattern]:
-        """The score files that a benchmark's tables are made of."""
+    @property
+    def scaled_sets(self) -> dict[str, TrainingSet]:
+        """The training sets that differ in language and size alone: source and targets, whole and in parts."""
+        plain = {self.source, *self.targets}
+        return {name: s for name, s in self.training_sets.items() if len(s.shares) == 1 and plain.issuperset(s.shares)}
+
+    def score_files(self, benchmark: str, training_sets: Collection[str] | None = None) -> list[Pattern]:
+        """The score files that a benchmark's tables are made of; with ``training_sets``, of our models trained on these."""
+        scorers = self.scorers(benchmark)
+        if training_sets is not None:
+            scorers = [model for model in self.reward_models if model.train_language in training_sets]
         return [
             self.at.scores.fill(reward_model=scorer.id, benchmark=benchmark, language=language)
-            for scorer in self.scorers(benchmark)
+            for scorer in scorers
             for language in self.scored_in(scorer.id)
         ]
 
@@ -235,7 +244,9 @@ class Study:
     @property
     def recipe(self) -> dict[str, Any]:
         """What decides a training, as builtins: ``training`` without the keys that only say how fast it goes."""
-        return self.config.training.model_dump(exclude_none=True, exclude={"pairs", "gradient_checkpointing", "processes"})
+        return self.config.training.model_dump(
+            exclude_none=True, exclude={"pairs", "gradient_checkpointing", "processes"}
+        )
 
     def shares(self, reward_model: str) -> dict[str, float]:
         """What one of our reward models is trained on: language to share."""
