@@ -47,9 +47,9 @@ def draw_dose(tables: Mapping[str, Path], outputs: Sequence[Path], *, source: st
         axis.set_xscale("log")
         axis.set_xticks(sizes, [f"{size:,}" for size in sizes])
         axis.xaxis.set_minor_locator(NullLocator())
-        # Intervals beside each other: by a share of the way to the next size.
+        # A share of the way from one size to the next.
         step = min((b / a for a, b in pairwise(sizes)), default=2) ** 0.08
-        _points(axis, cells, lambda these, place, step=step: these["pairs"] * step**place, joined=True)
+        _points(axis, cells, cells["pairs"], lambda x, place, step=step: x * step**place, joined=True)
     _finish(figure, axes, frame, source, "training pairs")
     save(figure, outputs)
 
@@ -67,7 +67,8 @@ def draw_sizes(tables: Mapping[str, Path], outputs: Sequence[Path], *, source: s
         axis.set_xticks(range(len(bases)), [f"{base}\n{_billions(number)}" for base, number in bases.items()])
         axis.set_xlim(-0.5, len(bases) - 0.5)
         cells = frame[frame["eval_language"] == language]
-        _points(axis, cells, lambda these, place: these["base_model"].map(places) + 0.15 * place, joined=False)
+        x = cells["base_model"].map(places).astype(float)
+        _points(axis, cells, x, lambda x, place: x + 0.15 * place, joined=False)
     _finish(figure, axes, frame, source, "base model and its parameters")
     save(figure, outputs)
 
@@ -98,17 +99,18 @@ def _panels(titles: Sequence[str]) -> tuple[Any, np.ndarray]:
     return figure, axes
 
 
-def _points(axis: Axes, cells: pd.DataFrame, places: Any, *, joined: bool) -> None:
+def _points(axis: Axes, cells: pd.DataFrame, x: pd.Series, beside: Any, *, joined: bool) -> None:
     """Means with their intervals, each origin with its own colour, marker and line.
 
     Args:
-        places: gives the x of an origin's rows, and how far to the right of their middle it goes, from -1 to 1.
+        x: where the cells go.
+        beside: moves that by so many places to the right, from -1 to 1, so that intervals do not cover each other.
     """
     for i, (origin, line) in enumerate(_LINES.items()):
         these = cells[cells["origin"] == origin]
         low, high = these["mean"] - these["ci_low"], these["ci_high"] - these["mean"]
         axis.errorbar(
-            places(these, i - 1),
+            beside(x[these.index], i - 1),
             100 * these["mean"],
             yerr=[100 * low.clip(lower=0), 100 * high.clip(lower=0)],
             linestyle=line if joined else "none",
