@@ -14,11 +14,12 @@ NOT_OURS = "-"
 TRANSLATE_TEST = "translate-test"
 # A family of comparisons: with the same base's model trained in the evaluation language.
 IN_LANGUAGE = "in-language"
+# A p-value, adjusted within its family, that is below this makes a difference significant.
+ALPHA = 0.05
+
 # Where reward models come from that are evaluated in a language: from there, from the source, from any other target.
 SOURCE, ELSEWHERE = "source", "elsewhere"
 ORIGINS = (IN_LANGUAGE, SOURCE, ELSEWHERE)
-# A p-value, adjusted within its family, that is below this makes a difference significant.
-ALPHA = 0.05
 
 # Columns that say which model a table's row is about.
 MODEL_COLUMNS = ("base_model", "train_language", "seed")

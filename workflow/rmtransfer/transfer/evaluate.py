@@ -35,7 +35,7 @@ def evaluate_transfer(
         StudyError: a reward is not a finite number, the ids of a file are not those of the others, or its rows are in
             another language than the one that it stands for.
     """
-    scores = load_scores(score_files)
+    scores = _load(score_files)
     outcomes = Outcomes(scores, sections)
     resamples = Resamples(outcomes.items["subset"].to_numpy())
     evaluation = Evaluation(scores, outcomes, resamples, source, contaminated)
@@ -53,14 +53,7 @@ def table_of(name: str, evaluation: Evaluation) -> pd.DataFrame:
     return pd.DataFrame(list(measure.rows(evaluation)), columns=list(measure.columns))
 
 
-def load_scores(
-    score_files: Mapping[RewardModelId, Mapping[str, Path]],
-) -> dict[tuple[RewardModelId, str], pd.DataFrame]:
-    """The rows of score files, by scorer and language.
-
-    Raises:
-        StudyError: as in :func:`evaluate_transfer`.
-    """
+def _load(score_files: Mapping[RewardModelId, Mapping[str, Path]]) -> dict[tuple[RewardModelId, str], pd.DataFrame]:
     scores: dict[tuple[RewardModelId, str], pd.DataFrame] = {}
     ids: list[str] | None = None
     for scorer, files in score_files.items():

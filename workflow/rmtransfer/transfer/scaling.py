@@ -8,9 +8,9 @@ import pandas as pd
 
 from rmtransfer.study.names import ALL, IN_LANGUAGE, ORIGINS, SOURCE
 from rmtransfer.study.study import RewardModelId, TrainingSet
+from rmtransfer.transfer.design import Design
 from rmtransfer.transfer.evaluate import load_scores
-from rmtransfer.transfer.outcomes import Outcomes
-from rmtransfer.transfer.statistics import Resamples, interval
+from rmtransfer.transfer.evaluation import Cell, Evaluation, Section
 
 COLUMNS = {
     "base_model": "base model that the reward models were trained from",
@@ -21,7 +21,7 @@ COLUMNS = {
     "other target language, of which this is the mean",
     "mean": "average accuracy, mean over seeds, from 0 to 1",
     "sd": "standard deviation of the accuracy over seeds; empty for one seed",
-    "ci_low": "lower bound of the mean's 95 % percentile bootstrap interval over items and seeds",
+    "ci_low": "lower bound of the mean's 95 % interval over items and, where there are several, seeds",
     "ci_high": "upper bound of that interval",
     "seeds": "number of seeds",
     "n": "items",
@@ -52,34 +52,31 @@ def evaluate_scaling(
     Raises:
         StudyError: score files do not fit each other.
     """
-    outcomes = Outcomes(load_scores(score_files), sections)
-    resamples = Resamples(outcomes.items["subset"].to_numpy())
-    models = {
-        language: outcomes.by_model(language) for language in outcomes.languages if language in (source, *targets)
-    }
-    trained: dict[int, dict[str, str]] = {}  # size to language to training set
-    for name, training_set in training_sets.items():
-        (language,) = training_set.shares
-        trained.setdefault(training_set.pairs or pairs, {})[language] = name
+    languages = [source, *targets]
+    design = Design(source, list(parameters), {language: [language] for language in languages})
+    scores = load_scores(score_files)
     rows = []
-    for base in parameters:
-        for size in sorted(trained):
+    for size in sorted({these.pairs or pairs for these in training_sets.values()}):
+        # Every size is evaluated as if it were alone, each training set under its language: so its seeds' variance is its own.
+        language_of = {name: k for name, s in training_sets.items() if (s.pairs or pairs) == size for k in s.shares}
+        average = Evaluation(
+            {
+                (model._replace(train_language=language_of[model.train_language]), language): frame
+                for (model, language), frame in scores.items()
+                if model.train_language in language_of and language in languages
+            },
+            sections,
+            design,
+        ).average
+        evaluated = list(dict.fromkeys(language for _, _, language in average.accuracies))
+        for base in parameters:
             for origin in ORIGINS:
-                # A mean over languages is one over outcomes: items and seeds are the same in all of them.
-                cells = {
-                    language: np.mean([models[language][base, trained[size][k]] for k in these], axis=0)
-                    for language in models
-                    if (these := _trained_in(origin, language, source, targets))
-                }
-                of_targets = [values for language, values in cells.items() if language != source]
-                if of_targets:
-                    cells[ALL] = np.mean(of_targets, axis=0)
-                for language, values in cells.items():
-                    accuracies = outcomes.weights @ values
-                    spread = accuracies.std(ddof=1) if len(accuracies) > 1 else None
-                    bounds = interval(resamples.two_way(resamples.means(values, outcomes.weights)))
-                    about = (base, parameters[base], size, language, origin)
-                    rows.append((*about, accuracies.mean(), spread, *bounds, len(accuracies), len(values)))
+                cells = {k: [(base, t, k) for t in _trained_in(origin, k, source, targets)] for k in evaluated}
+                cells[ALL] = [cell for k in evaluated if k != source for cell in cells[k]]
+                for language, of_language in cells.items():
+                    if of_language:
+                        about = (base, parameters[base], size, language, origin)
+                        rows.append((*about, *_mean(average, of_language)))
     pd.DataFrame(rows, columns=list(COLUMNS)).to_csv(output, index=False, float_format="%.6f")
 
 
@@ -90,3 +87,15 @@ def _trained_in(origin: str, language: str, source: str, targets: Sequence[str])
     if origin == SOURCE:
         return [source] if language != source else []
     return [target for target in targets if target != language]
+
+
+def _mean(average: Section, cells: Sequence[Cell]) -> tuple[float, float | None, float, float, int, int]:
+    """The columns from ``mean`` on, of the mean over cells."""
+    accuracies = np.mean([average.accuracies[cell] for cell in cells], axis=0)
+    spread = float(accuracies.std(ddof=1)) if len(accuracies) > 1 else None
+    if len(cells) == 1:
+        estimate, bounds = average.level(cells[0])
+    else:
+        estimate = average.estimate(dict.fromkeys(cells, 1 / len(cells)))
+        bounds = estimate.interval()
+    return estimate.value, spread, *bounds, estimate.seeds, estimate.n
