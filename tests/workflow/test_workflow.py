@@ -17,7 +17,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import yaml
-from transformers import AutoModelForSequenceClassification, AutoTokenizer
+from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
 
 import golden
 from conftest import ROOT, build_model, build_tokenizer, warm_python
@@ -40,7 +40,7 @@ CONFIG = {
     "figures": {"dpi": 72},
     "resources": {"tokens_per_batch": 4096, "device": "cpu"},
 }
-OF_A_BENCHMARK = [figure.name for figure in FIGURES if figure.scope == "benchmark"]
+OF_A_BENCHMARK = [f.name for f in FIGURES if f.scope == "benchmark" and f.needs not in ("parts", "sizes")]
 OF_THE_STUDY = [figure.name for figure in FIGURES if figure.scope == "study"]
 TABLES_OF_A_BENCHMARK = {"evaluate_transfer sample", "write_paper_tables sample"}
 DRAWINGS_OF_A_BENCHMARK = {f"draw_{name} sample" for name in OF_A_BENCHMARK}
@@ -258,6 +258,32 @@ def test_adding_a_language_runs_that_language_and_the_aggregates(finished):
     done = snakemake(finished, config, "results/tiny/scores/llama/en/seed0/sample/it.parquet")
     assert done.returncode == 0, done.stdout
     assert re.findall(r"scoring (\w+):", done.stdout) == ["it"]
+
+
+def test_adding_parts_trains_and_scores_the_parts_and_what_was_trained_stays(finished):
+    config = changed(training={"pairs": [8, 4]})
+    parts = [f"{language}.{pairs}" for pairs in (4, 8) for language in ("en", "es")]
+    expected = {f"train_reward_model llama/{part}/seed0" for part in parts}
+    expected |= {f"score llama/{part}/seed0 sample" for part in parts}
+    expected |= {"evaluate_scaling sample", "draw_dose sample"}
+    # No hidden states and no sampled answers of parts: representation and best-of-n stay.
+    assert jobs(finished, config) == expected | TABLES_OF_A_BENCHMARK | DRAWINGS_OF_A_BENCHMARK
+
+    done = snakemake(finished, config)
+    assert done.returncode == 0, done.stdout
+    assert jobs(finished, config) == set()
+    results = finished / "results/tiny"
+    for part in parts:
+        manifest = json.loads((results / f"models/llama/{part}/seed0/manifest.json").read_text())
+        assert (manifest["pairs"], manifest["languages"]) == (int(part[3:]), part[:2])
+    table = pd.read_csv(results / "tables/sample/scaling.csv")
+    assert set(table["pairs"]) == {4, 8, 12}
+    assert set(table["parameters"]) == {AutoModelForCausalLM.from_pretrained(finished / "tiny").num_parameters()}
+    assert (results / "figures/sample/dose.png").is_file()
+
+    done = snakemake(finished, changed(training={"pairs": [12]}))
+    assert done.returncode
+    assert "training.pairs: 12 is no part of the 12 pairs that there are to train on" in done.stdout
 
 
 def test_a_second_translation_of_the_same_texts_flows_through_the_study_beside_the_first(finished):
