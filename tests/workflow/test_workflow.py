@@ -420,6 +420,20 @@ def test_bad_input_stops_the_run_before_any_training(checkout, name):
     assert logs <= {"read_rows", "translate_rows", "prepare_base_model", "select_rows", "find_contamination"}
 
 
+def test_sizes_that_cannot_be_stop_the_run_before_any_training(checkout):
+    config = changed(
+        study="sizes",
+        training={"pairs": [8, 12]},
+        mixtures={"both": {"en": 1, "es": 1, "pairs": 24}, "en-es": {"en": 3, "es": 1, "pairs": 24}},
+    )
+    done = snakemake(checkout, config, "--keep-going")
+    assert done.returncode == 1
+    assert "training.pairs: 12 is no part of the 12 pairs" in done.stdout
+    assert "mixtures.en-es.pairs: of 24 pairs 18 would be in en, and there are 12" in done.stdout
+    assert "mixtures.both" not in done.stdout
+    assert "train_reward_model" not in {path.name for path in (checkout / "results/sizes/logs").iterdir()}
+
+
 def test_a_bad_config_runs_nothing(checkout):
     done = snakemake(checkout, {**CONFIG, "languagse": {}})
     assert done.returncode == 1
