@@ -19,6 +19,7 @@ rule evaluate_scaling:
     params:
         sections=lambda wildcards: STUDY.sections(wildcards.benchmark),
         targets=STUDY.targets,
+        recipe=STUDY.recipe,
         training_sets={name: list(these) for name, these in STUDY.scaled_sets.items()},
         version=stages.SCALING.version,
     script:

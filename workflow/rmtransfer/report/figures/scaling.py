@@ -41,7 +41,7 @@ def draw_dose(tables: Mapping[str, Path], outputs: Sequence[Path], *, source: st
         for base in bases
         for language in _languages(frame, len(bases))
     }
-    titles = [f"{base}: {_title(k)}" if len(bases) > 1 else _title(k) for base, k in panels]
+    titles = [f"{base}\n{_title(k)}" if len(bases) > 1 else _title(k) for base, k in panels]
     figure, axes = _panels(titles)
     for axis, cells in zip(axes.flat, panels.values(), strict=False):
         axis.set_xscale("log")
@@ -93,7 +93,8 @@ def _panels(titles: Sequence[str]) -> tuple[Any, np.ndarray]:
         layout="constrained",
     )
     for axis, title in zip(axes.flat, titles, strict=False):
-        axis.set_title(wrapped(title, (COLUMN if few else FULL) / columns - 0.3))
+        room = (COLUMN if few else FULL) / columns - 0.3
+        axis.set_title("\n".join(wrapped(line, room) for line in title.split("\n")))
     for axis in axes.flat[len(titles) :]:
         axis.set_axis_off()
     return figure, axes
