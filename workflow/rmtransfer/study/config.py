@@ -191,8 +191,7 @@ class Training(Options):
     epochs: Count = 1
     """passes over the training pairs"""
     pairs: Annotated[list[Count], Distinct] = []
-    """sizes of the parts, in pairs, that each language is also trained in, as es.24, beside all pairs, as es; variants and
-    mixtures have none, and parts are in the tables of accuracy alone, not in representation and best-of-n"""
+    """sizes of parts that source and targets are trained in too, as es.24; not for representation and best-of-n"""
     pairs_per_step: Count = 128
     """pairs in one optimiser step"""
     warmup_ratio: Annotated[float, Field(ge=0, lt=1)] = 0.1
@@ -214,13 +213,13 @@ class Training(Options):
 
 
 class Mixture(Options):
-    """A training set of several languages: each with its share, of any positive total, such as {en: 0.9, ko: 0.1}."""
+    """A training set of several languages; keys are languages, each with its share."""
 
     model_config = ConfigDict(extra="allow")
     __pydantic_extra__: dict[Language, Annotated[float, Field(gt=0)]]
 
     pairs: Count | None = None
-    """size; all pairs if not given, each in one of the languages; beyond that, pairs are in several languages"""
+    """size; each pair once if not given; beyond that, some are in several languages"""
 
     @property
     def shares(self) -> dict[str, float]:
@@ -298,7 +297,7 @@ class Config(Options):
     training: Training = Training()
     """what a reward model is"""
     mixtures: dict[Slug, Mixture] = {}
-    """name to a training set of several languages"""
+    """name to a training set of several languages: each with its share, of any positive total, such as {en: 9, ko: 1}"""
     reward_models: dict[Slug, RewardModel] = {}
     """name to an off-the-shelf reward model or a baseline, for the same tables"""
     representation: Representation = Representation()
