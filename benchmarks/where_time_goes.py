@@ -171,8 +171,8 @@ def stages_of(study: Any) -> list[Stage]:
 
         preferences = {language: rows_of(PREFERENCES, language) for language in study.languages}
         sets = [
-            [pair(row) for row in mix({k: preferences[k] for k in shares}, shares)]
-            for shares in study.training_sets.values()
+            [pair(row) for row in mix({k: preferences[k] for k in these.shares}, these.shares, these.pairs)]
+            for these in study.training_sets.values()
         ]
         found = [training_stage(shape, sets, recipe, config.seeds)]
         scored = {

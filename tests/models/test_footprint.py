@@ -167,3 +167,9 @@ def test_scoring_and_sampling_hold_weights_and_what_they_work_on():
     more = footprint.sampling_bytes(LLAMA, 20_000, 8, True) - footprint.sampling_bytes(LLAMA, 10_000, 8, True)
     assert more == 10_000 * 114_688
     assert footprint.DECODING_FACTOR == decoding.DECODING_FACTOR
+
+
+def test_parameters_are_counted_from_the_files(bases):
+    for base in bases.values():
+        model = AutoModelForCausalLM.from_pretrained(base)
+        assert footprint.parameters_of(base) == model.num_parameters()

@@ -8,10 +8,13 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 from docutils.core import publish_doctree
 
 from rmtransfer.report import catalogue
 from rmtransfer.report.catalogue import FIGURES
+from rmtransfer.study.config import load_config
+from rmtransfer.study.study import Study
 
 ROOT = Path(__file__).parents[2]
 
@@ -28,7 +31,7 @@ def test_every_line_is_complete():
     assert len({figure.name for figure in FIGURES}) == len(FIGURES) >= 10
     for figure in FIGURES:
         assert figure.scope in ("benchmark", "study")
-        assert figure.needs in ("", "bases", "translations")
+        assert figure.needs in ("", "bases", "translations", "parts", "sizes")
         assert figure.tables
         assert figure.category
 
@@ -56,6 +59,20 @@ def test_a_caption_is_plain_text_that_the_report_can_set(figure):
 def test_one_file_sets_all_captions():
     assert {path.name for path in (ROOT / "workflow/report").iterdir()} == {"figure.rst", "workflow.rst"}
     assert (ROOT / "workflow/report/figure.rst").read_text().strip() == "{{ snakemake.params.caption }}"
+
+
+def test_a_study_has_the_figures_that_it_has_something_for():
+    config = yaml.safe_load((ROOT / "config.yaml").read_text(encoding="utf-8"))
+
+    def names() -> set[str]:
+        return {figure.name for figure in catalogue.figures_of(Study(load_config(config, ROOT)))}
+
+    plain = names()
+    assert plain == {figure.name for figure in FIGURES} - {"dose", "sizes"}
+    config["training"]["pairs"] = [24]
+    assert names() == plain | {"dose"}
+    config["base_models"]["again"] = config["base_models"]["gemma-3-270m"]
+    assert names() == plain | {"dose", "sizes"}
 
 
 def test_an_unknown_figure_is_an_error():

@@ -15,7 +15,9 @@ from matplotlib.text import Text
 
 from rmtransfer.report.catalogue import FIGURES, draw
 from rmtransfer.report.figures import rewards, style
+from rmtransfer.study.names import ORIGINS
 from rmtransfer.transfer.measures import MEASURES
+from rmtransfer.transfer.scaling import COLUMNS
 
 PATH = {**os.environ, "PYTHONPATH": str(Path(style.__file__).parents[3])}
 STYLE = {"dpi": 72, "font_size": 8}
@@ -135,6 +137,15 @@ def write_tables(folder: Path, models: list, languages: list[str], sections: lis
     if len(languages) > 1:
         write_translations(folder, languages)
     if bases:
+        scaling = [
+            (base, 3e8 * 4**i, pairs, language, origin, mean := draw(0.4, 0.9), None, mean - 0.1, mean + 0.1, 1, 90)
+            for i, base in enumerate(bases)
+            for pairs in (24, 48, 96)
+            for origin in ORIGINS
+            for language in (*languages, "all")
+            if language != "en" or origin != "source"
+        ]
+        write(folder, "scaling", scaling, list(COLUMNS))
         write_representations(folder, models, languages)
         gains = [
             (*model, language, n, 4, gain, gain - 0.1, gain + 0.1, 24)
@@ -255,7 +266,8 @@ def test_the_tables_drawn_here_are_those_that_a_study_writes(tmp_path):
     read = {name for figure in FIGURES if figure.scope == "benchmark" for name in figure.tables}
     assert len(read) >= 8
     for name in read:
-        assert set(pd.read_csv(tmp_path / f"{name}.csv")) <= set(MEASURES[name].columns), name
+        columns = COLUMNS if name == "scaling" else MEASURES[name].columns
+        assert set(pd.read_csv(tmp_path / f"{name}.csv")) <= set(columns), name
 
 
 @pytest.mark.parametrize("shape", SHAPES)

@@ -1,5 +1,7 @@
 """The plan's numbers are those that can be counted by hand."""
 
+import re
+
 import pytest
 from transformers import AutoModelForCausalLM
 
@@ -59,6 +61,27 @@ def test_the_plan_of_the_models_follows_from_their_size(tmp_path, rows, config, 
     assert "quota: unknown" in text
     # three copies of the weights in fp32 (the base and two reward models): the gigabytes, to a tenth
     assert f"{4 * parameters * 3 / 1e9:.1f} GB on disk" in text
+
+
+def test_training_sets_count_with_their_sizes(rows, config, monkeypatch):
+    """Two languages; of 2 pairs, a part of 1 of each, and a mixture of 3: 2 + 2 / 2 + 3 / 2 times a language's tokens."""
+    monkeypatch.setattr(plan, "_size", lambda *_: (10**15, 1))
+    config["training"] = {"pairs_per_step": 1}
+    config["alignment"] = {"max_new_tokens": 1}
+
+    def hours(what):
+        text = render_plan(study_of(config), [], of_all_parts(rows), ROOT, "")
+        return float(re.search(rf"{what} ([\d,.]+) h", text)[1].replace(",", ""))
+
+    whole = {what: hours(what) for what in ("training", "scoring")}
+    config["training"]["pairs"] = [1]
+    config["mixtures"] = {"m": {"en": 1, "es": 1, "pairs": 3}}
+    assert hours("training") == pytest.approx(whole["training"] * 4.5 / 2, abs=0.02)
+    config["mixtures"] = {}
+    # The parts score the benchmark, and no sampled answers: that is less than twice what two reward models score.
+    assert whole["scoring"] < hours("scoring") < 2 * whole["scoring"]
+    text = render_plan(study_of(config), [], of_all_parts(rows), ROOT, "")
+    assert "m: 4 reward models" in text
 
 
 def test_the_memory_of_a_job_stands_next_to_what_there_is(rows, config, bases, monkeypatch):

@@ -262,7 +262,30 @@ FAULTS = {
         {"base": {"en": 1, "es": 1}},
         ["mixtures.base: the name is taken"],
     ),
-    "a mixture of one": ("mixtures", {"m": {"en": 1}}, ["mixtures.m"]),
+    "a mixture of one": (
+        "mixtures",
+        {"m": {"en": 1, "pairs": 24}},
+        ["mixtures.m: {'en': 1.0} is not several languages; add one"],
+    ),
+    "a mixture without a step": (
+        "mixtures",
+        {"m": {"en": 1, "es": 1, "pairs": 7}},
+        ["mixtures.m.pairs: 7 is less than training.pairs_per_step, 8; raise it"],
+    ),
+    "a mixture's share": ("mixtures", {"m": {"en": 1, "es": 0}}, ["mixtures.m.es: 0: should be greater than 0"]),
+    "a mixture's key": ("mixtures", {"m": {"en": 1, "size": 24}}, ["mixtures.m.size: 'size' is not a BCP-47 code"]),
+    "a mixture named like a part": (
+        "mixtures",
+        {"en.24": {"en": 1, "es": 1}},
+        ["mixtures.en.24: a part of 24 pairs of en would have that name; choose another"],
+    ),
+    "a part without a step": (
+        "training.pairs",
+        [24, 4],
+        ["training.pairs: 4 is less than training.pairs_per_step, 8, and not even one step; raise it"],
+    ),
+    "a part twice": ("training.pairs", [24, 24], ["training.pairs", "24 is there twice; remove one"]),
+    "a part of nothing": ("training.pairs", [0], ["training.pairs", "0: should be greater than or equal to 1"]),
     "nothing to train on": ("preferences", None, ["preferences: missing; base_models are trained on preferences"]),
     "more processes than pairs": (
         "training.processes",

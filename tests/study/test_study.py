@@ -39,6 +39,29 @@ def test_scorers_are_ours_then_translate_test_then_others_and_translate_test_kno
     assert study.model_folders(back[1].id, ROOT) == {"path": "results/sample/models/gemma-3-270m/en/seed3"}
 
 
+def test_training_sets_are_languages_then_mixtures_then_parts_by_size(config):
+    config |= {"languages": {"source": "en", "targets": ["es"]}, "mixtures": {"mix": {"pairs": 120, "en": 1, "es": 3}}}
+    config["training"]["pairs"] = [48, 24]
+    study = Study(load_config(config, ROOT))
+    assert list(study.training_sets) == ["en", "es", "mix", "en.24", "es.24", "en.48", "es.48"]
+    assert study.training_sets["es"] == ({"es": 1}, None)
+    assert study.training_sets["es.24"] == ({"es": 1}, 24)
+    assert study.training_sets["mix"] == ({"en": 1, "es": 3}, 120)
+    assert study.pairs("gemma-3-270m/en.48/seed0") == 48
+    assert study.pairs("gemma-3-270m/en/seed0") is None
+    assert study.shares("gemma-3-270m/en.48/seed0") == {"en": 1}
+    assert [model.train_language for model in study.full_reward_models] == ["en", "es", "mix"]
+    assert len(study.scorers("sample")) == 7 + 2
+
+
+def test_parts_are_of_languages_and_not_of_their_variants(config):
+    config["languages"]["targets"] = ["es"]
+    config["translation"]["variants"] = {"again": {"engine": "memory"}}
+    config["training"]["pairs"] = [24]
+    study = Study(load_config(config, ROOT))
+    assert list(study.training_sets) == ["en", "es", "es-x-again", "en.24", "es.24"]
+
+
 def test_every_score_file_says_whose_it_is(config):
     study = Study(load_config(config, ROOT))
     files = study.score_files("more")
@@ -106,7 +129,7 @@ def test_params_are_builtins_that_snakemake_can_compare(config):
 
 def test_the_recipe_is_what_decides_a_training_and_not_how_fast_it_goes(config):
     recipe = Study(load_config(config, ROOT)).recipe
-    config["training"] |= {"gradient_checkpointing": True, "processes": 4}
+    config["training"] |= {"gradient_checkpointing": True, "processes": 4, "pairs": [24]}
     assert Study(load_config(config, ROOT)).recipe == recipe
     config["training"] |= {"adapter": {"kind": "lora"}, "optimizer": "adamw_8bit", "processes": 1}
     changed = Study(load_config(config, ROOT)).recipe

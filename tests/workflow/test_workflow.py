@@ -17,7 +17,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import yaml
-from transformers import AutoModelForSequenceClassification, AutoTokenizer
+from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
 
 import golden
 from conftest import ROOT, build_model, build_tokenizer, warm_python
@@ -40,7 +40,7 @@ CONFIG = {
     "figures": {"dpi": 72},
     "resources": {"tokens_per_batch": 4096, "device": "cpu"},
 }
-OF_A_BENCHMARK = [figure.name for figure in FIGURES if figure.scope == "benchmark"]
+OF_A_BENCHMARK = [f.name for f in FIGURES if f.scope == "benchmark" and f.needs not in ("parts", "sizes")]
 OF_THE_STUDY = [figure.name for figure in FIGURES if figure.scope == "study"]
 TABLES_OF_A_BENCHMARK = {"evaluate_transfer sample", "write_paper_tables sample"}
 DRAWINGS_OF_A_BENCHMARK = {f"draw_{name} sample" for name in OF_A_BENCHMARK}
@@ -260,6 +260,32 @@ def test_adding_a_language_runs_that_language_and_the_aggregates(finished):
     assert re.findall(r"scoring (\w+):", done.stdout) == ["it"]
 
 
+def test_adding_parts_trains_and_scores_the_parts_and_what_was_trained_stays(finished):
+    config = changed(training={"pairs": [8, 4]})
+    parts = [f"{language}.{pairs}" for pairs in (4, 8) for language in ("en", "es")]
+    expected = {f"train_reward_model llama/{part}/seed0" for part in parts}
+    expected |= {f"score llama/{part}/seed0 sample" for part in parts}
+    expected |= {"evaluate_scaling sample", "draw_dose sample"}
+    # No hidden states and no sampled answers of parts: representation and best-of-n stay.
+    assert jobs(finished, config) == expected | TABLES_OF_A_BENCHMARK | DRAWINGS_OF_A_BENCHMARK
+
+    done = snakemake(finished, config)
+    assert done.returncode == 0, done.stdout
+    assert jobs(finished, config) == set()
+    results = finished / "results/tiny"
+    for part in parts:
+        manifest = json.loads((results / f"models/llama/{part}/seed0/manifest.json").read_text())
+        assert (manifest["pairs"], manifest["languages"]) == (int(part[3:]), part[:2])
+    table = pd.read_csv(results / "tables/sample/scaling.csv")
+    assert set(table["pairs"]) == {4, 8, 12}
+    assert set(table["parameters"]) == {AutoModelForCausalLM.from_pretrained(finished / "tiny").num_parameters()}
+    assert (results / "figures/sample/dose.png").is_file()
+
+    done = snakemake(finished, changed(training={"pairs": [12]}))
+    assert done.returncode
+    assert "training.pairs: 12 is no part of the 12 pairs that there are to train on" in done.stdout
+
+
 def test_a_second_translation_of_the_same_texts_flows_through_the_study_beside_the_first(finished):
     """The variant replays the same memory under another name, so its numbers are those of the first translation."""
     shutil.copy(finished / "resources/sample/memory.tmx", finished / "other.tmx")
@@ -392,6 +418,20 @@ def test_bad_input_stops_the_run_before_any_training(checkout, name):
         assert word in done.stdout
     logs = {p.name for p in (checkout / f"results/{config['study']}/logs").iterdir()}
     assert logs <= {"read_rows", "translate_rows", "prepare_base_model", "select_rows", "find_contamination"}
+
+
+def test_sizes_that_cannot_be_stop_the_run_before_any_training(checkout):
+    config = changed(
+        study="sizes",
+        training={"pairs": [8, 12]},
+        mixtures={"both": {"en": 1, "es": 1, "pairs": 24}, "en-es": {"en": 3, "es": 1, "pairs": 24}},
+    )
+    done = snakemake(checkout, config, "--keep-going")
+    assert done.returncode == 1
+    assert "training.pairs: 12 is no part of the 12 pairs" in done.stdout
+    assert "mixtures.en-es.pairs: of 24 pairs 18 would be in en, and there are 12" in done.stdout
+    assert "mixtures.both" not in done.stdout
+    assert "train_reward_model" not in {path.name for path in (checkout / "results/sizes/logs").iterdir()}
 
 
 def test_a_bad_config_runs_nothing(checkout):

@@ -35,7 +35,7 @@ rule evaluate_best_of_n:
     input:
         rewards=expand(
             AT.answer_rewards,
-            reward_model=[model.id for model in STUDY.reward_models],
+            reward_model=[model.id for model in STUDY.full_reward_models],
             language=STUDY.languages,
         ),
     output:

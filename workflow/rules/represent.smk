@@ -9,7 +9,10 @@ rule analyse_representations:
     input:
         states=expand(
             AT.states,
-            reward_model=[*(f"{base}/base" for base in STUDY.bases), *(model.id for model in STUDY.reward_models)],
+            reward_model=[
+                *(f"{base}/base" for base in STUDY.bases),
+                *(model.id for model in STUDY.full_reward_models),
+            ],
             benchmark=STUDY.leading,
             language=STUDY.languages,
         ),

@@ -44,7 +44,7 @@ use rule score as score_with_states with:
         settings=AT.settings,
         states=expand(AT.states, language=STUDY.languages, allow_missing=True),
     wildcard_constraints:
-        reward_model=any_of(model.id for model in STUDY.reward_models),
+        reward_model=any_of(model.id for model in STUDY.full_reward_models),
         benchmark=STUDY.leading,
 
 
@@ -76,7 +76,7 @@ use rule score as score_answers with:
     log:
         "<logs>/score_answers/{reward_model}.log",
     wildcard_constraints:
-        reward_model=any_of(model.id for model in STUDY.reward_models),
+        reward_model=any_of(model.id for model in STUDY.full_reward_models),
     priority: THIRD
     params:
         rows="",  # their age counts, not what selection says of them

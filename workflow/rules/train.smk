@@ -1,4 +1,4 @@
-"""One Bradley-Terry reward model per base model, training language or mixture of languages, and seed.
+"""One Bradley-Terry reward model per base model, training set and seed: a language, a part of it, or a mixture.
 
 In:  base_models/<base>/, the selected preference rows of one language, or of several.
 Out: models/<base>/<train_language>/seed<k>/, reloaded from disk and rescored, manifest last.
@@ -30,6 +30,7 @@ rule train_reward_model:
     params:
         recipe=STUDY.recipe,
         shares=lambda wildcards: STUDY.shares(wildcards.reward_model),
+        pairs=lambda wildcards: STUDY.pairs(wildcards.reward_model),
         rows=lambda wildcards: content_of("preferences", STUDY.shares(wildcards.reward_model)),
         version=stages.TRAINING.version,
     script:

@@ -5,18 +5,29 @@ from rmtransfer.study.job import start_job
 job = start_job(snakemake)
 
 from rmtransfer.models.chat import longest_conversation
+from rmtransfer.study.config import load_config
 from rmtransfer.study.names import back_name
+from rmtransfer.study.study import PREFERENCES, Study
+from rmtransfer.texts.corpus import load_ids
+from rmtransfer.texts.mixture import check_sizes
 from rmtransfer.texts.selection import select_parts
+from rmtransfer.texts.split import held_out
 
 rows = {part: job.by_language(job.input[part]) for part in job.params.parts}
 back = job.by("language", job.at.back_rows, job.input.get("back"))
 rows[job.params.leading] |= {back_name(language, job.source): path for language, path in back.items()}
+ids = job.by("part", job.at.ids, job.output.ids)
 select_parts(
     rows,
-    job.by("part", job.at.ids, job.output.ids),
+    ids,
     job.by("part", job.at.dropped, job.output.dropped),
     job.output.digests,
     tokens=longest_conversation(job.input.get("bases") or []),
     max_length=job.params.max_length,
     several_rows=job.params.several_rows,
 )
+# Sizes change no row, so they are no param: whoever adds one to a finished study hears of it when its training starts.
+study = Study(load_config(job.config, job.root))
+if study.bases:
+    known = load_ids(ids[PREFERENCES])
+    check_sizes(study.training_sets, len(known) - len(held_out(known, job.config["training"]["held_out"])))

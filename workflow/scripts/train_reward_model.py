@@ -5,16 +5,20 @@ from rmtransfer.study.job import start_job
 job = start_job(snakemake)
 
 from rmtransfer.models.training import train_reward_model
-from rmtransfer.study.study import RewardModelId
+from rmtransfer.study.study import RewardModelId, TrainingSet
 from rmtransfer.texts.corpus import load_selected
-from rmtransfer.texts.mixture import mix
+from rmtransfer.texts.mixture import check_sizes, mix
+from rmtransfer.texts.split import split
 
 rows = {k: load_selected(path, job.input.ids) for k, path in job.by_language(job.input.rows).items()}
 base, train_language, seed = RewardModelId.parse(job.wildcards.reward_model)
+pairs, held_out = split(rows, job.params.recipe["held_out"])
+training_set = TrainingSet(job.params.shares, job.params.pairs)
+check_sizes({train_language: training_set}, len(next(iter(pairs.values()))))
 with job.cores:
     train_reward_model(
         job.input.base,
-        mix(rows, job.params.shares),
+        mix(pairs, *training_set),
         job.params.recipe,
         seed,
         job.output.folder,
@@ -27,4 +31,5 @@ with job.cores:
         gradient_checkpointing=job.config["training"]["gradient_checkpointing"],
         trunk_store=job.root / job.at.trunk,
         trunk_gigabytes=job.config["resources"]["trunk_gigabytes"],
+        held_out=mix(held_out, job.params.shares) if job.params.recipe["held_out"] else [],
     )

@@ -8,6 +8,8 @@ constant. An estimate: fragments of memory, code of a model's own and mixtures o
 """
 
 import json
+import math
+import struct
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -235,3 +237,15 @@ def warn_of_training(base: Path, training: Mapping[str, Any], tokens: int, longe
     said = shape and training_warning(shape, training, tokens, longest, gpu, memory_here(gpu))
     if said:
         report(f"WARNING: {said}")
+
+
+def parameters_of(folder: Path) -> int:
+    """Elements of all tensors of a model, from its files' headers (https://huggingface.co/docs/safetensors)."""
+    return sum(_elements(path) for path in folder.glob("*.safetensors"))
+
+
+def _elements(path: Path) -> int:
+    with path.open("rb") as file:
+        (length,) = struct.unpack("<Q", file.read(8))
+        header = json.loads(file.read(length))
+    return sum(math.prod(tensor["shape"]) for name, tensor in header.items() if name != "__metadata__")

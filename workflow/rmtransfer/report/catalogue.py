@@ -19,8 +19,8 @@ class Figure(NamedTuple):
     """file name, without its ending"""
     scope: Literal["benchmark", "study"]
     """one per benchmark, below figures/<benchmark>/, or one of the study, below figures/"""
-    needs: Literal["", "bases", "translations"]
-    """what a study must have for it: anything, base models that it trains, or translations"""
+    needs: Literal["", "bases", "translations", "parts", "sizes"]
+    """what a study must have for it: anything, base models that it trains, translations, parts of training sets, several bases"""
     tables: tuple[str, ...]
     """the tables that it reads, by name: those of the benchmark, or those of the study"""
     draw: str
@@ -105,6 +105,36 @@ FIGURES = (
             f"intervals. Right: their difference in percentage points. {_SEEDS}, with intervals from a bootstrap over "
             "seeds and items. The paired test of the difference is in the benchmark's significance.csv. The axis does not "
             "start at zero."
+        ),
+    ),
+    Figure(
+        name="dose",
+        scope="benchmark",
+        needs="parts",
+        tables=("scaling",),
+        draw="rmtransfer.report.figures.scaling:draw_dose",
+        category="1. Transfer",
+        caption=(
+            "Average accuracy by number of training pairs (logarithmic axis), one panel per evaluation language and one for "
+            "the mean over the target languages. Reward models trained in the evaluation language itself, in the source "
+            "language, and in the other target languages, of which the line is the mean. Smaller training sets are parts of "
+            "larger ones, with the same pairs in every language. With 95 % intervals; the axis of accuracy does not start at "
+            "zero. With too many languages for panels, the mean alone. All numbers are in the benchmark's scaling.csv."
+        ),
+    ),
+    Figure(
+        name="sizes",
+        scope="benchmark",
+        needs="sizes",
+        tables=("scaling",),
+        draw="rmtransfer.report.figures.scaling:draw_sizes",
+        category="1. Transfer",
+        caption=(
+            "Average accuracy by base model, in the order of their numbers of parameters (embeddings included), of reward "
+            "models trained on all pairs: in the evaluation language itself, in the source language, and in the other target "
+            "languages (their mean). One panel per evaluation language and one for the mean over the target languages. With "
+            "95 % intervals; the axis of accuracy does not start at zero. With too many languages for panels, the mean alone. "
+            "All numbers are in the benchmark's scaling.csv."
         ),
     ),
     Figure(
@@ -198,7 +228,13 @@ FIGURES = (
 
 def figures_of(study: Study) -> list[Figure]:
     """The figures that a study has."""
-    has = {"": True, "bases": bool(study.bases), "translations": bool(study.translations)}
+    has = {
+        "": True,
+        "bases": bool(study.bases),
+        "translations": bool(study.translations),
+        "parts": bool(study.bases and study.config.training.pairs),
+        "sizes": len(study.bases) > 1,
+    }
     return [figure for figure in FIGURES if has[figure.needs]]
 
 

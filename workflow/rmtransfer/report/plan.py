@@ -3,7 +3,6 @@
 import json
 import math
 import re
-import struct
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -129,7 +128,10 @@ def _plan_models(study: Study, rows: Mapping[str, Path], root: Path) -> Iterator
         parameters, hidden = _size(folder, base.path, getattr(base, "revision", None))
         tokens = {part: tokens_of(part, prepared) for part in counts}
         scored = sum(tokens[part] for part in study.benchmarks)
-        models = len(study.training_sets) * len(config.seeds)
+        models, full = (
+            sum(model.base_model == name for model in these)
+            for these in (study.reward_models, study.full_reward_models)
+        )
         yield (
             f"  {name}: {models} reward models, a language's tokens: {tokens['preferences']:,} to train on, "
             f"{scored:,} to score"
@@ -141,11 +143,16 @@ def _plan_models(study: Study, rows: Mapping[str, Path], root: Path) -> Iterator
         alignment = config.alignment
         answers = counts["instructions"] * alignment.samples
         sampled = answers * (tokens["instructions"] / max(1, counts["instructions"]) + alignment.max_new_tokens)
-        training = _TRAINING * tokens["preferences"] * config.training.epochs * models
-        scoring = _FORWARD * languages * (scored * models + tokens[study.leading] + sampled * models)
+        # A training set of a size of its own has that share of a language's tokens.
+        wholes = sum(
+            1 if these.pairs is None else these.pairs / max(1, counts["preferences"])
+            for these in study.training_sets.values()
+        )
+        training = _TRAINING * tokens["preferences"] * config.training.epochs * wholes * len(config.seeds)
+        scoring = _FORWARD * languages * (scored * models + tokens[study.leading] + sampled * full)
         sampling = _FORWARD * languages * sampled * 10  # decoding uses a tenth of the arithmetic at best
         flops = parameters * (training + scoring + sampling)
-        states = 8 * counts[study.leading] * hidden * (models + 1) * languages
+        states = 8 * counts[study.leading] * hidden * (full + 1) * languages
         # What training leaves as it is, all models of a base share.
         shape = _shape(folder, base.path, getattr(base, "revision", None))
         own = parameters - (footprint.Recipe.of(config.training.model_dump()).unchanged(shape) if shape else 0)
@@ -261,7 +268,7 @@ def _size(folder: Path | None, location: str, revision: str | None) -> tuple[int
     if folder is not None and (folder / "config.json").is_file():
         settings = json.loads((folder / "config.json").read_text(encoding="utf-8"))
         hidden = settings.get("hidden_size") or settings.get("text_config", {}).get("hidden_size", 0)
-        return sum(_parameters(path) for path in folder.glob("*.safetensors")), hidden
+        return footprint.parameters_of(folder), hidden
     if not location.startswith("package:"):
         import huggingface_hub
 
@@ -272,11 +279,3 @@ def _size(folder: Path | None, location: str, revision: str | None) -> tuple[int
             billions = re.search(r"(\d+(?:\.\d+)?)b(?![a-z])", location, re.IGNORECASE)
             return (round(float(billions[1]) * 1e9), 0) if billions else (None, 0)
     return None, 0
-
-
-def _parameters(path: Path) -> int:
-    """Elements of all tensors, from the file's header (https://huggingface.co/docs/safetensors)."""
-    with path.open("rb") as file:
-        (length,) = struct.unpack("<Q", file.read(8))
-        header = json.loads(file.read(length))
-    return sum(math.prod(tensor["shape"]) for name, tensor in header.items() if name != "__metadata__")

@@ -12,7 +12,7 @@ from rmtransfer.study.names import BASE, TRANSLATE_TEST
 from rmtransfer.study.study import INSTRUCTIONS, PREFERENCES, Study
 
 if TYPE_CHECKING:
-    from rmtransfer.study.config import Config, Rows
+    from rmtransfer.study.config import Config, Mixture, Rows
 
 
 def problems_of(config: Config, root: Path) -> Iterator[str]:
@@ -48,12 +48,8 @@ def problems_of(config: Config, root: Path) -> Iterator[str]:
     for name, base in config.base_models.items():
         source_of_base = catalogue.load(catalogue.BASE_MODELS, catalogue.base_model_source(base))
         yield from source_of_base.check(base, f"base_models.{name}", root)
-    for name, shares in config.mixtures.items():
-        if name in (*study.languages, TRANSLATE_TEST, BASE):
-            yield f"mixtures.{name}: the name is taken by a language or a row of the tables; choose another"
-        for language in shares:
-            if language not in study.languages:
-                yield f"mixtures.{name}: {language!r} is no language of the study; add it to the targets or remove it"
+    for name, mixture in config.mixtures.items():
+        yield from _check_mixture(name, mixture, study)
     yield from _check_training(config)
     if study.translated:
         yield from _check_translation(study, root)
@@ -72,8 +68,30 @@ def problems_of(config: Config, root: Path) -> Iterator[str]:
         )
 
 
+def _check_mixture(name: str, mixture: Mixture, study: Study) -> Iterator[str]:
+    key, size, step = f"mixtures.{name}", mixture.pairs, study.config.training.pairs_per_step
+    if name in (*study.languages, TRANSLATE_TEST, BASE):
+        yield f"{key}: the name is taken by a language or a row of the tables; choose another"
+    language, dot, pairs = name.rpartition(".")
+    if dot and language in study.languages and pairs.isdecimal():
+        yield f"{key}: a part of {pairs} pairs of {language} would have that name; choose another"
+    for language in mixture.shares:
+        if language not in study.languages:
+            yield f"{key}: {language!r} is no language of the study; add it to the targets or remove it"
+    if len(mixture.shares) < 2:
+        yield f"{key}: {mixture.shares} is not several languages; add one, or remove the mixture"
+    if size is not None and size < step:
+        yield f"{key}.pairs: {size} is less than training.pairs_per_step, {step}; raise it or lower pairs_per_step"
+
+
 def _check_training(config: Config) -> Iterator[str]:
     training, optimizer = config.training, f"training.optimizer: {config.training.optimizer}"
+    for size in training.pairs:
+        if size < training.pairs_per_step:
+            yield (
+                f"training.pairs: {size} is less than training.pairs_per_step, {training.pairs_per_step}, and not even one step; "
+                "raise it or lower pairs_per_step"
+            )
     if training.processes > training.pairs_per_step:
         yield (
             f"training.processes: {training.processes} is more than training.pairs_per_step, {training.pairs_per_step}, so that "

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias, Union
 
-from pydantic import Discriminator, Field, StringConstraints, Tag, ValidationError, create_model
+from pydantic import ConfigDict, Discriminator, Field, StringConstraints, Tag, ValidationError, create_model
 from pydantic.functional_validators import AfterValidator
 
 from rmtransfer.kit.errors import StudyError
@@ -190,6 +190,8 @@ class Training(Options):
     """peak of the cosine schedule"""
     epochs: Count = 1
     """passes over the training pairs"""
+    pairs: Annotated[list[Count], Distinct] = []
+    """sizes of parts that source and targets are trained in too, as es.24; not for representation and best-of-n"""
     pairs_per_step: Count = 128
     """pairs in one optimiser step"""
     warmup_ratio: Annotated[float, Field(ge=0, lt=1)] = 0.1
@@ -208,6 +210,21 @@ class Training(Options):
     """compute activations twice instead of keeping them, at a third more work; auto: when memory runs out"""
     processes: Count = 1
     """GPUs that train one reward model together, with the same result as one"""
+
+
+class Mixture(Options):
+    """A training set of several languages; keys are languages, each with its share."""
+
+    model_config = ConfigDict(extra="allow")
+    __pydantic_extra__: dict[Language, Annotated[float, Field(gt=0)]]
+
+    pairs: Count | None = None
+    """size; each pair once if not given; beyond that, some are in several languages"""
+
+    @property
+    def shares(self) -> dict[str, float]:
+        """Language to its share."""
+        return dict(self.__pydantic_extra__)
 
 
 class Representation(Options):
@@ -279,8 +296,8 @@ class Config(Options):
     """who translates what is not given in every language"""
     training: Training = Training()
     """what a reward model is"""
-    mixtures: dict[Slug, Annotated[dict[Language, Annotated[float, Field(gt=0)]], Field(min_length=2)]] = {}
-    """name to the share of each language in a training set of the same size as a single language's"""
+    mixtures: dict[Slug, Mixture] = {}
+    """name to a training set of several languages: each with its share, of any positive total, such as {en: 9, ko: 1}"""
     reward_models: dict[Slug, RewardModel] = {}
     """name to an off-the-shelf reward model or a baseline, for the same tables"""
     representation: Representation = Representation()

@@ -20,6 +20,10 @@ OTHER = "other"
 # A p-value, adjusted within its family, that is below this makes a difference significant.
 ALPHA = 0.05
 
+# Where reward models come from that are evaluated in a language: from there, from the source, from any other target.
+SOURCE, ELSEWHERE = "source", "elsewhere"
+ORIGINS = (IN_LANGUAGE, SOURCE, ELSEWHERE)
+
 # Columns that say which model a table's row is about.
 MODEL_COLUMNS = ("base_model", "train_language", "seed")
 
@@ -27,3 +31,8 @@ MODEL_COLUMNS = ("base_model", "train_language", "seed")
 def back_name(language: str, source: str) -> str:
     """What the rows of a language are called once they are translated back into the source language."""
     return f"{language} in {source}"
+
+
+def part_name(language: str, pairs: int) -> str:
+    """What a training set of so many of a language's pairs is called; no language's code holds a dot."""
+    return f"{language}.{pairs}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
@@ -10,13 +10,25 @@ from rmtransfer.kit.errors import StudyError
 from rmtransfer.study import catalogue
 from rmtransfer.study.languages import filled_in, split_variant, variant_code
 from rmtransfer.study.layout import Layout, Pattern
-from rmtransfer.study.names import BASE, NOT_OURS, TRANSLATE_TEST, back_name
+from rmtransfer.study.names import BASE, NOT_OURS, TRANSLATE_TEST, back_name, part_name
 
 if TYPE_CHECKING:
     from rmtransfer.study.config import Config, Rows
 
 PREFERENCES, INSTRUCTIONS = "preferences", "instructions"
 _SEED = "seed"
+
+
+class TrainingSet(NamedTuple):
+    """What a reward model is trained on.
+
+    Attributes:
+        shares: language to its share, of any positive total.
+        pairs: number of pairs; None: each pair of the study once.
+    """
+
+    shares: Mapping[str, float]
+    pairs: int | None = None
 
 
 class RewardModelId(NamedTuple):
@@ -86,15 +98,23 @@ class Study:
         self.given = [part for part, rows in self.parts.items() if rows.given]
         self.translated = [part for part in self.parts if part not in self.given]
         self.translations = self.languages[1:] if self.translated else []
-        # What reward models are trained on: name of the training set to the share of each language in it.
-        self.training_sets: dict[str, Mapping[str, float]] = {language: {language: 1} for language in self.languages}
-        self.training_sets.update(config.mixtures)
+        # What reward models are trained on, by name; parts are of a language alone, and come last.
+        full = {language: TrainingSet({language: 1}) for language in self.languages}
+        full |= {name: TrainingSet(mixture.shares, mixture.pairs) for name, mixture in config.mixtures.items()}
+        parts_of_sets = {
+            part_name(language, pairs): TrainingSet({language: 1}, pairs)
+            for pairs in sorted(config.training.pairs)
+            for language in (self.source, *self.targets)
+        }
+        self.training_sets = full | parts_of_sets
         self.reward_models = [
             RewardModelId(base, train, seed)
             for base in self.bases
             for train in self.training_sets
             for seed in config.seeds
         ]
+        # Those whose hidden states and picks are studied too: a part of a set is there for the curve of accuracy.
+        self.full_reward_models = [model for model in self.reward_models if model.train_language in full]
         # Languages whose leading benchmark is also translated back.
         self.translated_back = self.targets if config.translation.translate_test is not None else []
 
@@ -115,11 +135,20 @@ class Study:
         """The languages that a scorer, by its id, scores a benchmark in."""
         return [self.source, *self.translated_back] if _judges_back(reward_model) else self.languages
 
-    def score_files(self, benchmark: str) -> list[Pattern]:
-        """The score files that a benchmark's tables are made of."""
+    @property
+    def scaled_sets(self) -> dict[str, TrainingSet]:
+        """The training sets that differ in language and size alone: source and targets, whole and in parts."""
+        plain = {self.source, *self.targets}
+        return {name: s for name, s in self.training_sets.items() if len(s.shares) == 1 and plain.issuperset(s.shares)}
+
+    def score_files(self, benchmark: str, training_sets: Collection[str] | None = None) -> list[Pattern]:
+        """The score files that a benchmark's tables are made of; with ``training_sets``, of our models trained on these."""
+        scorers = self.scorers(benchmark)
+        if training_sets is not None:
+            scorers = [model for model in self.reward_models if model.train_language in training_sets]
         return [
             self.at.scores.fill(reward_model=scorer.id, benchmark=benchmark, language=language)
-            for scorer in self.scorers(benchmark)
+            for scorer in scorers
             for language in self.scored_in(scorer.id)
         ]
 
@@ -215,11 +244,17 @@ class Study:
     @property
     def recipe(self) -> dict[str, Any]:
         """What decides a training, as builtins: ``training`` without the keys that only say how fast it goes."""
-        return self.config.training.model_dump(exclude_none=True, exclude={"gradient_checkpointing", "processes"})
+        return self.config.training.model_dump(
+            exclude_none=True, exclude={"pairs", "gradient_checkpointing", "processes"}
+        )
 
     def shares(self, reward_model: str) -> dict[str, float]:
         """What one of our reward models is trained on: language to share."""
-        return dict(self.training_sets[RewardModelId.parse(reward_model).train_language])
+        return dict(self.training_sets[RewardModelId.parse(reward_model).train_language].shares)
+
+    def pairs(self, reward_model: str) -> int | None:
+        """How many pairs one of our reward models is trained on; None: each pair of the study once."""
+        return self.training_sets[RewardModelId.parse(reward_model).train_language].pairs
 
     def trained_in(self, train: str) -> list[str]:
         """The plain languages in a training set, a variant's being the one that it translates into; none for models of others."""
