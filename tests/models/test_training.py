@@ -87,8 +87,8 @@ def test_equals_stock_trl(base, pairs, tmp_path, monkeypatch):
     """Same data order, same optimiser: our trainer takes the steps that TRL's takes, the incomplete ones too."""
     recipe = {**RECIPE, "pairs_per_step": 5, "epochs": 4, "frozen_layers": 0, "freeze_embeddings": False}
     histories = []
-    save = artifact.save_reward_model
-    monkeypatch.setattr(artifact, "save_reward_model", lambda *a: (histories.append(a[5]), save(*a)))
+    log = fit.training_log
+    monkeypatch.setattr(fit, "training_log", lambda *a: (histories.append(a[0]), log(*a))[1])
     ours = train(base, pairs, tmp_path, recipe=recipe, tokens_per_batch=64)
     tokenizer = chat.load_tokenizer(base)
     model = reward.build_reward_model(base, 0)

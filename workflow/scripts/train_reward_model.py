@@ -8,13 +8,16 @@ from rmtransfer.models.training import train_reward_model
 from rmtransfer.study.study import RewardModelId
 from rmtransfer.texts.corpus import load_selected
 from rmtransfer.texts.mixture import mix
+from rmtransfer.texts.split import held_out
 
 rows = {k: load_selected(path, job.input.ids) for k, path in job.by_language(job.input.rows).items()}
 base, train_language, seed = RewardModelId.parse(job.wildcards.reward_model)
+pairs = mix(rows, job.params.shares)
+kept_out = held_out([row["id"] for row in pairs], job.params.recipe["held_out"])
 with job.cores:
     train_reward_model(
         job.input.base,
-        mix(rows, job.params.shares),
+        [row for row in pairs if row["id"] not in kept_out],
         job.params.recipe,
         seed,
         job.output.folder,
@@ -27,4 +30,5 @@ with job.cores:
         gradient_checkpointing=job.config["training"]["gradient_checkpointing"],
         trunk_store=job.root / job.at.trunk,
         trunk_gigabytes=job.config["resources"]["trunk_gigabytes"],
+        held_out=[row for row in pairs if row["id"] in kept_out],
     )

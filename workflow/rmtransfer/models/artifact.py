@@ -1,5 +1,6 @@
 """What a training leaves behind: weights, tokenizer and model card, and the check that they give the rewards of the trained model."""
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from transformers import AutoModelForSequenceClassification, PreTrainedModel, Pr
 
 from rmtransfer.kit.progress import report
 from rmtransfer.models import adapters, chat, reward
+from rmtransfer.models.training_log import write_training_log
 from rmtransfer.texts.corpus import Message
 
 _CONVERSATION = (
@@ -56,15 +58,25 @@ def save_reward_model(
     output: Path,
     card: Mapping[str, str],
     recipe: Mapping[str, Any],
-    history: Sequence[Mapping[str, float]],
+    log: Sequence[Mapping[str, float]],
 ) -> None:
-    """Write weights, tokenizer with its chat template, and a model card."""
+    """Write weights, tokenizer with its chat template, training log and a model card.
+
+    Args:
+        log: see :func:`rmtransfer.models.training_log.training_log`; its last row is the last step's.
+    """
     output.mkdir(parents=True, exist_ok=True)
     model.config.use_cache = True
     model.config.problem_type = "regression"  # a pipeline then returns the reward and not its sigmoid
     adapters.save_adapter(model, output) if isinstance(model, PeftModel) else model.save_pretrained(output)
     chat.save_reward_tokenizer(tokenizer, output)
-    steps = [h for h in history if "accuracy" in h]
+    write_training_log(log, output)
+    last = log[-1] if log else {}
+    measured = {
+        "training loss, last step": last.get("loss", math.nan),
+        "loss on held-out pairs": last.get("held_out_loss", math.nan),
+        "accuracy on held-out pairs": last.get("held_out_accuracy", math.nan),
+    }
     lines = [
         "---",
         "library_name: transformers",
@@ -83,7 +95,7 @@ def save_reward_model(
         "| | |",
         "|---|---|",
         *[f"| {key} | {value} |" for key, value in {**card, **recipe}.items()],
-        *([f"| training loss, last step | {steps[-1]['loss']:.4f} |"] if steps else []),
+        *[f"| {name} | {value:.4f} |" for name, value in measured.items() if not math.isnan(value)],
         "",
         "The base model's licence applies to these weights.",
         "",

@@ -23,7 +23,7 @@ from transformers import PreTrainedModel
 from rmtransfer.kit.files import write_once
 from rmtransfer.kit.manifest import digest_of
 from rmtransfer.kit.progress import report
-from rmtransfer.models.attention import TESTED
+from rmtransfer.models.attention import TESTED, evaluating
 from rmtransfer.models.packing import PACKED, Batch, Group, group_of
 
 _FINAL_NORMS = ("norm", "final_layernorm", "final_layer_norm", "ln_f")
@@ -189,11 +189,9 @@ def _part(decoder: Any, layers: slice, others: dict[str, torch.nn.Module] | None
 def _difference(decoder: Any, trunk: Trunk) -> float:
     """How far the parts together are from the whole on a few tokens, relative to the largest state."""
     pack = Batch([group_of(_PROBE[:2]), group_of(_PROBE[2:])])
-    training = decoder.training
-    decoder.eval()
-    whole = pack.hidden(decoder)
-    parts = pack.hidden(trunk.upper, pack.hidden(trunk._lower)[None])
-    decoder.train(training)
+    with evaluating(decoder):
+        whole = pack.hidden(decoder)
+        parts = pack.hidden(trunk.upper, pack.hidden(trunk._lower)[None])
     return ((parts - whole).abs().max() / whole.abs().max()).item()
 
 
