@@ -165,6 +165,8 @@ def test_going_on_neither_starts_the_head_again_nor_loses_or_doubles_a_row(bases
 def test_several_processes_write_the_same_log(bases, pairs, tmp_path, how):
     recipe = {**RECIPE, "head": how, "head_learning_rate": 1e-2, "pairs_per_step": 5}
     one = train(bases["gemma"], pairs[:9], tmp_path, "one", recipe, held_out=pairs[9:], tokens_per_batch=60)
-    two = train(bases["gemma"], pairs[:9], tmp_path, "two", recipe, held_out=pairs[9:], tokens_per_batch=60, processes=2)
+    two = train(
+        bases["gemma"], pairs[:9], tmp_path, "two", recipe, held_out=pairs[9:], tokens_per_batch=60, processes=2
+    )
     torch.testing.assert_close(parameters(two), parameters(one), atol=1e-5, rtol=0)
     pd.testing.assert_frame_equal(log_of(tmp_path / "two"), log_of(tmp_path / "one"), rtol=1e-3)

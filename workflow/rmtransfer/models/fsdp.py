@@ -76,6 +76,12 @@ class ShardedTrainer(PackTrainer):
             f"or {REMEDY}"
         )
 
+    def read(self, pairs, *, head=True):
+        """As in one process. What FSDP keeps whole for a backward pass, which does not come, is parted again."""
+        found = super().read(pairs, head=head)
+        self.model.reshard()
+        return found
+
     def set_head(self, weights):
         """As in one process; each takes its part."""
         head: Any = reward.score_head(self.classifier).weight
