@@ -66,14 +66,13 @@ def train_reward_model(
     on = pick_device(device)
     check_machine(recipe["optimizer"], processes, on)
     tokenizer = chat.load_tokenizer(base)
-    pairs = encode_pairs(tokenizer, [*rows, *held_out], recipe["max_length"])
-    positions = getattr(AutoConfig.from_pretrained(base).get_text_config(), "max_position_embeddings", None)
-    most = max(len(ids) for pair in pairs for ids in pair.values())
-    if positions is not None and most > positions:
-        raise StudyError(
-            f"training.max_length: a text has {most:,} tokens, more than the {positions:,} that {base.name} reads; lower it to "
-            f"{positions}"
-        )
+    all_rows = [*rows, *held_out]
+    pairs = encode_pairs(tokenizer, all_rows, recipe["max_length"])
+    most = chat.most_tokens(AutoConfig.from_pretrained(base))
+    lengths = [
+        (len(ids), f"row {row['id']!r}") for row, pair in zip(all_rows, pairs, strict=True) for ids in pair.values()
+    ]
+    chat.check_lengths(lengths, most, "training.max_length", f"lower it to {most}")
     longest = max(group_of([pair["chosen_ids"], pair["rejected_ids"]]).tokens for pair in pairs)
     texts = [{**pair, "held_out": number >= len(rows)} for number, pair in enumerate(pairs)]
     how = {**recipe, "processes": processes, "gradient_checkpointing": gradient_checkpointing}

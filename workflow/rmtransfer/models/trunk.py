@@ -41,12 +41,14 @@ def build_trunk(model: PreTrainedModel, base: str, layers: int, store: Path, gig
         gigabytes: the most disk that it may take.
 
     Returns:
-        None where there is nothing to gain (no such blocks, no disk for them), where the model computes no packs, or where it
-        does not come apart at a block, which is reported.
+        None where there is nothing to gain (no such blocks, no disk for them), where the model computes no packs, where its
+        weights are in less than fp32 (a state would depend on what it happened to be computed with), or where it does not come
+        apart at a block, which is reported.
     """
-    if layers == 0 or gigabytes == 0 or model.config._attn_implementation != PACKED:
-        return None
     decoder = model.base_model
+    packed = model.config._attn_implementation == PACKED
+    if layers == 0 or gigabytes == 0 or not packed or decoder.dtype != torch.float32:
+        return None
     facts = [base, layers, str(decoder.dtype), decoder.device.type, torch.__version__, transformers.__version__]
     try:
         trunk = Trunk(model, layers, digest_of(facts), store, gigabytes)
@@ -55,7 +57,7 @@ def build_trunk(model: PreTrainedModel, base: str, layers: int, store: Path, gig
     except Exception as problem:  # whatever a model makes of having other layers than it was built with
         reason = str(problem)
     else:
-        if difference <= (1e-5 if decoder.dtype == torch.float32 else 1e-2):
+        if difference <= 1e-5:
             return trunk
         reason = f"in two parts it computes other states than as a whole (by {difference:.1g})"
     report(f"computing the frozen layers of every text again: the model does not come apart at a block ({reason})")
