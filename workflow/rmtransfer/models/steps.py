@@ -158,13 +158,14 @@ class PackTrainer(RewardTrainer):
         Returns:
             rewards [2 * pairs], chosen and rejected of each pair in turn; with ``head=False`` states [2 * pairs, hidden].
         """
+        model: Any = self.model
         found = []
-        with evaluating(self.model):
+        with evaluating(model):
             for first in range(0, len(pairs), self.args.per_device_train_batch_size):
                 some = pairs[first : first + self.args.per_device_train_batch_size]
                 values = None
                 for batch, counts in self._batches(some):
-                    these = self.model(pack=batch, head=head).float()
+                    these = model(pack=batch, head=head).float()
                     if values is None:
                         values = these.new_zeros(2 * len(some), *these.shape[1:])
                     if counts:

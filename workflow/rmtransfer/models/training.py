@@ -45,8 +45,11 @@ def train_reward_model(
     """Train on ``rows``, save to ``output``, reload from disk and rescore, and only then write the manifest.
 
     The loss is -log sigmoid(r(x, chosen) - r(x, rejected)), averaged over pairs (Bradley-Terry; Ouyang et al., arXiv
-    2203.02155, equation 1). Batch size in memory, device, number of processes and interruptions do not change what is learnt;
-    the training state rests in ``work`` under a hash of everything that does.
+    2203.02155, equation 1). Batch size in memory, device, number of processes and interruptions do not change what is learnt,
+    up to rounding; the training state rests in ``work`` under a hash of everything that does. On a CPU, in fp32, rounding stays
+    below what a reward is printed with. On a GPU products are in bf16, so that the same recipe with another token budget,
+    number of processes or disk for the trunk gives a like model and not the same one: the manifest says how it was, and scores
+    are of the weights that came out.
 
     Args:
         base: folder of the base model.
@@ -112,6 +115,8 @@ def train_reward_model(
             "training": dict(recipe),
             "trunk": {"base": digest_folder(base), "layers": job.unchanged_layers} if job.unchanged_layers else None,
             "device": on.type,
+            "tokens_per_batch": tokens_per_batch,
+            "processes": processes,
             "largest_difference_after_reload": rescored,
         },
     )
