@@ -115,12 +115,16 @@ FAULTS = {
     "a native set of no language": (
         "benchmarks.other",
         {"path": "resources/sample/benchmark.jsonl", "native": "fr"},
-        ["benchmarks.other.native: fr is no language of the study; add it to languages.targets, or remove the benchmark"],
+        [
+            "benchmarks.other.native: fr is no language of the study; add it to languages.targets, or remove the benchmark"
+        ],
     ),
     "a native set that leads": (
         "benchmarks.sample.native",
         "es",
-        ["benchmarks.sample.native: es, and the first of the benchmarks leads, which needs every language; put another"],
+        [
+            "benchmarks.sample.native: es, and the first of the benchmarks leads, which needs every language; put another"
+        ],
     ),
     "a native set in several languages": (
         "benchmarks.other",

@@ -50,7 +50,9 @@ def test_a_round_trip_is_a_language_that_is_translated_from_a_target(config):
     assert [study.translated_from(code) for code in ("ko", "en-x-ko")] == ["en", "ko"]
     assert study.plain_language("en-x-ko") == "en"
     assert RewardModelId("gemma-3-270m", "en-x-ko") in study.scorers("more")
-    assert [study.origin("sample", code) for code in ("en", "ko", "en-x-ko")] == ["original", "translated", "round trip"]
+    origins = study.origins["sample"]
+    assert [origins["en"], origins["ko"]] == [["original", ""], ["translated", "memory"]]
+    assert origins["en-x-ko"] == ["round trip", "deepl"]
 
 
 def test_every_way_is_listed_once(config):
@@ -85,6 +87,7 @@ def test_what_is_given_in_every_language_comes_back_too(config, tmp_path):
     study = Study(load_config(config, ROOT))
     assert study.translations == ["en-x-es"]
     assert [list(way["rows"]) for way in study.ways()] == [["preferences", "sample", "instructions"]]
+    assert study.origins["sample"]["es"] == ["translated", ""]  # by others
 
 
 def test_a_native_benchmark_is_in_its_language_alone(config):
@@ -97,7 +100,7 @@ def test_a_native_benchmark_is_in_its_language_alone(config):
     files = study.score_files("written")
     assert {study.at.scores.parse(path)["language"] for path in files} == {"es"}
     assert len(files) == len(study.scorers("written"))
-    assert study.origin("written", "es") == "native"
+    assert study.origins["written"] == {"es": ["native", ""]}
     assert "native" not in study.entry("written", "es")  # decides nothing about the rows
 
 

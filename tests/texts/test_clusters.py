@@ -19,10 +19,22 @@ PROMPTS = {
     "hep-rust": "Write a Rust function `has_close_elements(numbers:Vec<f32>, threshold: f32) -> bool` to solve the following",
 }
 OTHERS = {
-    "rust": ("Write a Rust function `compare_one<'a>(a:&'a dyn Any, b:&'a dyn Any) -> RtnType` to solve the", "compareone"),
-    "python": ("Write a Python function `truncate_number(number: float) -> float` to solve the following", "truncatenumber"),
-    "java": ("Write a Java function `public List<String> separateParenGroups(String paren_string)` to", "separateparengroups"),
-    "go": ("Write a Go function `func LargestSmallestIntegers(lst []int) [2]interface{}` to", "largestsmallestintegers"),
+    "rust": (
+        "Write a Rust function `compare_one<'a>(a:&'a dyn Any, b:&'a dyn Any) -> RtnType` to solve the",
+        "compareone",
+    ),
+    "python": (
+        "Write a Python function `truncate_number(number: float) -> float` to solve the following",
+        "truncatenumber",
+    ),
+    "java": (
+        "Write a Java function `public List<String> separateParenGroups(String paren_string)` to",
+        "separateparengroups",
+    ),
+    "go": (
+        "Write a Go function `func LargestSmallestIntegers(lst []int) [2]interface{}` to",
+        "largestsmallestintegers",
+    ),
 }
 
 

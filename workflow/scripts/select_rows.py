@@ -16,7 +16,9 @@ select_parts(
     job.by("part", job.at.ids, job.output.ids),
     job.by("part", job.at.dropped, job.output.dropped),
     job.output.digests,
+    job.output.benchmarks,
     tokens=longest_conversation(job.input.get("bases") or []),
     max_length=job.params.max_length,
     several_rows=job.params.several_rows,
+    origins=job.params.origins,
 )

@@ -25,7 +25,9 @@ def problems_of(config: Config, root: Path) -> Iterator[str]:
         yield "languages.targets: [] leaves nothing to transfer to; add a language, or remove base_models"
     for part, rows in study.parts.items():
         key = f"benchmarks.{part}" if part in study.benchmarks else part
-        yield from _check_rows(rows, key, study.languages_of(part) if part in study.native else [source, *targets], root)
+        yield from _check_rows(
+            rows, key, study.languages_of(part) if part in study.native else [source, *targets], root
+        )
         elsewhere = getattr(rows, "source", None)
         if elsewhere is not None:
             if not rows.given:

@@ -130,6 +130,19 @@ class Study:
             return "round trip"
         return "original" if language == self.source else "translated"
 
+    @property
+    def origins(self) -> dict[str, dict[str, list[str]]]:
+        """By benchmark and language, as builtins: :meth:`origin`, and the engine that translated, empty where none did."""
+        return {
+            name: {language: [self.origin(name, language), self._translator(name, language)] for language in languages}
+            for name in self.benchmarks
+            for languages in [self.languages_of(name)]
+        }
+
+    def _translator(self, part: str, language: str) -> str:
+        by_us = language in self.translations and (part in self.translated or language in self.round_trips)
+        return self.engine(language)["engine"] if by_us else ""
+
     def scored_in(self, reward_model: str, benchmark: str) -> list[str]:
         """The languages that a scorer, by its id, scores a benchmark in."""
         if _judges_back(reward_model):
@@ -210,7 +223,9 @@ class Study:
         ways = []
         for code in self.translations:
             source = self.translated_from(code)
-            parts = [part for part in self.parts if part not in self.native] if source != self.source else self.translated
+            parts = (
+                [part for part in self.parts if part not in self.native] if source != self.source else self.translated
+            )
             ways.append(self._way(code, self.engine(code), source, code, parts))
         for language in self.translated_back:
             way = self._way(f"{language} > {self.source}", self.engine_back(), language, self.source, [self.leading])

@@ -91,7 +91,9 @@ def import_rows(
     if sections is not None:
         check_subsets(rows, sections, name)
     if "cluster" in columns and not any("cluster" in row for row in rows):
-        raise StudyError(f"{name}: no row has {columns['cluster']!r}, which columns.cluster names; correct it or remove it")
+        raise StudyError(
+            f"{name}: no row has {columns['cluster']!r}, which columns.cluster names; correct it or remove it"
+        )
     if original is None:
         set_clusters(rows)
     else:
@@ -155,7 +157,9 @@ def _normalise(record: Mapping[str, Any], fields: Sequence[str], columns: Mappin
     cluster = record.get(columns.get("cluster", "cluster"))
     if cluster is not None:
         if not isinstance(cluster, str) or not cluster.strip():
-            raise ValueError(f"cluster must be a non-empty string, not {cluster!r}; leave it out where a row is by itself")
+            raise ValueError(
+                f"cluster must be a non-empty string, not {cluster!r}; leave it out where a row is by itself"
+            )
         row["cluster"] = cluster
     for field in fields:
         column = columns.get(field, field)
