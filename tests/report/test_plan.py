@@ -17,6 +17,7 @@ from rmtransfer.translation.budget import plan_translation
 
 COMMIT = 40 * "a"
 DEEPL = {"engine": "deepl", "options": {}}
+SPANISH = {"language": "es", "spec": DEEPL, "source": "en", "target": "es", "rows": {"preferences": "not/there/yet"}}
 # prompt and both answers; "One." twice, and code that nobody is asked for
 ROWS = [pair("a", "One.", "Two two.", "```\ncode\n```"), pair("b", "One.", "1. First\n2. Second", "42")]
 
@@ -51,7 +52,7 @@ def of_all_parts(rows):
 
 def test_the_plan_of_the_models_follows_from_their_size(tmp_path, rows, config, bases):
     parameters = AutoModelForCausalLM.from_pretrained(bases["llama"]).num_parameters()
-    entries = plan_translation({"es": DEEPL}, "en", rows, tmp_path / "s.sqlite", tmp_path)
+    entries = plan_translation([SPANISH], rows, tmp_path / "s.sqlite", tmp_path)
     text = render_plan(study_of(config), entries, of_all_parts(rows), ROOT, "quota: unknown")
     assert f"{parameters / 1e9:.2f}B parameters" in text
     assert "m: 2 reward models" in text
@@ -125,13 +126,30 @@ def test_what_is_frozen_is_on_disk_once(rows, config, monkeypatch):
 def test_what_is_not_downloaded_is_assumed_and_said(tmp_path, config, rows):
     expected = {"rows": 1000, "characters": 400}
     config["preferences"] = {"hub": "org/pairs", "revision": COMMIT, "expected": expected}
-    (entry,) = plan_translation({"es": DEEPL}, "en", {}, tmp_path / "s.sqlite", tmp_path, {"preferences": expected})
+    (entry,) = plan_translation([SPANISH], {}, tmp_path / "s.sqlite", tmp_path, {"preferences": expected})
     assert (entry["texts"], entry["characters"]) == (3000, 400_000)
     known = {"sample": rows["preferences"], "instructions": rows["preferences"]}
     text = render_plan(study_of(config), [entry], known, ROOT, "")
     assert "preferences: not downloaded yet, 1,000 rows of 400 characters assumed" in text
     assert "about 10.00 at 25 a million" in text
     assert "a language's tokens: 100,000 to train on" in text  # 1,000 rows of 400 characters, 4 to a token
+
+
+def test_a_native_benchmark_is_scored_in_one_language(rows, config, monkeypatch):
+    """A model of a billion parameters on 10 million tokens: two operations each, in two languages, and then in one more."""
+    monkeypatch.setattr(plan, "_size", lambda *_: (10**9, 1))
+    monkeypatch.setattr(plan, "_tokens", lambda *_: 10**10)
+    config["reward_models"] = {"shelf": {"kind": "classifier", "path": "org/RM", "revision": COMMIT}}
+    del config["base_models"]
+
+    def hours() -> str:
+        text = render_plan(study_of(config), [], {**of_all_parts(rows), "written": rows["preferences"]}, ROOT, "")
+        return text.partition("scoring ")[2].partition(" h")[0]
+
+    once = 2 * 10**9 * 10**10 / 400e12 / 3600
+    assert hours() == f"{2 * once:,.2f}"
+    config["benchmarks"]["written"] = {"path": "resources/sample/instructions.jsonl", "native": "es"}
+    assert hours() == f"{3 * once:,.2f}"
 
 
 def test_a_name_says_how_large_a_model_is_that_is_not_here(config, rows, monkeypatch):
@@ -142,8 +160,7 @@ def test_a_name_says_how_large_a_model_is_that_is_not_here(config, rows, monkeyp
 
 
 def test_the_whole_plan_is_reported(tmp_path, config, rows, capsys):
-    specs = {"es": DEEPL}
-    print_plan(load_config(config, ROOT).plain(), specs, None, rows, tmp_path / "s.sqlite", ROOT)
+    print_plan(load_config(config, ROOT).plain(), [SPANISH], rows, tmp_path / "s.sqlite", ROOT)
     shown = capsys.readouterr().out
     assert "  es              deepl              6         5         0         4" in shown
     assert "quota: unknown" in shown

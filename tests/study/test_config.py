@@ -101,6 +101,37 @@ FAULTS = {
         {"x": {"engine": "deepl", "targets": ["fr"]}},
         ["translation.variants.x.targets: 'fr' is no target"],
     ),
+    "a round trip over no target": (
+        "translation.round_trip",
+        {"engine": "deepl", "targets": ["fr"]},
+        ["translation.round_trip.targets: 'fr' is no target; add it to languages.targets or remove it here"],
+    ),
+    "a round trip by nobody": ("translation.round_trip", {"targets": ["es"]}, ["round_trip: missing 'engine'"]),
+    "a round trip without a model": (
+        "translation.round_trip",
+        {"engine": "seq2seq"},
+        ["translation.seq2seq: missing; engine 'seq2seq' needs a section that names its model"],
+    ),
+    "a native set of no language": (
+        "benchmarks.other",
+        {"path": "resources/sample/benchmark.jsonl", "native": "fr"},
+        [
+            "benchmarks.other.native: fr is no language of the study; add it to languages.targets, or remove the benchmark"
+        ],
+    ),
+    "a native set that leads": (
+        "benchmarks.sample.native",
+        "es",
+        [
+            "benchmarks.sample.native: es, and the first of the benchmarks leads, which needs every language; put another"
+        ],
+    ),
+    "a native set in several languages": (
+        "benchmarks.other",
+        {"hub": "org/name", "revision": COMMIT, "name": "{language}", "native": "es"},
+        ["benchmarks.other.native: es, and rows in other languages too; give what was written in each a benchmark"],
+    ),
+    "a native set of every language": ("benchmarks.sample.native", True, ["benchmarks.sample.native: True", "string"]),
     "a variant's name": ("translation.variants", {"too-long-a-name": {"engine": "deepl"}}, ["too-long-a-name"]),
     "a key in the config": ("translation.deepl", {"auth_key": "x"}, ["translation.deepl: unknown key 'auth_key'"]),
     "references lost": ("translation.references", "no.tmx", ["translation.references: 'no.tmx' does not exist"]),

@@ -62,6 +62,71 @@ def test_parts_are_of_languages_and_not_of_their_variants(config):
     assert list(study.training_sets) == ["en", "es", "es-x-again", "en.24", "es.24"]
 
 
+def test_a_round_trip_is_a_language_that_is_translated_from_a_target(config):
+    config["translation"]["round_trip"] = {"engine": "deepl", "targets": ["ko", "zh"]}
+    study = Study(load_config(config, ROOT))
+    assert study.round_trips == ["en-x-ko", "en-x-zh"]
+    assert study.languages == ["en", "es", "it", "ko", "zh", "en-x-ko", "en-x-zh"]
+    assert study.translations == study.languages[1:]
+    assert study.engine("en-x-ko")["engine"] == "deepl"
+    assert study.engine("ko")["engine"] == "memory"
+    assert [study.translated_from(code) for code in ("ko", "en-x-ko")] == ["en", "ko"]
+    assert study.plain_language("en-x-ko") == "en"
+    assert RewardModelId("gemma-3-270m", "en-x-ko") in study.scorers("more")
+    origins = study.origins["sample"]
+    assert [origins["en"], origins["ko"]] == [["original", ""], ["translated", "memory"]]
+    assert origins["en-x-ko"] == ["round trip", "deepl"]
+
+
+def test_every_way_is_listed_once(config):
+    config["languages"]["targets"] = ["es", "it"]
+    config["benchmarks"]["written"] = {"path": "resources/sample/benchmark.jsonl", "native": "it"}
+    config["translation"] |= {
+        "languages": {"it": {"engine": "deepl"}},
+        "round_trip": {"engine": "deepl", "targets": ["es"]},
+        "translate_test": {"engine": "deepl"},
+    }
+    ways = {way["language"]: way for way in Study(load_config(config, ROOT)).ways()}
+    assert {name: (way["source"], way["target"], way["spec"]["engine"]) for name, way in ways.items()} == {
+        "es": ("en", "es", "memory"),
+        "it": ("en", "it", "deepl"),
+        "en-x-es": ("es", "en", "deepl"),
+        "it > en": ("it", "en", "deepl"),  # what comes back from es is asked for by the round trip
+    }
+    translated = ["preferences", "sample", "more", "instructions"]
+    assert [list(way["rows"]) for way in ways.values()] == [translated, translated, translated, ["sample"]]
+    assert ways["en-x-es"]["rows"]["sample"] == "results/sample/translations/es/sample.parquet"
+    config["translation"]["translate_test"] = {"engine": "memory"}
+    assert [way["language"] for way in Study(load_config(config, ROOT)).ways()][3:] == ["es > en", "it > en"]
+
+
+def test_what_is_given_in_every_language_comes_back_too(config, tmp_path):
+    for language in ("en", "es"):
+        (tmp_path / f"{language}.jsonl").touch()
+    config["languages"]["targets"] = ["es"]
+    given = {"path": str(tmp_path / "{language}.jsonl")}
+    config |= {"preferences": given, "instructions": given, "benchmarks": {"sample": given}}
+    config["translation"]["round_trip"] = {"engine": "memory"}
+    study = Study(load_config(config, ROOT))
+    assert study.translations == ["en-x-es"]
+    assert [list(way["rows"]) for way in study.ways()] == [["preferences", "sample", "instructions"]]
+    assert study.origins["sample"]["es"] == ["translated", ""]  # by others
+
+
+def test_a_native_benchmark_is_in_its_language_alone(config):
+    config["benchmarks"]["written"] = {"path": "resources/sample/benchmark.jsonl", "native": "es"}
+    study = Study(load_config(config, ROOT))
+    assert study.parallel == ["sample", "more"]
+    assert study.given == ["written"]
+    assert study.rows("written") == ["results/sample/translations/es/written.parquet"]
+    assert study.rows_scored("random", "written") == study.rows("written")
+    files = study.score_files("written")
+    assert {study.at.scores.parse(path)["language"] for path in files} == {"es"}
+    assert len(files) == len(study.scorers("written"))
+    assert study.origins["written"] == {"es": ["native", ""]}
+    assert "native" not in study.entry("written", "es")  # decides nothing about the rows
+
+
 def test_every_score_file_says_whose_it_is(config):
     study = Study(load_config(config, ROOT))
     files = study.score_files("more")

@@ -5,7 +5,8 @@ import pytest
 from conftest import pair
 from rmtransfer.kit.errors import StudyError
 from rmtransfer.study.sections import item_of
-from rmtransfer.texts.selection import digests_of, select_rows
+from rmtransfer.texts.corpus import save_rows
+from rmtransfer.texts.selection import digests_of, select_parts, select_rows
 
 
 def test_a_row_lost_in_one_language_is_lost_in_all():
@@ -49,3 +50,42 @@ def test_an_item_of_several_rows_goes_as_a_whole():
     kept, dropped = select_rows({"en": rows, "es": lossy}, item_of=item_of)
     assert kept == ["8/0/0"]
     assert {d["id"] for d in dropped if "another row" in d["reason"]} == {"7/0/0", "ref:1/0/0"}
+
+
+def test_a_table_says_what_each_benchmark_is_made_of(tmp_path):
+    """Three rows of two clusters, of which one row is lost in Spanish; an item of two rows; a native one without clusters."""
+    sets = {
+        "sample": {
+            "en": [{**pair(i, i, "x", "y"), "cluster": k} for i, k in (("a", "k"), ("b", "k"), ("c", "c"))],
+            "es": [{**pair(i, i, "x", "y"), "cluster": k} for i, k in (("a", "k"), ("b", "k"))],
+        },
+        "best": {"en": [pair(f"7/0/{j}", "p", "x", "y") for j in range(3)]},
+        "written": {"es": [pair(i, i, "x", "y") for i in "ab"]},
+    }
+    rows = {}
+    for part, by_language in sets.items():
+        for language, these in by_language.items():
+            rows.setdefault(part, {})[language] = path = tmp_path / f"{part}.{language}.parquet"
+            save_rows(these, path)
+    select_parts(
+        rows,
+        {part: tmp_path / f"{part}.ids" for part in sets},
+        {part: tmp_path / f"{part}.dropped" for part in sets},
+        tmp_path / "digests",
+        tmp_path / "benchmarks.csv",
+        tokens=lambda row: 1,
+        max_length={},
+        several_rows=["best"],
+        origins={
+            "sample": {"en": ["original", ""], "es": ["translated", "deepl"]},
+            "best": {"en": ["original", ""]},
+            "written": {"es": ["native", ""]},
+        },
+    )
+    assert (tmp_path / "benchmarks.csv").read_text().splitlines() == [
+        "benchmark,language,origin,translator,rows,clusters",
+        "sample,en,original,,2,1",
+        "sample,es,translated,deepl,2,1",
+        "best,en,original,,3,1",
+        "written,es,native,,2,2",
+    ]

@@ -11,7 +11,6 @@ from rmtransfer.texts.corpus import save_rows
 from rmtransfer.translation.budget import (
     COLUMNS,
     check_budget,
-    plan_back,
     plan_translation,
     quota_sentence,
     refuse_beyond,
@@ -32,32 +31,43 @@ def rows(tmp_path):
     return {"preferences": tmp_path / "rows.parquet"}
 
 
+def way(target, rows, source="en", spec=DEEPL, name=None):
+    """From a language into another."""
+    return {
+        "language": name or target,
+        "spec": spec,
+        "source": source,
+        "target": target,
+        "rows": {part: str(path) for part, path in rows.items()},
+    }
+
+
 def deepl(source, target):
     return build_engine(DEEPL, source, target, MACHINE)
 
 
 def test_what_is_left_to_pay(tmp_path, rows):
     store = tmp_path / "store.sqlite"
-    specs = {"es": DEEPL, "it": DEEPL}
-    entries = plan_translation(specs, "en", rows, store, tmp_path)
+    ways = [way("es", rows), way("it", rows)]
+    entries = plan_translation(ways, rows, store, tmp_path)
     expected = {"engine": "deepl", "texts": 6, "unique": 5, "stored": 0, "segments": 4}
     characters = len("One.") + len("Two two.") + len("First") + len("Second")
     assert entries == [{"language": code, **expected, "characters": characters} for code in ("es", "it")]
     adopt({"Two two.": Translation("Dos dos.")}, deepl("en", "es"), SegmentStore(store))
-    after = plan_translation(specs, "en", rows, store, tmp_path)
+    after = plan_translation(ways, rows, store, tmp_path)
     assert (after[0]["stored"], after[0]["segments"], after[0]["characters"]) == (1, 3, characters - len("Two two."))
     assert after[1] == entries[1]
 
 
 def test_the_way_back_is_paid_for_too(tmp_path, rows):
-    """Exactly where the benchmark is translated, else as if every language were as long as the source."""
+    """Exactly where the texts are translated, else as if every language were as long as the source."""
     store = tmp_path / "store.sqlite"
     save_rows([pair("a", "Uno.", "Dos.", "Tres tres.")], tmp_path / "es.parquet")
     known = {"sample": rows["preferences"], "instructions": tmp_path / "elsewhere.parquet"}
-    files = {"es": str(tmp_path / "es.parquet"), "it": str(tmp_path / "not_yet.parquet")}
-    back = {"spec": DEEPL, "part": "sample", "rows": files}
-    spanish, italian = plan_back(back, "en", known, store, tmp_path)
-    assert spanish == {
+    spanish = way("en", {"sample": tmp_path / "es.parquet"}, source="es", name="es > en")
+    italian = way("en", {"sample": tmp_path / "not_yet.parquet"}, source="it", name="it > en")
+    there, coming = plan_translation([spanish, italian], known, store, tmp_path)
+    assert there == {
         "language": "es > en",
         "engine": "deepl",
         "texts": 3,
@@ -66,23 +76,20 @@ def test_the_way_back_is_paid_for_too(tmp_path, rows):
         "segments": 3,
         "characters": len("Uno.Dos.Tres tres."),
     }
-    assert italian == {
-        **plan_translation({"it": DEEPL}, "en", {"sample": known["sample"]}, store, tmp_path)[0],
-        "language": "it > en",
-    }
-    with pytest.raises(StudyError, match=f"es > en {spanish['characters']}, it > en {italian['characters']}"):
-        refuse_beyond(spanish["characters"], [spanish, italian], store)
+    (outward,) = plan_translation([way("it", {"sample": known["sample"]})], known, store, tmp_path)
+    assert coming == {**outward, "language": "it > en"}
+    with pytest.raises(StudyError, match=f"es > en {there['characters']}, it > en {coming['characters']}"):
+        refuse_beyond(there["characters"], [there, coming], store)
     adopt({"Uno.": Translation("One.")}, deepl("es", "en"), SegmentStore(store))
-    assert plan_back(back, "en", known, store, tmp_path)[0]["stored"] == 1
-    back["rows"] = {"it": files["it"]}
     expected = {"sample": {"rows": 10, "characters": 7}, "instructions": {"rows": 1, "characters": 1}}
-    (downloaded,) = plan_back(back, "en", {}, store, tmp_path, expected)
+    there, downloaded = plan_translation([spanish, italian], {}, store, tmp_path, expected)
+    assert (there["stored"], there["texts"]) == (1, 3)
     assert (downloaded["texts"], downloaded["characters"]) == (30, 70)
 
 
 def test_the_budget_counts_what_was_billed_and_what_is_to_come(tmp_path, rows):
     store = tmp_path / "store.sqlite"
-    entries = plan_translation({"es": DEEPL}, "en", rows, store, tmp_path)
+    entries = plan_translation([way("es", rows)], rows, store, tmp_path)
     coming = entries[0]["characters"]
     refuse_beyond(coming, entries, store)
     SegmentStore(store).put(deepl("en", "ko").scope, {"old": Translation("x", billed=10)})
@@ -93,43 +100,41 @@ def test_the_budget_counts_what_was_billed_and_what_is_to_come(tmp_path, rows):
 
 def test_only_paid_engines_are_counted_and_nothing_is_written_that_cannot_be_paid(tmp_path, rows):
     store, output = tmp_path / "store.sqlite", tmp_path / "budget.csv"
-    (entry,) = plan_translation({"es": DEEPL}, "en", rows, store, tmp_path)
-    back = {"spec": DEEPL, "part": "preferences", "rows": {"es": str(tmp_path / "not_yet.parquet")}}
-    specs = {"es": DEEPL, "it": {"engine": "seq2seq", "options": {"model": "a/b", "revision": "a" * 40}}}
+    model = {"engine": "seq2seq", "options": {"model": "a/b", "revision": "a" * 40}}
+    there = way("es", rows)
+    back = way("en", {"preferences": tmp_path / "not_yet.parquet"}, source="es", name="en-x-es")
+    ways = [there, way("it", rows, spec=model), back]
+    (entry,) = plan_translation([there], rows, store, tmp_path)
     needed = 2 * entry["characters"]
-    with pytest.raises(StudyError, match=r"es 2\d, es > en 2\d"):
-        check_budget(specs, back, "en", rows, rows, store, needed - 1, tmp_path, output)
+    with pytest.raises(StudyError, match=r"es 2\d, en-x-es 2\d"):
+        check_budget(ways, rows, store, needed - 1, tmp_path, output)
     assert not output.exists()
-    check_budget(specs, back, "en", rows, rows, store, needed, tmp_path, output)
+    check_budget(ways, rows, store, needed, tmp_path, output)
     with output.open(newline="") as file:
         lines = list(csv.DictReader(file))
     assert list(lines[0]) == list(COLUMNS)
     assert [(line["language"], line["characters"]) for line in lines] == [
         ("es", str(entry["characters"])),
-        ("es > en", str(entry["characters"])),
+        ("en-x-es", str(entry["characters"])),
     ]
-    check_budget(specs, None, "en", rows, rows, store, entry["characters"], tmp_path, output)
-    # A benchmark that is given in every language is only translated back.
-    check_budget(specs, back, "en", rows, [], store, entry["characters"], tmp_path, output)
-    with pytest.raises(StudyError, match=r"\(es 0, es > en 2\d\)"):
-        check_budget(specs, back, "en", rows, [], store, entry["characters"] - 1, tmp_path, output)
+    check_budget([there], rows, store, entry["characters"], tmp_path, output)
 
 
 def test_a_base_model_that_is_not_prepared_has_translated_nothing(tmp_path, rows):
     spec = {"engine": "llm", "options": {"model": "results/s/base_models/m"}}
-    (entry,) = plan_translation({"es": spec}, "en", rows, tmp_path / "store.sqlite", tmp_path)
+    (entry,) = plan_translation([way("es", rows, spec=spec)], rows, tmp_path / "store.sqlite", tmp_path)
     assert (entry["unique"], entry["stored"], entry["segments"]) == (5, 0, 4)
 
 
 def test_the_quota_is_asked_for_only_where_there_is_a_key(tmp_path, monkeypatch):
     monkeypatch.delenv("DEEPL_AUTH_KEY", raising=False)
-    memory = ({"engine": "memory", "options": "x"}, "en", "es")
+    memory = way("es", {}, spec={"engine": "memory", "options": "x"})
     assert quota_sentence([memory], tmp_path) == ""
-    assert quota_sentence([memory, (DEEPL, "es", "en")], tmp_path) == "quota: unknown, DEEPL_AUTH_KEY is not set"
+    assert quota_sentence([memory, way("en", {}, source="es")], tmp_path) == "quota: unknown, DEEPL_AUTH_KEY is not set"
     with FakeDeepL("key:fx") as server:
         server.character_count, server.character_limit = 100, 1500
         monkeypatch.setenv("DEEPL_AUTH_KEY", "key:fx")
-        spec = {"engine": "deepl", "options": {"server_url": server.url}}
-        assert quota_sentence([(spec, "en", "es")], tmp_path) == "quota: 1,400 of 1,500 characters left"
+        paid = way("es", {}, spec={"engine": "deepl", "options": {"server_url": server.url}})
+        assert quota_sentence([paid], tmp_path) == "quota: 1,400 of 1,500 characters left"
         server.character_limit = None
-        assert quota_sentence([(spec, "en", "es")], tmp_path) == "quota: unlimited"
+        assert quota_sentence([paid], tmp_path) == "quota: unlimited"

@@ -2,9 +2,11 @@
 
 import pytest
 from lxml import etree
+from test_pipeline import LONG, SPANISH
 
 from rmtransfer.kit.errors import StudyError
 from rmtransfer.translation.memory import TranslationMemory, read_tmx, tmx_languages, write_tmx
+from rmtransfer.translation.pipeline import translate_texts
 from rmtransfer.translation.store import Translation
 from scripted_engine import MACHINE
 
@@ -89,3 +91,15 @@ def test_a_memory_written_is_read_back_with_its_flaws(tmp_path):
     assert read_tmx(path, "en", "es") == {"a < b & c\n  d": Translation("x > y\n\n z"), "two": Translation("dos")}
     assert read_tmx(path, "en", "ko") == {"a < b & c\n  d": Translation("하나", ("wrong language", "length ratio"))}
     assert etree.parse(path).getroot().get("version") == "1.4"
+
+
+def test_a_text_may_come_back_as_it_was(memory):
+    """Gates compare a translation with the text that it translates, on the way back too, and never with the original."""
+    path = memory(unit(en=LONG, es=SPANISH, **{"en-GB": LONG}))
+    machine = MACHINE._replace(root=path.parent)
+    for out, there in (("es", SPANISH), ("en-GB", LONG)):
+        back = TranslationMemory(path.name, out, "en", machine)
+        assert translate_texts([there], back, None) == {there: Translation(LONG)}
+    copied = memory(unit(en=LONG, es=LONG))
+    (result,) = translate_texts([LONG], TranslationMemory(copied.name, "en", "es", machine), None).values()
+    assert result.flaws == ("untranslated copy",)

@@ -52,6 +52,11 @@ def test_ids_subsets_and_roles_stay(run):
     }
 
 
+def test_clusters_stay(run):
+    rows = [{**pair("a", "one", "two", "three"), "cluster": "k"}, {**pair("b", "four", "five", "six"), "cluster": "b"}]
+    assert [row["cluster"] for row in run(rows, Scripted())[1]] == ["k", "b"]
+
+
 def test_a_refused_text_drops_its_pair_with_field_and_reason(run):
     def answer(text):
         return Translation("x", ("stopped at the length limit",)) if text in ("two", LONG) else text.upper()

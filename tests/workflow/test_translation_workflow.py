@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from test_workflow import snakemake
+from test_workflow import changed, set_up, snakemake
 
 from conftest import ROOT
 from rmtransfer.texts.corpus import load_rows
@@ -280,3 +280,33 @@ def test_the_embedded_model_translates_end_to_end(checkout, gemma):
     assert (table["engine"] == "llm").all()
     ledger = pd.read_csv(checkout / "results/gemma/translations/es/preferences.dropped.csv")
     assert of["rows_kept"] == 6 - len(ledger)
+
+
+def test_what_comes_back_as_it_was_makes_the_same_reward_model(tmp_path):
+    """The embedded memory there and back: en-x-es is English again, word for word. A native set is scored beside it."""
+    set_up(tmp_path)
+    shutil.copy(tmp_path / "benchmark.jsonl", tmp_path / "written.jsonl")
+    study = changed(
+        translation={"round_trip": {"engine": "memory"}},
+        benchmarks={"written": {"path": "written.jsonl", "native": "es"}},
+    )
+    results, models = tmp_path / "results/tiny", ("en", "en-x-es", "es")
+    scores = {train: f"scores/llama/{train}/seed0/sample" for train in models}
+    wanted = [f"results/tiny/{folder}/en.parquet" for folder in scores.values()]
+    native = "results/tiny/scores/llama/en-x-es/seed0/written/es.parquet"
+    done = snakemake(tmp_path, study, *wanted, native, "results/tiny/tables/translation.csv")
+    assert done.returncode == 0, done.stdout
+    weights = {train: (results / f"models/llama/{train}/seed0/model.safetensors").read_bytes() for train in models}
+    assert weights["en"] == weights["en-x-es"] != weights["es"]
+
+    def rewards(train: str, language: str) -> pd.DataFrame:
+        return pd.read_parquet(results / scores[train] / f"{language}.parquet").drop(columns="language")
+
+    for language in ("en", "es", "en-x-es"):
+        pd.testing.assert_frame_equal(rewards("en", language), rewards("en-x-es", language))
+    pd.testing.assert_frame_equal(rewards("es", "en"), rewards("es", "en-x-es"))
+    assert not rewards("es", "en").equals(rewards("es", "es"))
+    table = pd.read_csv(results / "tables/translation.csv")
+    assert set(table.loc[table["language"] == "en-x-es", "part"]) == {"preferences", "sample", "instructions"}
+    assert [path.name for path in (tmp_path / native).parent.glob("*.parquet")] == ["es.parquet"]
+    assert (tmp_path / native).with_name("settings.json").is_file()

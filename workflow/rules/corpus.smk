@@ -37,12 +37,15 @@ rule read_rows:
 use rule read_rows as read_given_rows with:
     input:
         lambda wildcards: STUDY.source_files(wildcards.part, wildcards.language),
+        # A set that was written in its language is the original itself.
+        original=lambda wildcards: [] if wildcards.part in STUDY.native else AT.source_rows.fill(part=wildcards.part),
     output:
         rows=AT.translated_rows,
     log:
         "<logs>/read_given_rows/{language}.{part}.log",
     wildcard_constraints:
         part=any_of(STUDY.given),
+        language=any_of(language for language in STUDY.languages if language not in STUDY.round_trips),
     params:
         entry=lambda wildcards: STUDY.entry(wildcards.part, wildcards.language),
         language=lambda wildcards: STUDY.plain_language(wildcards.language),
@@ -51,10 +54,12 @@ use rule read_rows as read_given_rows with:
 
 
 rule find_contamination:
-    """Benchmark prompts that are also in the training data."""
+    """Benchmark prompts that are also in the training data: in the source language, or in that of a native set."""
     input:
-        training=AT.source_rows.fill(part="preferences") if STUDY.bases else [],
-        benchmark=AT.source_rows.fill(part="{benchmark}"),
+        training=lambda wildcards: (
+            AT.rows("preferences", STUDY.languages_of(wildcards.benchmark)[0]) if STUDY.bases else []
+        ),
+        benchmark=lambda wildcards: STUDY.rows(wildcards.benchmark)[0],
     output:
         flagged=AT.contaminated,
     log:

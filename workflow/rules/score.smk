@@ -20,6 +20,8 @@ rule score:
         settings=AT.settings,
     log:
         "<logs>/score/{benchmark}/{reward_model}.log",
+    wildcard_constraints:
+        benchmark=any_of(STUDY.parallel),
     priority: SECOND
     conda:
         "../../envs/train.yaml"
@@ -80,3 +82,37 @@ use rule score as score_answers with:
     priority: THIRD
     params:
         rows="",  # their age counts, not what selection says of them
+
+
+# What was written in one language is scored in that one: a rule each, because a rule's outputs are in the same languages.
+for native in dict.fromkeys(STUDY.native.values()):
+
+    rule:
+        name:
+            f"score_native_{native}"
+        input:
+            unpack(lambda wildcards: STUDY.model_folders(wildcards.reward_model, Path.cwd())),
+            rows=ancient(lambda wildcards: STUDY.rows(wildcards.benchmark)),
+            ids=ancient(ids_of("{benchmark}")),
+        output:
+            scores=expand(AT.scores, language=native, allow_missing=True),
+            settings=AT.settings,
+        log:
+            "<logs>/score/{benchmark}/{reward_model}.log",
+        wildcard_constraints:
+            benchmark=any_of(name for name, language in STUDY.native.items() if language == native),
+        priority: SECOND
+        conda:
+            "../../envs/train.yaml"
+        threads: lambda wildcards: HEAVY if STUDY.loads_weights(wildcards.reward_model) else 1
+        resources:
+            **DEVICE,
+            gpu=lambda wildcards: int(STUDY.loads_weights(wildcards.reward_model)),
+            requests_at_once=RESOURCES.requests_at_once,
+        params:
+            options=lambda wildcards: STUDY.scoring_options(wildcards.reward_model),
+            rows=lambda wildcards: content_of(wildcards.benchmark, STUDY.languages_of(wildcards.benchmark)),
+            cache=AT.cache,
+            version=stages.SCORING.version,
+        script:
+            "../scripts/score.py"

@@ -2,7 +2,8 @@
 
 In:  the rows of every part in every language; tokenizers where length decides.
 Out: corpus/<part>.ids.jsonl; corpus/<part>.dropped.csv with every dropped row, its language and the reason;
-     corpus/selected.json, digests of what the selected rows hold, by part and language.
+     corpus/selected.json, digests of what the selected rows hold, by part and language; tables/benchmarks.csv, which
+     benchmarks are originals, translations, round trips or native, and how many rows they keep.
 """
 
 
@@ -18,6 +19,7 @@ checkpoint select_rows:
         ids=expand(AT.ids, part=STUDY.parts),
         dropped=expand(AT.dropped, part=STUDY.parts),
         digests=AT.digests,
+        benchmarks=AT.table.fill(table="benchmarks"),
     log:
         "<logs>/select_rows.log",
     conda:
@@ -28,6 +30,7 @@ checkpoint select_rows:
         max_length={"preferences": STUDY.config.training.max_length},
         # An item of RewardBench 2 is several rows, of use only together.
         several_rows=[benchmark for benchmark in STUDY.benchmarks if STUDY.sections(benchmark) == "rewardbench2"],
+        origins=STUDY.origins,
         version=stages.SELECTION.version,
     script:
         "../scripts/select_rows.py"

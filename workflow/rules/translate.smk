@@ -10,17 +10,23 @@ TRANSLATION = STUDY.config.translation
 LIMITED = TRANSLATION.budget_characters is not None
 STORE = {"store": TRANSLATION.store, "budget": TRANSLATION.budget_characters if LIMITED else sys.maxsize}
 BUDGET = [AT.budget] if LIMITED else []
-SPECS, BACK = {language: STUDY.engine(language) for language in STUDY.translations}, STUDY.back()
-# A leading benchmark that is given in every language may still be translated back.
-LEADING_ROWS = {STUDY.leading: AT.source_rows.fill(part=STUDY.leading)} if BACK else {}
+WAYS = STUDY.ways()
+SPECS = {language: STUDY.engine(language) for language in STUDY.translations}
+OUTWARD = {language: spec for language, spec in SPECS.items() if language not in STUDY.round_trips}
+BACK = STUDY.engine_back() if STUDY.translated_back else None
 TRANSLATED_ROWS = {part: AT.source_rows.fill(part=part) for part in STUDY.translated}
 
 
+# What is given in a language is not translated into it.
+ruleorder: read_given_rows > translate_rows
+
+
 rule translate_rows:
+    # Into a target from the source language; a round trip back from the target.
     input:
-        rows=AT.source_rows,
+        rows=lambda wildcards: AT.rows(wildcards.part, STUDY.translated_from(wildcards.language)),
         needs=lambda wildcards: STUDY.engine_files(SPECS[wildcards.language]),
-        references=TRANSLATION.references or [],
+        references=lambda wildcards: (wildcards.language in OUTWARD and TRANSLATION.references) or [],
         budget=BUDGET,
     output:
         rows=AT.translated_rows,
@@ -29,7 +35,7 @@ rule translate_rows:
     log:
         "<logs>/translate_rows/{language}.{part}.log",
     wildcard_constraints:
-        part=any_of(STUDY.translated),
+        language=any_of(STUDY.translations),
     conda:
         "../../envs/translate.yaml"
     threads: lambda wildcards: HEAVY if STUDY.runs_a_model(SPECS[wildcards.language]) else 1
@@ -40,7 +46,7 @@ rule translate_rows:
     params:
         part=lambda wildcards: wildcards.part,
         spec=lambda wildcards: SPECS[wildcards.language],
-        source=STUDY.source,
+        source=lambda wildcards: STUDY.translated_from(wildcards.language),
         target=lambda wildcards: wildcards.language,
         version=stages.TRANSLATION.version,
     script:
@@ -51,7 +57,7 @@ use rule translate_rows as translate_back with:
     # The leading benchmark in a target language, in the source language again: what translate-test judges.
     input:
         rows=lambda wildcards: AT.rows(STUDY.leading, wildcards.language),
-        needs=STUDY.engine_files(BACK["spec"]) if BACK else [],
+        needs=STUDY.engine_files(BACK) if BACK else [],
         budget=BUDGET,
     output:
         rows=AT.back_rows.fill(part=STUDY.leading),
@@ -59,14 +65,16 @@ use rule translate_rows as translate_back with:
         measures=AT.back_measures.fill(part=STUDY.leading),
     log:
         "<logs>/translate_back/{language}.log",
+    wildcard_constraints:
+        language=any_of(STUDY.translated_back),
     threads: HEAVY
     resources:
         **DEVICE | STORE,
-        gpu=int(STUDY.runs_a_model(BACK["spec"])) if BACK else 0,
+        gpu=int(STUDY.runs_a_model(BACK)) if BACK else 0,
         requests_at_once=RESOURCES.requests_at_once,
     params:
         part=STUDY.leading,
-        spec=BACK["spec"] if BACK else None,
+        spec=BACK,
         source=lambda wildcards: STUDY.plain_language(wildcards.language),
         target=STUDY.source,
         version=stages.TRANSLATION.version,
@@ -74,8 +82,8 @@ use rule translate_rows as translate_back with:
 
 rule check_budget:
     input:
-        **TRANSLATED_ROWS | LEADING_ROWS,
-        needs=[STUDY.engine_files(spec) for spec in SPECS.values()],
+        **{part: AT.source_rows.fill(part=part) for way in WAYS for part in way["rows"]},
+        needs=[STUDY.engine_files(way["spec"]) for way in WAYS],
     output:
         plan=AT.budget,
     log:
@@ -85,9 +93,7 @@ rule check_budget:
     resources:
         **STORE,
     params:
-        specs=SPECS,
-        back=BACK,
-        translated=STUDY.translated,
+        ways=WAYS,
         version=stages.TRANSLATION.version,
     script:
         "../scripts/check_budget.py"
@@ -95,7 +101,13 @@ rule check_budget:
 
 rule summarise_translation:
     input:
-        measures=expand(AT.measures, language=STUDY.translations, part=STUDY.translated),
+        # Not the way back of translate-test, which makes no language of the study.
+        measures=[
+            AT.measures.fill(language=way["language"], part=part)
+            for way in WAYS
+            if way["language"] in STUDY.translations
+            for part in way["rows"]
+        ],
     output:
         table=AT.table.fill(table="translation"),
     log:
@@ -123,7 +135,7 @@ rule export_memory:
     resources:
         **STORE,
     params:
-        specs=SPECS,
+        specs=OUTWARD,
         parts=STUDY.translated,
         version=stages.TRANSLATION.version,
     script:
@@ -142,7 +154,7 @@ rule import_memory:
     resources:
         **STORE,
     params:
-        specs=SPECS,
+        specs=OUTWARD,
     script:
         "../scripts/import_memory.py"
 
@@ -152,9 +164,9 @@ rule plan:
     input:
         # A plan downloads nothing: of a hub data set that is not here yet it takes what the config expects of it.
         **{
-            part: AT.source_rows.fill(part=part)
+            part: STUDY.rows(part)[0]
             for part in STUDY.parts
-            if "path" in STUDY.entry(part, STUDY.source) or Path(AT.source_rows.fill(part=part)).is_file()
+            if "path" in STUDY.entry(part, STUDY.source) or Path(STUDY.rows(part)[0]).is_file()
         },
     log:
         "<logs>/plan.log",
@@ -163,7 +175,6 @@ rule plan:
     resources:
         **STORE,
     params:
-        specs=SPECS,
-        back=BACK,
+        ways=WAYS,
     script:
         "../scripts/plan.py"

@@ -7,11 +7,8 @@ job = start_job(snakemake)
 from rmtransfer.translation.budget import check_budget
 
 check_budget(
-    job.params.specs,
-    job.params.back,
-    job.source,
+    job.params.ways,
     job.input.without("needs"),
-    job.params.translated,
     job.root / job.resources.store,
     job.resources.budget,
     job.root,

@@ -6,4 +6,4 @@ job = start_job(snakemake)
 
 from rmtransfer.report.plan import print_plan
 
-print_plan(job.config, job.params.specs, job.params.back, job.input, job.root / job.resources.store, job.root)
+print_plan(job.config, job.params.ways, job.input, job.root / job.resources.store, job.root)

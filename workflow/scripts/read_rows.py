@@ -14,4 +14,5 @@ import_rows(
     job.output.rows,
     job.root / job.params.ledger,
     job.resources.sections or None,
+    job.input.get("original"),
 )

@@ -22,9 +22,11 @@ select_parts(
     ids,
     job.by("part", job.at.dropped, job.output.dropped),
     job.output.digests,
+    job.output.benchmarks,
     tokens=longest_conversation(job.input.get("bases") or []),
     max_length=job.params.max_length,
     several_rows=job.params.several_rows,
+    origins=job.params.origins,
 )
 # Sizes change no row, so they are no param: whoever adds one to a finished study hears of it when its training starts.
 study = Study(load_config(job.config, job.root))

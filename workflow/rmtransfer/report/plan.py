@@ -15,10 +15,9 @@ from rmtransfer.kit.progress import report
 from rmtransfer.models import footprint
 from rmtransfer.study import catalogue
 from rmtransfer.study.config import load_config
-from rmtransfer.study.languages import split_variant
 from rmtransfer.study.study import Study
 from rmtransfer.texts.corpus import fields_of, texts_of
-from rmtransfer.translation.budget import plan_back, plan_translation, quota_sentence
+from rmtransfer.translation.budget import plan_translation, quota_sentence
 from rmtransfer.translation.engines import PAID
 
 # Floating-point operations per parameter and token: 2 forward, 4 more backward (Kaplan et al., arXiv 2001.08361).
@@ -30,8 +29,7 @@ _NOTHING = {"rows": 0, "characters": 0}
 
 def print_plan(
     config: Mapping[str, Any],
-    specs: Mapping[str, Mapping[str, Any]],
-    back: Mapping[str, Any] | None,
+    ways: Sequence[Mapping[str, Any]],
     rows: Mapping[str, Path],
     store: Path,
     root: Path,
@@ -40,25 +38,18 @@ def print_plan(
 
     Args:
         config: the study's configuration.
-        specs: language code to who translates into it, ``engine`` and ``options``.
-        back: who translates the leading benchmark back, as for :func:`rmtransfer.translation.budget.plan_back`.
-        rows: part to the Parquet file of its rows in the source language, for parts that are there.
+        ways: what is translated into what, see :meth:`rmtransfer.study.study.Study.ways`.
+        rows: part to the Parquet file of its rows in the source language, or its own, for parts that are there.
         store: the translation store.
     """
     study = Study(load_config(config, root))
-    translated = {part: path for part, path in rows.items() if part in study.translated}
     expected = {
         part: entry.expected.model_dump()
         for part, entry in study.parts.items()
         if part not in rows and entry.expected is not None
     }
-    coming = {part: assumed for part, assumed in expected.items() if part in study.translated}
-    entries = plan_translation(specs, study.source, translated, store, root, coming)
-    directions = [(spec, study.source, code) for code, spec in specs.items()]
-    if back is not None:
-        entries += plan_back(back, study.source, rows, store, root, expected)
-        directions += [(back["spec"], split_variant(code)[0], study.source) for code in back["rows"]]
-    report("\n" + render_plan(study, entries, rows, root, quota_sentence(directions, root)))
+    entries = plan_translation(ways, rows, store, root, expected)
+    report("\n" + render_plan(study, entries, rows, root, quota_sentence(ways, root)))
 
 
 def render_plan(
@@ -78,7 +69,7 @@ def render_plan(
             continue
         assumed = entry.expected
         what = f"{assumed.rows:,} rows of {assumed.characters:,} characters assumed" if assumed else "not counted"
-        path = study.at.source_rows.fill(part=part)
+        path = study.rows(part)[0]
         lines.append(f"{part}: not downloaded yet, {what}; snakemake {path} makes this exact")
     lines += ["Translation"]
     if entries:
@@ -132,6 +123,7 @@ def _plan_models(study: Study, rows: Mapping[str, Path], root: Path) -> Iterator
             sum(model.base_model == name for model in these)
             for these in (study.reward_models, study.full_reward_models)
         )
+        everywhere = sum(tokens[part] * len(study.languages_of(part)) for part in study.benchmarks)
         yield (
             f"  {name}: {models} reward models, a language's tokens: {tokens['preferences']:,} to train on, "
             f"{scored:,} to score"
@@ -149,7 +141,7 @@ def _plan_models(study: Study, rows: Mapping[str, Path], root: Path) -> Iterator
             for these in study.training_sets.values()
         )
         training = _TRAINING * tokens["preferences"] * config.training.epochs * wholes * len(config.seeds)
-        scoring = _FORWARD * languages * (scored * models + tokens[study.leading] + sampled * full)
+        scoring = _FORWARD * (everywhere * models + languages * (tokens[study.leading] + sampled * full))
         sampling = _FORWARD * languages * sampled * 10  # decoding uses a tenth of the arithmetic at best
         flops = parameters * (training + scoring + sampling)
         states = 8 * counts[study.leading] * hidden * (full + 1) * languages
@@ -168,7 +160,9 @@ def _plan_models(study: Study, rows: Mapping[str, Path], root: Path) -> Iterator
         kind = catalogue.load(catalogue.REWARD_MODELS, options.kind)
         if not kind.runs_a_model(options):
             continue
-        scored = sum(tokens_of(part, Path(study.at.folder)) for part in study.benchmarks)
+        scored = sum(
+            tokens_of(part, Path(study.at.folder)) * len(study.languages_of(part)) for part in study.benchmarks
+        )
         named = {key: getattr(options, key) for key in kind.models if getattr(options, key, None) is not None}
         for key, model in named.items():
             places = (Path(study.model_folders(name, root)[key]), root / Path(model).expanduser())
@@ -178,7 +172,7 @@ def _plan_models(study: Study, rows: Mapping[str, Path], root: Path) -> Iterator
                 known = False
                 yield f"    size of {model} unknown until it is downloaded: no estimate of hours and disk"
                 continue
-            scoring = _FORWARD * languages * scored
+            scoring = _FORWARD * scored
             disk += 2.0 * parameters  # as published, in bf16
             hours += parameters * scoring / _FLOPS / 3600
             yield f"    {parameters / 1e9:.2f}B parameters: scoring {_hours(parameters * scoring)}"

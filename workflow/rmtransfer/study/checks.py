@@ -25,12 +25,15 @@ def problems_of(config: Config, root: Path) -> Iterator[str]:
         yield "languages.targets: [] leaves nothing to transfer to; add a language, or remove base_models"
     for part, rows in study.parts.items():
         key = f"benchmarks.{part}" if part in study.benchmarks else part
-        yield from _check_rows(rows, key, [source, *targets], root)
+        yield from _check_rows(
+            rows, key, study.languages_of(part) if part in study.native else [source, *targets], root
+        )
         elsewhere = getattr(rows, "source", None)
         if elsewhere is not None:
             if not rows.given:
                 yield f"{key}.source: needs {{language}} in {key}.path or .name; remove one of the two"
             yield from _check_rows(elsewhere, f"{key}.source", [source], root)
+    yield from _check_native(study)
     for name in study.benchmarks:
         if name in (PREFERENCES, INSTRUCTIONS, *study.languages):
             yield f"benchmarks.{name}: the name is taken by another part of the study or a language; choose another"
@@ -55,11 +58,17 @@ def problems_of(config: Config, root: Path) -> Iterator[str]:
         yield from _check_translation(study, root)
     elif config.translation.variants:
         yield "translation.variants: nothing is translated, every path holds {language}; remove the variants"
+    if (trip := config.translation.round_trip) is not None:
+        for target in trip.targets or ():
+            if target not in targets:
+                yield f"translation.round_trip.targets: {target!r} is no target; add it to languages.targets or remove it here"
+        for code in study.round_trips:
+            yield from _check_engine(study, study.engine(code), study.translated_from(code), root)
     if config.translation.translate_test is not None:
         if not config.base_models:
             yield "translation.translate_test: it is judged by the source-language reward model; add base_models"
         for target in targets:
-            yield from _check_engine(study, study.back()["spec"], target, root)  # type: ignore[index]
+            yield from _check_engine(study, study.engine_back(), target, root)
     alignment = config.alignment
     if max(alignment.best_of) > alignment.samples:
         yield (
@@ -82,6 +91,17 @@ def _check_mixture(name: str, mixture: Mixture, study: Study) -> Iterator[str]:
         yield f"{key}: {mixture.shares} is not several languages; add one, or remove the mixture"
     if size is not None and size < step:
         yield f"{key}.pairs: {size} is less than training.pairs_per_step, {step}; raise it or lower pairs_per_step"
+
+
+def _check_native(study: Study) -> Iterator[str]:
+    for name, language in study.native.items():
+        key, rows = f"benchmarks.{name}.native: {language}", study.config.benchmarks[name]
+        if language not in (study.source, *study.targets):
+            yield f"{key} is no language of the study; add it to languages.targets, or remove the benchmark"
+        if name == study.leading:
+            yield f"{key}, and the first of the benchmarks leads, which needs every language; put another one first"
+        if rows.source is not None or "{language}" in f"{rows.path}{rows.name}":
+            yield f"{key}, and rows in other languages too; give what was written in each a benchmark of its own"
 
 
 def _check_training(config: Config) -> Iterator[str]:
@@ -143,6 +163,8 @@ def _check_translation(study: Study, root: Path) -> Iterator[str]:
         yield f"translation.references: {translation.references!r} does not exist; correct the path"
     checked: set[str] = set()
     for code in study.languages[1:]:
+        if code in study.round_trips:
+            continue
         for problem in _check_engine(study, study.engine(code), split_variant(code)[0], root):
             if problem not in checked:
                 checked.add(problem)

@@ -69,6 +69,8 @@ class Columns(Options):
     """the id; several columns are joined with a slash, {row} is the row's number"""
     subset: Text | None = None
     """the subset of a benchmark's row"""
+    cluster: Text | None = None
+    """what a row has in common with others that are not independent of it, such as the problem that they are about"""
     prompt: Text | None = None
     """the prompt"""
     chosen: Text | None = None
@@ -119,8 +121,15 @@ class Benchmark(Rows):
 
     source: Rows | None = None
     """the same rows in the source language, where they are published elsewhere"""
+    native: Language | None = None
+    """the language that it was written in, where it is no translation; it is evaluated in that language alone"""
     sections: SectionTable = "rewardbench"
     """which table groups and weighs subsets"""
+
+    @property
+    def given(self) -> bool:
+        """See :class:`Rows`."""
+        return self.native is not None or super().given
 
 
 class Override(EngineSections):
@@ -139,6 +148,15 @@ class Variant(EngineSections):
     """the targets that it is made for; all of them if not given"""
 
 
+class RoundTrip(EngineSections):
+    """The source's texts, translated into targets as for them and back again."""
+
+    engine: EngineName
+    """who translates back"""
+    targets: Annotated[list[Language], Field(min_length=1), Distinct] | None = None
+    """the targets that it goes through; all of them if not given"""
+
+
 class TranslateTest(EngineSections):
     """The benchmark back in the source language."""
 
@@ -155,6 +173,9 @@ class Translation(EngineSections):
     """target language to what is different for it, such as {engine: llm}"""
     variants: dict[Annotated[str, StringConstraints(pattern=r"^[a-z0-9]{1,8}$")], Variant] = {}
     """name to another translation of the same texts, beside the main one, as language <target>-x-<name>"""
+    round_trip: RoundTrip | None = None
+    """who translates all texts of the targets back into the source language, as languages <source>-x-<target> for training and
+    evaluation: what translating alone costs"""
     translate_test: TranslateTest | None = None
     """who translates the leading benchmark back into the source language, for the row translate-test"""
     references: Text | None = None

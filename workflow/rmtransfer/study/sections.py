@@ -58,6 +58,9 @@ _KEPT = {
     "hep-python": 163,
     "math-prm": 983,
 }
+# Subsets that hold the same problems, HumanEval's, each in another programming language (HumanEvalPack, Muennighoff et al.,
+# arXiv 2308.07124): the rows of one problem are one cluster. An item of RewardBench 2 is a unit already, see item_of.
+SAME_PROBLEMS = ("hep-cpp", "hep-go", "hep-java", "hep-js", "hep-python", "hep-rust")
 _DOMAINS = ("Factuality", "Precise IF", "Math", "Safety", "Focus", "Ties")
 
 SECTIONS: dict[str, dict[str, dict[str, float]]] = {

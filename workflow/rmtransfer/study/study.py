@@ -82,22 +82,29 @@ class Study:
         self.config = config
         self.source, self.targets = config.languages.source, config.languages.targets
         self.at = Layout(config.study, self.source)
-        variants = config.translation.variants
-        # Source first, variants of the targets last.
+        variants, trip = config.translation.variants, config.translation.round_trip
+        # The source's texts as they come back from a target: en-x-es.
+        self.round_trips = [variant_code(self.source, t) for t in trip.targets or self.targets] if trip else []
+        # Source first, variants of the targets and round trips last.
         self.languages = [
             self.source,
             *self.targets,
             *(variant_code(t, name) for name, variant in variants.items() for t in variant.targets or self.targets),
+            *self.round_trips,
         ]
         self.bases = list(config.base_models)
         self.benchmarks = list(config.benchmarks)
         self.leading = self.benchmarks[0]
         parts = {PREFERENCES: config.preferences, **config.benchmarks, INSTRUCTIONS: config.instructions}
         self.parts: dict[str, Rows] = {part: rows for part, rows in parts.items() if rows is not None}
-        # Parts whose texts arrive in every language, and those that are translated.
+        # Benchmarks that were written in one language, by that language, and those that are in every language.
+        self.native = {name: rows.native for name, rows in config.benchmarks.items() if rows.native is not None}
+        self.parallel = [name for name in self.benchmarks if name not in self.native]
+        # Parts whose texts arrive in their languages, and those that are translated.
         self.given = [part for part, rows in self.parts.items() if rows.given]
         self.translated = [part for part in self.parts if part not in self.given]
-        self.translations = self.languages[1:] if self.translated else []
+        # Codes of what is translated into another language, and back.
+        self.translations = self.languages[1:] if self.translated else self.round_trips
         # What reward models are trained on, by name; parts are of a language alone, and come last.
         full = {language: TrainingSet({language: 1}) for language in self.languages}
         full |= {name: TrainingSet(mixture.shares, mixture.pairs) for name, mixture in config.mixtures.items()}
@@ -131,9 +138,36 @@ class Study:
         bases = [RewardModelId(base, BASE).id for base in self.bases]
         return bases + list(dict.fromkeys(s.id for benchmark in self.benchmarks for s in self.scorers(benchmark)))
 
-    def scored_in(self, reward_model: str) -> list[str]:
+    def languages_of(self, part: str) -> list[str]:
+        """The languages that a part is in."""
+        return [self.native[part]] if part in self.native else self.languages
+
+    def origin(self, benchmark: str, language: str) -> str:
+        """Where a benchmark's texts in a language come from: ``original``, ``translated``, ``round trip`` or ``native``."""
+        if benchmark in self.native:
+            return "native"
+        if language in self.round_trips:
+            return "round trip"
+        return "original" if language == self.source else "translated"
+
+    @property
+    def origins(self) -> dict[str, dict[str, list[str]]]:
+        """By benchmark and language, as builtins: :meth:`origin`, and the engine that translated, empty where none did."""
+        return {
+            name: {language: [self.origin(name, language), self._translator(name, language)] for language in languages}
+            for name in self.benchmarks
+            for languages in [self.languages_of(name)]
+        }
+
+    def _translator(self, part: str, language: str) -> str:
+        by_us = language in self.translations and (part in self.translated or language in self.round_trips)
+        return self.engine(language)["engine"] if by_us else ""
+
+    def scored_in(self, reward_model: str, benchmark: str) -> list[str]:
         """The languages that a scorer, by its id, scores a benchmark in."""
-        return [self.source, *self.translated_back] if _judges_back(reward_model) else self.languages
+        if _judges_back(reward_model):
+            return [self.source, *self.translated_back]
+        return self.languages_of(benchmark)
 
     @property
     def scaled_sets(self) -> dict[str, TrainingSet]:
@@ -149,7 +183,7 @@ class Study:
         return [
             self.at.scores.fill(reward_model=scorer.id, benchmark=benchmark, language=language)
             for scorer in scorers
-            for language in self.scored_in(scorer.id)
+            for language in self.scored_in(scorer.id, benchmark)
         ]
 
     def rows_scored(self, reward_model: str, benchmark: str) -> list[Pattern]:
@@ -171,8 +205,8 @@ class Study:
         return [self.source, *(back_name(language, self.source) for language in self.translated_back)]
 
     def rows(self, part: str) -> list[Pattern]:
-        """The rows of a part in every language."""
-        return [self.at.rows(part, language) for language in self.languages]
+        """The rows of a part in each of its languages."""
+        return [self.at.rows(part, language) for language in self.languages_of(part)]
 
     def entry(self, part: str, language: str) -> dict[str, Any]:
         """The config entry that says where a part's rows in a language are, as builtins."""
@@ -180,7 +214,7 @@ class Study:
         elsewhere = getattr(rows, "source", None)
         own = elsewhere if language == self.source and elsewhere is not None else rows
         # How subsets are weighed decides nothing about the rows, except that RewardBench 2 lists its answers.
-        entry = own.model_dump(exclude_none=True, exclude={"source", "sections", "expected"})
+        entry = own.model_dump(exclude_none=True, exclude={"source", "native", "sections", "expected"})
         return {**entry, "sections": "rewardbench2"} if self.sections(part) == "rewardbench2" else entry
 
     def sections(self, part: str) -> str:
@@ -196,19 +230,42 @@ class Study:
         """Who translates into a language, and how: ``engine`` and ``options``, its variant or own override applied."""
         language, variant = split_variant(code)
         translation = self.config.translation
+        if code in self.round_trips:
+            return self._engine(translation.round_trip)
         override = translation.variants[variant] if variant else translation.languages.get(language)
         return self._engine(override)
 
-    def back(self) -> dict[str, Any] | None:
-        """What the way back will ask for: ``spec``, the engine; ``part``, the leading benchmark; ``rows``, where it lies in
-        each language. None where nothing is translated back."""
-        if not self.translated_back:
-            return None
-        return {
-            "spec": self._engine(self.config.translation.translate_test),
-            "part": self.leading,
-            "rows": {language: str(self.at.rows(self.leading, language)) for language in self.translated_back},
-        }
+    def engine_back(self) -> dict[str, Any]:
+        """Who translates the leading benchmark back for translate-test, and how."""
+        return self._engine(self.config.translation.translate_test)
+
+    def translated_from(self, code: str) -> str:
+        """The language that the texts of a code are translated from: of a round trip, the one that it goes through."""
+        return str(split_variant(code)[1]) if code in self.round_trips else self.source
+
+    def ways(self) -> list[dict[str, Any]]:
+        """Every way that texts take from one language into another, as builtins.
+
+        ``language`` is what the plan calls it, ``source`` and ``target`` are the languages, ``spec`` is the engine, and
+        ``rows`` says by part where the texts to translate lie.
+        """
+        ways = []
+        for code in self.translations:
+            source = self.translated_from(code)
+            parts = (
+                [part for part in self.parts if part not in self.native] if source != self.source else self.translated
+            )
+            ways.append(self._way(code, self.engine(code), source, code, parts))
+        for language in self.translated_back:
+            way = self._way(f"{language} > {self.source}", self.engine_back(), language, self.source, [self.leading])
+            # What a round trip asks the same engine for is not asked for twice.
+            if not any((other["spec"], other["source"]) == (way["spec"], language) for other in ways):
+                ways.append(way)
+        return ways
+
+    def _way(self, language: str, spec: dict[str, Any], source: str, target: str, parts: list[str]) -> dict[str, Any]:
+        rows = {part: str(self.at.rows(part, source)) for part in parts}
+        return {"language": language, "spec": spec, "source": source, "target": split_variant(target)[0], "rows": rows}
 
     def _engine(self, override: Any) -> dict[str, Any]:
         section = self.config.translation.model_dump(exclude_none=True)

@@ -1,6 +1,6 @@
 """Rows in, validated, one schema.
 
-A *row* is a dict with ``id``, optional ``subset``, ``prompt`` and, for pairs, ``chosen`` and ``rejected``. Inside the
+A *row* is a dict with ``id``, optional ``subset`` and ``cluster``, ``prompt`` and, for pairs, ``chosen`` and ``rejected``. Inside the
 study each text is a list of messages ``{"role", "content"}``, the conversational format of TRL: a plain string becomes
 one message. Rows rest in Parquet; whatever did not become a row rests in a ledger.
 """
@@ -19,6 +19,7 @@ from rmtransfer.kit.progress import report
 from rmtransfer.study.languages import filled_in
 from rmtransfer.study.names import SIDES
 from rmtransfer.study.sections import check_subsets
+from rmtransfer.texts.clusters import set_clusters, take_clusters
 
 Message = dict[str, str]
 Row = dict[str, Any]
@@ -44,6 +45,7 @@ def import_rows(
     output: Path,
     ledger: Path,
     sections: str | None = None,
+    original: Path | None = None,
 ) -> list[Row]:
     """Read, validate and store the rows that one config entry names.
 
@@ -57,9 +59,11 @@ def import_rows(
         ledger: CSV file to write: every rejected row with file, line and reason. It is written before this function
             raises, so that it can be read after a stop.
         sections: of a benchmark, the table that must know every row's subset.
+        original: Parquet file of the same rows in the source language, where these are a translation: their clusters count.
 
     Raises:
-        StudyError: a row is invalid and ``invalid_rows`` is ``stop``, a subset is in no section, or no row is left.
+        StudyError: a row is invalid and ``invalid_rows`` is ``stop``, a subset is in no section, ``columns`` name a column of
+            clusters that no row has, or no row is left.
     """
     columns, codes = entry.get("columns", {}), entry.get("codes", "bcp47")
     if "hub" in entry:
@@ -86,6 +90,14 @@ def import_rows(
         raise StudyError(f"{name}: holds no valid row; {part} needs at least one ({ledger} lists what was rejected)")
     if sections is not None:
         check_subsets(rows, sections, name)
+    if "cluster" in columns and not any("cluster" in row for row in rows):
+        raise StudyError(
+            f"{name}: no row has {columns['cluster']!r}, which columns.cluster names; correct it or remove it"
+        )
+    if original is None:
+        set_clusters(rows)
+    else:
+        take_clusters(rows, load_rows(original))
     save_rows(rows, output)
     report(f"{len(rows):,} rows")
     return rows
@@ -142,6 +154,13 @@ def _normalise(record: Mapping[str, Any], fields: Sequence[str], columns: Mappin
     if subset is not None and not isinstance(subset, str):
         raise ValueError(f"subset must be a string, not {type(subset).__name__}")
     row: Row = {"subset": subset}
+    cluster = record.get(columns.get("cluster", "cluster"))
+    if cluster is not None:
+        if not isinstance(cluster, str) or not cluster.strip():
+            raise ValueError(
+                f"cluster must be a non-empty string, not {cluster!r}; leave it out where a row is by itself"
+            )
+        row["cluster"] = cluster
     for field in fields:
         column = columns.get(field, field)
         if record.get(column) is None:

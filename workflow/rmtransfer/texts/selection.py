@@ -15,6 +15,8 @@ from rmtransfer.kit.progress import report
 from rmtransfer.study.sections import item_of
 from rmtransfer.texts.corpus import Row, load_rows, same_answers, save_ids, write_ledger
 
+BENCHMARKS = ("benchmark", "language", "origin", "translator", "rows", "clusters")
+
 
 def select_rows(
     rows: Mapping[str, Sequence[Row]],
@@ -63,10 +65,12 @@ def select_parts(
     ids: Mapping[str, Path],
     dropped: Mapping[str, Path],
     digests: Path,
+    benchmarks: Path,
     *,
     tokens: Callable[[Row], int],
     max_length: Mapping[str, int],
     several_rows: Collection[str],
+    origins: Mapping[str, Mapping[str, Sequence[str]]],
 ) -> None:
     """Decide for every part of the study which rows it keeps, and write that down.
 
@@ -74,19 +78,31 @@ def select_parts(
         rows: part to language to Parquet file, the source language first.
         ids, dropped: part to the id list, and to the ledger, to write.
         digests: JSON file to write: by part and language, a digest of what the selected rows hold.
+        benchmarks: CSV file to write, a line for each benchmark and language: ``benchmark, language, origin, translator, rows,
+            clusters``, where ``origin`` is original, translated, round trip or native (written in that language),
+            ``translator`` the engine, empty where none of the study's, and ``clusters`` the number of independent ones among
+            the ``rows`` that are kept.
         tokens: as in :func:`select_rows`.
         max_length: part to the most tokens of a row, where length matters.
         several_rows: parts of which an item is several rows (RewardBench 2).
+        origins: benchmark to language to origin and translator.
     """
     held = {}
+    lines: list[tuple[object, ...]] = []
     for part, files in rows.items():
         loaded = {language: load_rows(path) for language, path in files.items()}
         kept, faults = select_rows(loaded, tokens, max_length.get(part), item_of if part in several_rows else None)
         write_ledger(dropped[part], faults)
         save_ids(kept, ids[part])
         held[part] = digests_of(loaded, kept)
+        for language, origin in origins.get(part, {}).items():
+            row_of = {row["id"]: row for row in loaded[language]}
+            unit = item_of if part in several_rows else str
+            clusters = {row_of[identity].get("cluster", unit(identity)) for identity in kept}
+            lines.append((part, language, *origin, len(kept), len(clusters)))
         report(f"{part}: {len(kept):,} rows kept, {len({d['id'] for d in faults}):,} dropped in all languages")
     digests.write_text(json.dumps(held, indent=1), encoding="utf-8")
+    write_ledger(benchmarks, (dict(zip(BENCHMARKS, line, strict=True)) for line in lines), BENCHMARKS)
 
 
 def digests_of(rows: Mapping[str, Sequence[Row]], ids: Sequence[str]) -> dict[str, str]:

@@ -1,7 +1,7 @@
 """What translating will ask of engines and cost, before it asks or costs anything."""
 
 import csv
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -10,7 +10,6 @@ import pyarrow.parquet as pq
 
 from rmtransfer.kit.errors import StudyError
 from rmtransfer.kit.progress import report
-from rmtransfer.study.languages import split_variant
 from rmtransfer.texts.corpus import fields_of, texts_of
 from rmtransfer.translation import Engine, Machine
 from rmtransfer.translation.engines import PAID, build_engine
@@ -23,66 +22,44 @@ _NOTHING: Mapping[str, Mapping[str, int]] = MappingProxyType({})
 
 
 def plan_translation(
-    specs: Mapping[str, Mapping[str, Any]],
-    source: str,
+    ways: Sequence[Mapping[str, Any]],
     rows: Mapping[str, Path],
     store: Path,
     root: Path,
     expected: Mapping[str, Mapping[str, int]] = _NOTHING,
 ) -> list[dict[str, Any]]:
-    """What translating would ask of each engine; one entry per language with the keys ``COLUMNS``.
+    """What translating would ask of each engine; one entry per way with the keys ``COLUMNS``.
 
     Args:
-        specs: language code to ``engine`` and its ``options``.
+        ways: what is translated into what, see :meth:`rmtransfer.study.study.Study.ways`. Texts that are not there yet,
+            because they are to be translated themselves, count as if they were as long as in the source language.
         rows: part to the Parquet file of its rows in the source language.
         expected: part to ``rows`` and ``characters`` a row, for parts that are not downloaded yet.
 
     ``segments`` and ``characters`` are those that the store does not hold yet.
     """
-    return [_entry(code, spec, (source, code), rows, store, root, expected) for code, spec in specs.items()]
-
-
-def plan_back(
-    back: Mapping[str, Any],
-    source: str,
-    rows: Mapping[str, Path],
-    store: Path,
-    root: Path,
-    expected: Mapping[str, Mapping[str, int]] = _NOTHING,
-) -> list[dict[str, Any]]:
-    """The same for translating a benchmark back into ``source``; entries are called ``<language> > <source>``.
-
-    Args:
-        back: ``spec``, the engine; ``part``, the benchmark; ``rows``, language code to the file of the benchmark in that
-            language, which need not be there yet: it is then counted as if it were as long as in the source language.
-        rows, expected: as for :func:`plan_translation`.
-    """
-    part = back["part"]
-    entries = []
-    for code, path in back["rows"].items():
-        there = Path(path).is_file()
-        known = {part: Path(path)} if there else {p: path for p, path in rows.items() if p == part}
-        assumed = {} if there else {p: assumed for p, assumed in expected.items() if p == part}
-        direction = (split_variant(code)[0], source)
-        entries.append(_entry(f"{code} > {source}", back["spec"], direction, known, store, root, assumed))
-    return entries
+    return [_entry(way, rows, store, root, expected) for way in ways]
 
 
 def _entry(
-    name: str,
-    spec: Mapping[str, Any],
-    direction: tuple[str, str],
+    way: Mapping[str, Any],
     rows: Mapping[str, Path],
     store: Path,
     root: Path,
     expected: Mapping[str, Mapping[str, int]],
 ) -> dict[str, Any]:
-    engine = build_engine(spec, *direction, Machine(root))
+    engine = build_engine(way["spec"], way["source"], way["target"], Machine(root))
     kept = SegmentStore(store) if _is_known(engine) else None
     seen: set[str] = set()
     segments: dict[str, int] = {}
     texts = 0
-    for part, path in rows.items():
+    assumed = []
+    for part, wanted in way["rows"].items():
+        path = Path(wanted) if Path(wanted).is_file() else rows.get(part)
+        if path is None:
+            if part in expected:
+                assumed.append((expected[part]["rows"], expected[part]["characters"], len(fields_of(part))))
+            continue
         for batch in pq.ParquetFile(path).iter_batches(_SLICE):
             these = [text for row in batch.to_pylist() for text in texts_of(row, fields_of(part))]
             texts += len(these)
@@ -92,11 +69,10 @@ def _entry(
                 segments.update({prose: len(prose) for prose in unasked(fresh, engine, kept)})
     held = len(seen) if engine.lock is None else len(stored(seen, engine, kept))
     entry = [texts, len(seen), held, len(segments), sum(segments.values())]
-    for part, assumed in expected.items():
-        more = assumed["rows"] * len(fields_of(part))
-        characters = assumed["rows"] * assumed["characters"]
-        entry = [a + b for a, b in zip(entry, (more, more, 0, more, characters), strict=True)]
-    return dict(zip(COLUMNS, (name, spec["engine"], *entry), strict=True))
+    for count, characters, fields in assumed:
+        more = (count * fields, count * fields, 0, count * fields, count * characters)
+        entry = [a + b for a, b in zip(entry, more, strict=True)]
+    return dict(zip(COLUMNS, (way["language"], way["spec"]["engine"], *entry), strict=True))
 
 
 def _is_known(engine: Engine) -> bool:
@@ -108,31 +84,18 @@ def _is_known(engine: Engine) -> bool:
 
 
 def check_budget(
-    specs: Mapping[str, Mapping[str, Any]],
-    back: Mapping[str, Any] | None,
-    source: str,
-    rows: Mapping[str, Path],
-    translated: Collection[str],
-    store: Path,
-    budget: int,
-    root: Path,
-    output: Path,
+    ways: Sequence[Mapping[str, Any]], rows: Mapping[str, Path], store: Path, budget: int, root: Path, output: Path
 ) -> None:
     """Write a CSV file of what paid engines will be asked for, ``COLUMNS``; or refuse to start.
 
     Args:
-        specs: as for :func:`plan_translation`.
-        rows: part to the Parquet file of its rows in the source language.
-        translated: the parts that are translated from there; another may only be translated back.
-        back: as for :func:`plan_back`; None where nothing is translated back.
+        ways, rows: as for :func:`plan_translation`.
 
     Raises:
         StudyError: see :func:`refuse_beyond`.
     """
-    paid = {code: spec for code, spec in specs.items() if spec["engine"] in PAID}
-    entries = plan_translation(paid, source, {part: rows[part] for part in translated}, store, root)
-    if back is not None and back["spec"]["engine"] in PAID:
-        entries += plan_back(back, source, rows, store, root)
+    paid = [way for way in ways if way["spec"]["engine"] in PAID]
+    entries = plan_translation(paid, rows, store, root)
     refuse_beyond(budget, entries, store)
     with output.open("w", encoding="utf-8", newline="") as file:
         table = csv.DictWriter(file, COLUMNS, lineterminator="\n")
@@ -158,16 +121,12 @@ def refuse_beyond(budget: int, entries: Sequence[Mapping[str, Any]], store: Path
             )
 
 
-def quota_sentence(engines: Iterable[tuple[Mapping[str, Any], str, str]], root: Path) -> str:
-    """What is left of the account of a paid engine, if the study uses one; empty else.
-
-    Args:
-        engines: each with the language it translates from and the one it translates into.
-    """
-    paid = next((engine for engine in engines if engine[0]["engine"] in PAID), None)
+def quota_sentence(ways: Iterable[Mapping[str, Any]], root: Path) -> str:
+    """What is left of the account of a paid engine, if one of the ways uses one; empty else."""
+    paid = next((way for way in ways if way["spec"]["engine"] in PAID), None)
     if paid is None:
         return ""
-    engine: Any = build_engine(*paid, Machine(root))
+    engine: Any = build_engine(paid["spec"], paid["source"], paid["target"], Machine(root))
     try:
         quota = engine.quota()
     except StudyError as problem:
