@@ -1,4 +1,4 @@
-"""Rows of the source language into each target language, with a receipt.
+"""Rows of the source language into each target language, and back for what controls for translating, with a receipt.
 
 In:  corpus/<part>.parquet; a translation memory, a model, or an account.
 Out: translations/<language>/<part>.parquet, its ledger <part>.dropped.csv and what was counted, <part>.measures.csv;

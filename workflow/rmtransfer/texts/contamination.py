@@ -1,6 +1,7 @@
 """Benchmark prompts that a reward model may have seen in training.
 
-Looked for in the source language, before translation: a prompt that is in both is in both in every language.
+Looked for in the source language, before translation: a prompt that is in both is in both in every language. A benchmark
+that was written in one language is compared with the training data in that language.
 """
 
 import re
@@ -61,7 +62,7 @@ def write_contamination(benchmark: Path, training: Path | None, output: Path) ->
     """List a benchmark's contaminated rows as CSV; return their number.
 
     Args:
-        benchmark, training: Parquet files of rows in the source language; training is None where nothing is trained.
+        benchmark, training: Parquet files of rows in one language; training is None where nothing is trained.
     """
     prompts = {row["id"]: _prompt(row) for row in load_rows(benchmark)}
     found = find_contaminated(prompts, _prompts(training) if training else [])
