@@ -16,7 +16,7 @@ from pydantic import Field
 from rmtransfer.kit.manifest import digest_of
 from rmtransfer.models.options import Loading
 from rmtransfer.scoring.reward_model import Resources, RewardModel, Rewards
-from rmtransfer.scoring.verdicts import DEFAULT_FORM, Form, VerdictOptions, find_verdict, folded, verdict_form
+from rmtransfer.scoring.verdicts import DEFAULT_FORM, Verdict, VerdictOptions, find_verdict, folded, verdict_form
 from rmtransfer.study.catalogue import JUDGE_PROTOCOLS, load
 from rmtransfer.study.options import Commit, Count, Options, Text
 
@@ -79,7 +79,7 @@ class JudgeOptions(Loading):
     """what is asked, if not what the mode asks; {prompt} and {answer}, or {answer_a} and {answer_b} (pairwise)"""
     system: Text | None = None
     """system message before it"""
-    verdict: Form | VerdictOptions = DEFAULT_FORM
+    verdict: Verdict = DEFAULT_FORM
     """how a verdict looks in a reply: the name of a form, or a pattern of your own"""
     max_new_tokens: Count = 512
     """longest judgement"""
@@ -196,7 +196,7 @@ def _check_verdict(options: JudgeOptions, key: str) -> Iterator[str]:
     if not pairwise and options.orders == "random":
         yield f"{key}.orders: a judge in mode rating sees one answer at a time; remove it, or set mode: pairwise"
     if isinstance(form, VerdictOptions):
-        given = [name for name in ("first", "second", "tie") if name in form.model_fields_set]
+        given = [name for name in form.model_dump(exclude_defaults=True) if name != "pattern"]
         if not pairwise and given:
             yield f"{key}.verdict.{given[0]}: a judge in mode rating says a number; remove it, or set mode: pairwise"
         meanings = [folded(value) for values in (form.first, form.second, form.tie) for value in values]

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from typing import TYPE_CHECKING, Annotated, Literal
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Annotated, Literal, TypeAlias
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Discriminator, Field, Tag
 
 from rmtransfer.study.options import Options, Text
 
@@ -55,11 +56,6 @@ FORMS: dict[str, dict[str, str]] = {
 }
 DEFAULT_FORM = "brackets"
 
-if TYPE_CHECKING:
-    Form = str
-else:
-    Form = Literal[tuple(FORMS)]
-
 
 def _one_group(pattern: str) -> str:
     try:
@@ -86,7 +82,16 @@ class VerdictOptions(Options):
     """what it holds if they are equally good"""
 
 
-def verdict_form(verdict: str | VerdictOptions, mode: str) -> VerdictOptions:
+if TYPE_CHECKING:
+    Verdict: TypeAlias = str | VerdictOptions
+else:
+    Verdict = Annotated[
+        Annotated[Literal[tuple(FORMS)], Tag("name")] | Annotated[VerdictOptions, Tag("pattern")],
+        Discriminator(lambda given: "pattern" if isinstance(given, Mapping | VerdictOptions) else "name"),
+    ]
+
+
+def verdict_form(verdict: Verdict, mode: str) -> VerdictOptions:
     """A verdict's form by its name, or the one that the config writes out."""
     return VerdictOptions(pattern=FORMS[verdict][mode]) if isinstance(verdict, str) else verdict
 
@@ -109,8 +114,8 @@ def find_verdict(reply: str, form: VerdictOptions) -> str | None:
 _TAG = r"(?:think|thinking|thought|reasoning)"
 _OPEN, _CLOSE = rf"(?:<{_TAG}>|\[THINK\])", rf"(?:</{_TAG}>|\[/THINK\]|<\|channel\|>final<\|message\|>)"
 _CLOSED = re.compile(rf"{_OPEN}.*?{_CLOSE}", re.DOTALL | re.IGNORECASE)
-_UP_TO_CLOSE = re.compile(rf".*{_CLOSE}", re.DOTALL | re.IGNORECASE)
-_FROM_OPEN = re.compile(rf"^\s*{_OPEN}.*", re.DOTALL | re.IGNORECASE | re.MULTILINE)
+_UP_TO_CLOSE = re.compile(rf"\A.*{_CLOSE}", re.DOTALL | re.IGNORECASE)
+_FROM_OPEN = re.compile(rf"^[ \t]*{_OPEN}.*", re.DOTALL | re.IGNORECASE | re.MULTILINE)
 
 
 def _without_reasoning(reply: str) -> str:
