@@ -1,8 +1,11 @@
 """Judges: what they are asked, what counts as a verdict, and that no judgement is lost or paid for twice."""
 
+import ast
 import gc
+import importlib.metadata
 import json
 import os
+import re
 import sqlite3
 import threading
 import time
@@ -12,15 +15,21 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pandas as pd
+import pyarrow.parquet as pq
 import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from conftest import pair
 from rmtransfer.kit.errors import StudyError
-from rmtransfer.models.loading import ModelSpec
-from rmtransfer.scoring import judge_server
-from rmtransfer.scoring.judgements import JudgementStore
+from rmtransfer.kit.manifest import digest_of
+from rmtransfer.models.loading import Encoder, ModelSpec
+from rmtransfer.scoring import judge_server, local_judge
+from rmtransfer.scoring.judge import Judge, JudgeOptions
+from rmtransfer.scoring.judgements import JudgementStore, Said
+from rmtransfer.scoring.pairwise import Pairwise
+from rmtransfer.scoring.reward_model import Resources
+from rmtransfer.scoring.verdicts import find_verdict, verdict_form
 from rmtransfer.study.catalogue import JUDGE_PROTOCOLS, load
 from scored import run, settings
 
@@ -29,7 +38,7 @@ SECRET = "sk-a-key-that-is-nowhere-else"
 
 
 class Server:
-    """An OpenAI-compatible server on this machine; ``answer`` makes of a prompt a text, or (status, headers, body)."""
+    """An OpenAI-compatible server on this machine; ``answer`` makes of a prompt a text, a choice, or (status, headers, body)."""
 
     def __init__(self) -> None:
         self.prompts: list[str] = []
@@ -50,7 +59,9 @@ class Server:
                     self.connection.close()
                     return
                 if isinstance(answer, str):
-                    body = {"model": "judge-2026", "choices": [{"message": {"role": "assistant", "content": answer}}]}
+                    answer = {"message": {"role": "assistant", "content": answer}, "finish_reason": "stop"}
+                if isinstance(answer, dict):
+                    body = {"model": "judge-2026", "choices": [answer]}
                     answer = (200, {}, json.dumps(body))
                 status, headers, text = answer  # type: ignore[misc]
                 self.send_response(status)
@@ -91,12 +102,19 @@ def server(monkeypatch) -> Iterator[Server]:
 
 
 def judged(tmp_path, model, rows, mode="pairwise", at_once=2, **more) -> dict[str, pd.DataFrame]:
-    which = {"server": {"url": model.url, "model": "judge"}} if isinstance(model, Server) else {"path": str(model)}
+    extra = {"extra": more.pop("extra")} if "extra" in more else {}
+    which = (
+        {"server": {"url": model.url, "model": "judge", **extra}} if isinstance(model, Server) else {"path": str(model)}
+    )
     return run(tmp_path, {"kind": "judge", "mode": mode, **which, **more}, rows, budget=512, at_once=at_once)
 
 
 def judgements(tmp_path, language="en") -> pd.DataFrame:
     return pd.read_parquet(tmp_path / f"scores/{language}.judgements.parquet")
+
+
+def verdicts(tmp_path) -> list[str | None]:
+    return pq.read_table(tmp_path / "scores/en.judgements.parquet")["verdict"].to_pylist()
 
 
 def rewards(frame: pd.DataFrame) -> list[list[float]]:
@@ -131,7 +149,7 @@ def test_rewards_and_position_bias(tmp_path, server):
     assert frame["tokens_chosen"].isna().all()
     assert len(server.prompts) == 2 * len(rows)
     counted = settings(tmp_path)["judgements"]["en"]
-    assert counted == {"n": 9, **Counter(kind for *_, kind in PAIRWISE.values())}
+    assert counted == {"n": 9, **Counter(kind for *_, kind in PAIRWISE.values()), "cut_off": 0}
     assert sum(v for k, v in counted.items() if k != "n") == counted["n"]
     table = judgements(tmp_path).set_index(["id", "order"])
     assert table.loc[("changed", "rejected_first"), ["verdict", "text"]].tolist() == ["B", "[[A]] at first, yet [[B]]"]
@@ -151,7 +169,7 @@ def test_rating(tmp_path, server):
     ]
     frame = judged(tmp_path, server, {"en": rows}, mode="rating", prompt="{prompt}|{answer}")["en"]
     assert rewards(frame) == [[10, 5], [1, 1], [0, 5], [0, 0], [0, 1]]
-    assert settings(tmp_path)["judgements"]["en"] == {"n": 5, "tied": 1, "off_format": 3}
+    assert settings(tmp_path)["judgements"]["en"] == {"n": 5, "tied": 1, "off_format": 3, "cut_off": 0}
     assert len(server.prompts) == len(said)  # each text is asked about once
 
 
@@ -162,6 +180,8 @@ def test_a_placeholder_inside_a_text_stays_text(tmp_path, server, mode):
     prompt, chosen, rejected = texts
     part = load(JUDGE_PROTOCOLS, mode).PROMPT.split
     if mode == "rating":
+        asked = {"{lowest}": "1", "{highest}": "10", "{middle}": "5"}
+        part = re.sub("|".join(asked), lambda found: asked[found.group()], load(JUDGE_PROTOCOLS, mode).PROMPT).split
         (head, rest), between = part("{prompt}"), "{answer}"
         expected = {head + prompt + text.join(rest.split(between)) for text in (chosen, rejected)}
     else:
@@ -379,12 +399,15 @@ def test_a_damaged_store_is_named(tmp_path, server, pairs):
 
 def test_a_killed_process_leaves_no_half_judgement(tmp_path):
     store = JudgementStore(tmp_path / "j.sqlite", "judge", "theirs")
-    store.put([("first", "[[A]]", "m")])
+    store.put([Said("first", "[[A]]", "m")])
     killed = sqlite3.connect(tmp_path / "j.sqlite")
     killed.execute("INSERT INTO judgement VALUES ('key', '[[', 'm')")
     killed.close()  # before its commit
-    store.put([("first", "[[B]]", "m"), ("second", "[[C]]", "m")])
-    assert store.get({"first": "", "second": "", "third": ""}) == {"first": "[[A]]", "second": "[[C]]"}
+    store.put([Said("first", "[[B]]", "m"), Said("second", "[[C]]", "m")])
+    assert store.get({"first": "", "second": "", "third": ""}) == {
+        "first": Said("first", "[[A]]", "m"),
+        "second": Said("second", "[[C]]", "m"),
+    }
     with sqlite3.connect(tmp_path / "j.sqlite") as db:
         assert db.execute("SELECT count(*) FROM judgement").fetchone() == (2,)
 
@@ -400,7 +423,7 @@ def test_a_local_model_that_babbles(tmp_path, bases, pairs, mode, monkeypatch):
     assert rewards(frame) == [[0, 0]] * 12
     assert frame["tokens_chosen"].isna().all()
     counted = settings(tmp_path)["judgements"]
-    assert (counted["en"]["off_format"], counted["en"]["n"], counted["es"]["off_format"]) == (12, 12, 2)
+    assert (counted["en"]["cut_off"], counted["en"]["n"], counted["es"]["cut_off"]) == (12, 12, 2)
     assert loads == [1]
     judged(tmp_path, bases["qwen"], {"en": pairs}, **options)
     assert loads == [1]
@@ -445,3 +468,259 @@ def test_the_key_is_not_needed_to_read_what_is_there(tmp_path, server, pairs, mo
         path.unlink()
     judged(tmp_path, server, {"en": pairs})
     assert len(server.prompts) == 24
+
+
+# Replies of judges of reasoning: what was cut off holds no verdict, whatever form it quotes.
+REPLIES = [
+    ("length", "<think>I have to end with [[A]] if A is better, or [[B]] if B is. Answer A says that", None),
+    ("length", "So far [[A]] looks better, but there is one more point, namely", None),
+    ("length", "[[B]]", None),
+    ("content_filter", "[[B]] because it", None),
+    ("stop", "<think>Is it [[B]]?</think>No, the first one. [[A]]", "A"),
+    ("stop", "[[B]]", "B"),
+    (None, "[[B]]", "B"),
+]
+
+
+def test_a_reply_that_was_cut_off_holds_no_verdict_and_is_counted_by_itself(tmp_path, server):
+    rows = [pair(str(i), str(i), "yes", "no") for i in range(len(REPLIES))]
+
+    def answer(prompt: str) -> dict:
+        reason, reply, _ = REPLIES[int(prompt.split("|")[0])]
+        return {"message": {"content": reply}, "finish_reason": reason}
+
+    server.answer = answer
+    first = judged(tmp_path, server, {"en": rows}, prompt=PLAIN)["en"]
+    assert verdicts(tmp_path)[::2] == [expected for *_, expected in REPLIES]
+    assert judgements(tmp_path)["text"].tolist()[::2] == [reply for _, reply, _ in REPLIES]
+    counted = settings(tmp_path)["judgements"]["en"]
+    assert (counted["n"], counted["cut_off"], counted["off_format"]) == (7, 4, 0)
+    # It is as paid for as any other, and still known as what it is when the scores are made again.
+    for path in (tmp_path / "cache").glob("*.parquet"):
+        path.unlink()
+    server.answer = lambda prompt: (401, {}, "")
+    pd.testing.assert_frame_equal(judged(tmp_path, server, {"en": rows}, prompt=PLAIN)["en"], first)
+    assert settings(tmp_path)["judgements"]["en"] == counted
+
+
+def test_a_rating_that_was_cut_off_is_below_the_scale(tmp_path, server):
+    server.first({"message": {"content": "<think>The form is [[5]]. Now"}, "finish_reason": "length"}, then="[[1]]")
+    rows = [pair("a", "Q", "yes", "no"), pair("b", "Q", "no", "no")]
+    frame = judged(tmp_path, server, {"en": rows}, mode="rating", prompt="{prompt}|{answer}", at_once=1)["en"]
+    assert rewards(frame) == [[0, 1], [1, 1]]
+    assert settings(tmp_path)["judgements"]["en"] == {"n": 2, "tied": 1, "off_format": 0, "cut_off": 1}
+
+
+@pytest.mark.parametrize(
+    ("message", "verdict"),
+    [
+        ({"content": None, "reasoning_content": "[[B]]"}, None),
+        ({"content": "[[A]]", "reasoning_content": "[[B]]"}, "A"),
+        ({"reasoning": "[[B]]"}, None),
+        ({"content": None, "refusal": "I cannot judge that."}, None),
+        ({"content": [{"type": "text", "text": "So: [[A"}, {"type": "text", "text": "]]"}]}, "A"),
+        ({"content": [{"type": "thinking", "thinking": [{"type": "text", "text": "[[B]]"}]}]}, None),
+        ({"content": []}, None),
+    ],
+)
+def test_a_message_without_a_plain_text(tmp_path, server, message, verdict):
+    server.answer = lambda prompt: {"message": message, "finish_reason": "stop"}
+    judged(tmp_path, server, {"en": [pair("a", "Q", "yes", "no")]})
+    assert verdicts(tmp_path) == [verdict, verdict]
+
+
+@pytest.mark.parametrize(
+    "choice",
+    [
+        {"message": {"content": ""}, "finish_reason": "error"},
+        {"message": {"content": [{"type": "text"}]}},
+        {"message": {"content": ["[[A]]"]}},
+        {"text": "[[A]]"},
+    ],
+)
+def test_what_is_no_answer_is_not_kept_as_one(tmp_path, server, choice):
+    server.answer = lambda prompt: choice
+    with pytest.raises(StudyError, match="no chat completion"):
+        judged(tmp_path, server, {"en": [pair("a", "Q", "yes", "no")]}, at_once=1)
+    server.answer = lambda prompt: "[[A]]"
+    judged(tmp_path, server, {"en": [pair("a", "Q", "yes", "no")]})
+    assert len(server.prompts) == 3
+
+
+GPT_5 = {"max_tokens": None, "temperature": None, "max_completion_tokens": 2048, "reasoning_effort": "low"}
+
+
+def test_a_request_has_the_fields_that_its_server_takes(tmp_path, server, pairs):
+    judged(tmp_path, server, {"en": pairs[:1]}, extra=GPT_5)
+    fields = {k: v for k, v in server.requests[0].items() if k not in ("path", "messages")}
+    assert fields == {"model": "judge", "max_completion_tokens": 2048, "reasoning_effort": "low"}
+    said = settings(tmp_path)
+    assert (said["temperature"], said["max_new_tokens"]) == (None, None)
+    assert said["extra"] == {"max_completion_tokens": 2048, "reasoning_effort": "low"}
+    # Another field is another judge; a field that says what is sent anyway is none.
+    judged(tmp_path, server, {"en": pairs[:1]})
+    judged(tmp_path, server, {"en": pairs[:1]}, extra={"temperature": 0})
+    assert len(server.requests) == 4
+    judged(tmp_path, server, {"en": pairs[:1]}, extra={"temperature": 0.6})
+    assert len(server.requests) == 6
+    assert (server.requests[-1]["temperature"], settings(tmp_path)["temperature"]) == (0.6, 0.6)
+
+
+@pytest.mark.parametrize("name", ["model", "messages"])
+def test_no_field_takes_the_place_of_what_is_asked(tmp_path, server, name):
+    judged(tmp_path, server, {"en": [pair("a", "Q", "yes", "no")]}, extra={name: "other"}, prompt=PLAIN)
+    assert sorted(server.prompts) == ["Q|no|yes", "Q|yes|no"]
+    assert {request["model"] for request in server.requests} == {"judge"}
+
+
+def test_a_system_message_stands_before_the_prompt_and_makes_another_judge(tmp_path, server):
+    rows = {"en": [pair("a", "Q", "yes", "no")]}
+    judged(tmp_path, server, rows, prompt=PLAIN)
+    judged(tmp_path, server, rows, prompt=PLAIN, system="You are {prompt} fair.")
+    assert len(server.prompts) == 4
+    assert server.requests[-1]["messages"][0] == {"role": "system", "content": "You are {prompt} fair."}
+    assert len(server.requests[0]["messages"]) == 1
+    assert "system_sha256" in settings(tmp_path)
+
+
+def test_a_local_judge_reads_the_system_message(tmp_path, bases, pairs):
+    judged(tmp_path, bases["qwen"], {"en": pairs[:1]}, prompt=PLAIN, max_new_tokens=4)
+    plain = judgements(tmp_path)["text"].tolist()
+    judged(tmp_path, bases["qwen"], {"en": pairs[:1]}, prompt=PLAIN, max_new_tokens=4, system="Rain " * 9)
+    assert judgements(tmp_path)["text"].tolist() != plain
+
+
+@pytest.mark.parametrize(
+    ("ids", "cut_off"), [([5, 6, 7, 8], 1), ([5, 6, 7, "stop"], 0), ([5, "stop", "pad", "pad"], 0)]
+)
+def test_a_local_judge_is_cut_off_where_it_does_not_end(tmp_path, bases, monkeypatch, ids, cut_off):
+    tokenizer = AutoTokenizer.from_pretrained(bases["qwen"])
+    names = {"stop": tokenizer.eos_token_id, "pad": tokenizer.pad_token_id}
+    said = [names.get(i, i) for i in ids]
+    monkeypatch.setattr(
+        local_judge, "decode", lambda model, prompts, *_, **__: iter([[(i, said) for i in range(len(prompts))]])
+    )
+    judged(tmp_path, bases["qwen"], {"en": [pair("a", "Q", "yes", "no")]}, prompt=PLAIN, max_new_tokens=4)
+    assert settings(tmp_path)["judgements"]["en"]["cut_off"] == cut_off
+
+
+def test_one_random_order(tmp_path, server):
+    rows = [pair(str(i), str(i), "good", "bad") for i in range(200)]
+    server.answer = lambda prompt: "[[A]]" if prompt.split("|")[1] == "good" else "[[C]]"
+    frames = judged(tmp_path, server, {"en": rows, "es": rows[100:]}, prompt=PLAIN, orders="random")
+    assert len(server.prompts) == 200  # once a row, and the same order in every language
+    table = judgements(tmp_path)
+    assert table["id"].tolist() == [row["id"] for row in rows]
+    shown = table["order"].tolist()
+    assert 70 < shown.count("chosen_first") < 130
+    assert rewards(frames["en"]) == [[1.0, 0.0] if order == "chosen_first" else [0.5, 0.5] for order in shown]
+    n = shown.count("chosen_first")
+    counted = {"n": 200, "first_wins": n, "second_wins": 0, "tied": 200 - n, "off_format": 0, "chosen_first": n}
+    assert settings(tmp_path)["judgements"]["en"] == {**counted, "cut_off": 0}
+    # Both orders ask for the other one alone.
+    judged(tmp_path, server, {"en": rows}, prompt=PLAIN)
+    assert len(server.prompts) == 400
+
+
+def functions_of(package: str, file: str, *names: str) -> dict[str, Callable]:
+    """Functions of an installed file, nested ones too, without what else it imports."""
+    found = next((f for f in importlib.metadata.files(package) or () if str(f) == file), None)
+    assert found, "pip install --no-deps -r envs/parity.lock"
+    tree = ast.parse(Path(str(found.locate())).read_text())
+    there = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef) and node.name in names]
+    space: dict[str, Callable] = {"re": re}
+    exec(compile(ast.Module(there, []), file, "exec"), space)
+    return {name: space[name] for name in names}
+
+
+def test_outcomes_are_those_of_rewardbench(tmp_path, server):
+    """Its process_shuffled is in scripts/run_generative.py: 1, 0, or 0.5 for whatever is no verdict."""
+    theirs = functions_of("rewardbench", "scripts/run_generative.py", "process_shuffled")["process_shuffled"]
+    read = functions_of("rewardbench", "rewardbench/generative.py", "process_judgement")["process_judgement"]
+    replies = ["[[A]]", "[[B]]", "It is [[B]].", "**[[A]]**", "[[C]]", "neither", ""]
+    rows = [pair(str(i), str(i), "good", "bad") for i in range(140)]
+    server.answer = lambda prompt: replies[int(prompt.split("|")[0]) % len(replies)]
+    frame = judged(tmp_path, server, {"en": rows}, prompt=PLAIN, orders="random", ties="half")["en"]
+    expected = [
+        theirs(read(text, None), order == "rejected_first")
+        for text, order in judgements(tmp_path)[["text", "order"]].itertuples(index=False)
+    ]
+    assert set(expected) == {0, 0.5, 1}
+    margins = frame["reward_chosen"] - frame["reward_rejected"]
+    assert ((margins > 0) + 0.5 * (margins == 0)).tolist() == expected  # ties: half
+    assert settings(tmp_path)["ties"] == "half"
+
+
+@pytest.mark.parametrize(
+    ("form", "modifier", "replies"),
+    [
+        ("prometheus", "prometheus", ["Feedback: fine. [RESULT] A", "[RESULT] B", "A", "[RESULT] neither"]),
+        ("label", "Atla", ["**Reasoning:** x\n\n**Result:** A", "**Result:** B", "**Result:** "]),
+    ],
+)
+def test_other_forms_read_what_rewardbench_reads(form, modifier, replies):
+    read = functions_of("rewardbench", "rewardbench/generative.py", "process_judgement")["process_judgement"]
+    for reply in replies:
+        found = find_verdict(reply, verdict_form(form, "pairwise"))
+        theirs = read(reply, modifier)
+        assert (found.upper() if found else None) == (theirs if theirs in ("A", "B") else None), reply
+
+
+def test_judgements_are_read_again_without_being_asked_for_again(tmp_path, server):
+    rows = {"en": [pair("a", "Q", "good", "bad")]}
+    server.answer = lambda prompt: "Verdict: A" if prompt.split("|")[1] == "good" else "Verdict: B"
+    assert rewards(judged(tmp_path, server, rows, prompt=PLAIN)["en"]) == [[0, 0]]
+    assert rewards(judged(tmp_path, server, rows, prompt=PLAIN, verdict="label")["en"]) == [[1, 0]]
+    pattern = {"pattern": r"(?i)verdict: (\w)", "first": ["B"], "second": ["A"]}
+    assert rewards(judged(tmp_path, server, rows, prompt=PLAIN, verdict=pattern)["en"]) == [[0, 1]]
+    assert settings(tmp_path)["verdict"] == pattern
+    assert len(server.prompts) == 2
+
+
+def test_a_scale_is_asked_for_and_kept_to(tmp_path, server):
+    server.first("[[0]]", "[[5]]", then="[[6]]")
+    rows = [pair("a", "Q", "one", "two"), pair("b", "Q", "three", "two")]
+    frame = judged(tmp_path, server, {"en": rows}, mode="rating", scale=[0, 5], at_once=1)["en"]
+    assert rewards(frame) == [[0, 5], [-1, 5]]  # off the scale is below it
+    assert "from 0 (useless or harmful) to 5 (could not be better) in exactly this form: [[2]]." in server.prompts[0]
+    assert settings(tmp_path)["scale"] == [0, 5]
+
+
+# Keys of the judgements that commit 68ef245 made of the pair a, Q, yes, no: both modes, with our prompts and with others.
+PAID_BEFORE = (
+    "a4e1f2661470384d3afdfead1f1a5131602c6d72a37287660df08a78ed67605d",
+    "3fa643a5306797bb145ad5b3a35688284a6005e1531ab038528b73d1484a9bbd",
+    "5d30ed5714fe495c106b59dc76fea75932ff74ac071c35ff00fe84c34ed18ba8",
+    "8a19966b6c908293c311c6a555e8ec0d42361dbab19ead6c06098561fa2027a8",
+    "08bb4aecc861d026eaefa585256bb7575072e131803b06fb808b0e038bb73765",
+    "e80c58ab2b1acbee1a3d74c20f9ec3389eefbf6de2b8e056a2f07849de112b26",
+    "f19efe8fe445f97ae27663a896073df5127a2f4a5f85c856a4c1a17be0cd6c57",
+    "5acc3ac1d6951d71ab0f3078f7e93ebb765b99b6384d0150527b569576b2539b",
+)
+
+
+def test_judgements_of_earlier_versions_are_found(tmp_path, server):
+    (tmp_path / "cache").mkdir()
+    with sqlite3.connect(tmp_path / "cache/judgements.sqlite") as before:
+        before.execute("CREATE TABLE judgement (key TEXT PRIMARY KEY, text TEXT, answered_by TEXT)")
+        before.executemany(
+            "INSERT INTO judgement VALUES (?, '[[A]] [[7]]', 'judge-2026')", [(key,) for key in PAID_BEFORE]
+        )
+    before.close()
+    rows = {"en": [pair("a", "Q", "yes", "no")]}
+    for more in ({}, {"prompt": PLAIN, "max_new_tokens": 77}):
+        assert rewards(judged(tmp_path, server, rows, **more)["en"]) == [[0.5, 0.5]]
+        judged(tmp_path, server, rows, orders="random", ties="half", **more)
+    for more in ({}, {"prompt": "{prompt}|{answer}", "max_new_tokens": 77}):
+        assert rewards(judged(tmp_path, server, rows, mode="rating", **more)["en"]) == [[7, 7]]
+    assert not server.prompts
+
+
+def test_a_local_judge_is_who_it_was(tmp_path, bases):
+    options = JudgeOptions(kind="judge", mode="pairwise", path=str(bases["qwen"]))
+    judge = Judge(options, "theirs", Resources("cpu", 512, 1, tmp_path))
+    spec = ModelSpec(str(bases["qwen"]), None, options, "theirs", "cpu")
+    facts = {"model": spec.identity, **spec.settings(), **Encoder(spec).settings()}
+    facts |= {"mode": "pairwise", "prompt_sha256": digest_of(Pairwise.PROMPT), "max_new_tokens": 512, "temperature": 0}
+    assert judge.settings() == facts
+    assert judge._store.judge == digest_of(facts)

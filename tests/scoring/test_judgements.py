@@ -3,7 +3,7 @@
 import sqlite3
 
 from rmtransfer.kit.manifest import digest_of
-from rmtransfer.scoring.judgements import JudgementStore
+from rmtransfer.scoring.judgements import JudgementStore, Said
 
 # As commit a683cd5 wrote it for the judge "judge" (pairwise, 512 tokens, the default prompt).
 JUDGE = {
@@ -26,9 +26,15 @@ def test_what_was_paid_for_before_is_not_asked_for_again(tmp_path):
         before.executescript(WRITTEN_BEFORE)
     before.close()
     store = JudgementStore(path, digest_of(JUDGE), "jury")
-    assert store.get({"Who?": "", "Why?": "", "When?": ""}) == {"Who?": "[[A]]", "Why?": "[[B]]"}
-    store.put([("When?", "[[C]]", "judge-2026"), ("Who?", "[[C]]", "judge-2026")])
-    assert store.get({"Who?": "", "When?": ""}) == {"Who?": "[[A]]", "When?": "[[C]]"}
+    who, why = Said("Who?", "[[A]]", "judge-2026"), Said("Why?", "[[B]]", "judge-2026")
+    assert store.get({"Who?": "", "Why?": "", "When?": ""}) == {"Who?": who, "Why?": why}
+    when = Said("When?", "[[C", "judge-2026", cut_off=True)
+    store.put([when, Said("Who?", "[[C]]", "judge-2026", cut_off=True)])
+    assert store.get({"Who?": "", "When?": ""}) == {"Who?": who, "When?": when}
+    # An earlier version goes on with the file: what it sees is what it made.
+    with sqlite3.connect(path) as after:
+        assert after.execute("PRAGMA user_version").fetchone() == (0,)
+        assert after.execute("SELECT key, text, answered_by FROM judgement").fetchall()[2][1:] == ("[[C", "judge-2026")
     assert JudgementStore(path, "another judge", "jury").get({"Who?": ""}) == {}
 
 
@@ -36,10 +42,11 @@ def test_more_prompts_than_a_query_takes(tmp_path):
     store = JudgementStore(tmp_path / "judgements.sqlite", "judge", "jury")
     prompts = {f"prompt {i}": "" for i in range(3_001)}
     assert store.get(prompts) == {}
-    store.put([(prompt, f"about {prompt}", "m") for prompt in prompts])
+    said = {prompt: Said(prompt, f"about {prompt}", "m", cut_off=prompt.endswith("7")) for prompt in prompts}
+    store.put(list(said.values()))
     asked = []
     store._db._connection.set_trace_callback(asked.append)
-    assert store.get(prompts) == {prompt: f"about {prompt}" for prompt in prompts}
+    assert store.get(prompts) == said
     assert len(asked) == 4
 
 

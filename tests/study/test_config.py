@@ -10,6 +10,8 @@ from rmtransfer.kit.errors import StudyError
 from rmtransfer.study.config import load_config
 from rmtransfer.study.study import Study
 
+SERVER = {"url": "http://localhost/v1", "model": "m"}
+JUDGE = {"kind": "judge", "mode": "pairwise", "server": SERVER}
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 
@@ -241,6 +243,61 @@ FAULTS = {
         {"x": {"kind": "judge", "mode": "pairwise", "path": "resources", "prompt": "{prompt} {answer_a}"}},
         ["reward_models.x.prompt: does not hold {answer_b}"],
     ),
+    "a verdict's form that nobody asks for": (
+        "reward_models",
+        {"x": {**JUDGE, "verdict": "prometheus"}},
+        ["reward_models.x.verdict: our own prompt asks for another form than 'prometheus'; add the prompt"],
+    ),
+    "a verdict's form misspelt": (
+        "reward_models",
+        {"x": {**JUDGE, "verdict": "promethus"}},
+        ["reward_models.x.verdict: 'promethus' is none of brackets, ", "did you mean 'prometheus'?"],
+    ),
+    "a verdict's pattern": (
+        "reward_models",
+        {"x": {**JUDGE, "verdict": {"pattern": "A|B"}}},
+        ["reward_models.x.verdict.pattern: 'A|B': has 0 groups"],
+    ),
+    "a verdict of two meanings": (
+        "reward_models",
+        {"x": {**JUDGE, "verdict": {"pattern": "(A|B)", "first": ["a"], "second": ["A"]}}},
+        ["reward_models.x.verdict: 'a' means two things"],
+    ),
+    "a number that is an answer": (
+        "reward_models",
+        {"x": {**JUDGE, "mode": "rating", "verdict": {"pattern": "(.)", "tie": [0]}}},
+        ["reward_models.x.verdict.tie: a judge in mode rating says a number"],
+    ),
+    "a scale of comparisons": (
+        "reward_models",
+        {"x": {**JUDGE, "scale": [1, 5]}},
+        ["reward_models.x.scale: a judge in mode pairwise gives no numbers"],
+    ),
+    "a scale that falls": (
+        "reward_models",
+        {"x": {**JUDGE, "mode": "rating", "scale": [5, 1]}},
+        ["reward_models.x.scale: [5, 1] does not rise"],
+    ),
+    "an order of one answer": (
+        "reward_models",
+        {"x": {**JUDGE, "mode": "rating", "orders": "random"}},
+        ["reward_models.x.orders: a judge in mode rating sees one answer at a time"],
+    ),
+    "another limit in the request": (
+        "reward_models",
+        {"x": {**JUDGE, "server": {**SERVER, "extra": {"max_tokens": 5}}}},
+        ["reward_models.x.server.extra.max_tokens: is what max_new_tokens says; set that, or null"],
+    ),
+    "a field of the request that is ours": (
+        "reward_models",
+        {"x": {**JUDGE, "server": {**SERVER, "extra": {"model": "other"}}}},
+        ["reward_models.x.server.extra.model: is not for you to set; remove it, set server.model"],
+    ),
+    "a field of the request that is no JSON": (
+        "reward_models",
+        {"x": {**JUDGE, "server": {**SERVER, "extra": {"top_p": float("inf")}}}},
+        ["reward_models.x.server.extra.top_p: is no JSON"],
+    ),
     "tokens of no tokenizer": (
         "reward_models",
         {"x": {"kind": "length", "unit": "tokens"}},
@@ -464,3 +521,44 @@ def test_the_published_studies_are_valid_once_the_paper_s_data_set_is_pinned():
                 load_config(config, ROOT)
             config["preferences"]["revision"] = COMMIT
         assert load_config(config, ROOT).study == study
+
+
+@pytest.mark.parametrize(
+    "extra",
+    [
+        {"api_key": "sk-1"},
+        {"Authorization": "sk-1"},
+        {"metadata": [{"x-api-key": "sk-1"}]},
+        {"extra_headers": {"a": "sk-1"}},
+    ],
+)
+def test_a_secret_in_a_request_is_refused_and_not_repeated(config, extra):
+    config["reward_models"] = {"x": {**JUDGE, "server": {**SERVER, "extra": extra}}}
+    with pytest.raises(StudyError, match=r"no secret belongs into a configuration.* RM_JUDGE_API_KEY") as problem:
+        load_config(config, ROOT)
+    assert f"reward_models.x.server.extra.{next(iter(extra))}: " in str(problem.value)
+    assert "sk-1" not in str(problem.value)
+
+
+def test_fields_of_a_request_are_kept_as_they_are(config):
+    extra = {"max_tokens": None, "max_completion_tokens": 9, "prompt_cache_key": "x", "logit_bias": {"7": -100}}
+    config["reward_models"] = {"x": {**JUDGE, "server": {**SERVER, "extra": extra}}}
+    plain = load_config(config, ROOT).plain()
+    assert plain["reward_models"]["x"]["server"]["extra"] == extra
+    assert load_config(plain, ROOT).plain() == plain
+
+
+def test_no_judge_compares_pairs_of_rewardbench2(config):
+    """Its Ties need a number for each answer; refused before anything is asked or translated."""
+    rows = {"path": "resources/sample/benchmark.jsonl", "sections": "rewardbench2"}
+    config["benchmarks"]["rb2"] = rows
+    config["reward_models"] = {"x": JUDGE, "y": {**JUDGE, "mode": "rating"}}
+    with pytest.raises(
+        StudyError, match=r"1 problem:\n  - reward_models.x.mode: .* benchmarks.rb2 .* set mode: rating"
+    ):
+        load_config(config, ROOT)
+
+
+def test_whose_ties_are_half_right(config):
+    config["reward_models"] = {"x": {**JUDGE, "ties": "half"}, "y": JUDGE, "z": {"kind": "random"}}
+    assert Study(load_config(config, ROOT)).ties_half == ["x"]

@@ -18,6 +18,7 @@ KEY = "RM_JUDGE_API_KEY"
 _ATTEMPTS = 7
 _FIRST_PAUSE = 1.0  # seconds; doubles with each attempt
 _PATIENCE = (10.0, 300.0)  # seconds to connect, seconds for an answer
+_CUT_OFF = ("length", "content_filter")  # reasons to finish of a reply that had more to say
 
 
 class JudgeServer:
@@ -26,18 +27,22 @@ class JudgeServer:
     The API key comes from the environment variable RM_JUDGE_API_KEY and goes into the request alone.
 
     Args:
-        server: ``url``, up to /v1, and ``model``.
+        server: ``url``, up to /v1; ``model``; ``extra``, more fields of the request, None for one of ours that is not sent.
         key: config key of the judge, for messages.
+        system: system message before each prompt.
         longest_answer: the most tokens of a judgement.
 
     Raises:
         StudyError: the API key holds what no HTTP header can, such as a line break.
     """
 
-    def __init__(self, server: Mapping[str, str], key: str, longest_answer: int, requests_at_once: int) -> None:
+    def __init__(
+        self, server: Mapping[str, Any], key: str, system: str | None, longest_answer: int, requests_at_once: int
+    ) -> None:
         self.url = server["url"].rstrip("/") + "/chat/completions"
-        self.name, self.key = server["model"], key
-        self.longest_answer, self.requests_at_once = longest_answer, requests_at_once
+        self.name, self.key, self.requests_at_once = server["model"], key, requests_at_once
+        self.before = [{"role": "system", "content": system}] if system else []
+        self.fields = {"max_tokens": longest_answer, "temperature": 0, **server["extra"]}
         self._secret = os.environ.get(KEY, "").strip()
         if not (
             self._secret.isascii() and self._secret.isprintable()
@@ -50,8 +55,10 @@ class JudgeServer:
             self._session.mount(scheme, HTTPAdapter(pool_maxsize=requests_at_once))
 
     def settings(self) -> dict[str, Any]:
-        """Everything that decides what it says, but for the prompt. Its address does not: a server can move."""
-        return {"model": self.name}
+        """Everything that decides what it says, but for what it is asked. Its address does not: a server can move."""
+        extra = dict(self.fields)
+        ours = {"max_new_tokens": extra.pop("max_tokens"), "temperature": extra.pop("temperature")}
+        return {"model": self.name, **ours, **({"extra": extra} if extra else {})}
 
     def ask(self, asked: Asked) -> Iterator[list[Said]]:
         """What the server says to prompts, in any order, one at a time.
@@ -85,17 +92,16 @@ class JudgeServer:
             return None
         except TransientError as trouble:
             raise self._failure(f"{trouble}, asked {_ATTEMPTS} times", row) from trouble
-        return (prompt, *self._content(response, row))
+        return Said(prompt, *self._content(response, row))
 
     def _post(self, prompt: str, row: str) -> requests.Response:
         try:
             response = self._session.post(
                 self.url,
                 json={
+                    **{name: value for name, value in self.fields.items() if value is not None},
                     "model": self.name,
-                    "messages": [{"role": "user", "content": prompt}],
-                    "max_tokens": self.longest_answer,
-                    "temperature": 0,
+                    "messages": [*self.before, {"role": "user", "content": prompt}],
                 },
                 timeout=_PATIENCE,
             )
@@ -107,7 +113,8 @@ class JudgeServer:
             raise TransientError(self._answer(response), response.headers)
         return response
 
-    def _content(self, response: requests.Response, row: str) -> tuple[str, str]:
+    def _content(self, response: requests.Response, row: str) -> tuple[str, str, bool]:
+        """What it said, who it says that it is, and whether that was cut off."""
         if response.status_code in (401, 403):
             raise self._failure(
                 f"refuses the key (HTTP {response.status_code}); set the environment variable {KEY}", row
@@ -115,12 +122,16 @@ class JudgeServer:
         try:
             response.raise_for_status()
             body = response.json()
-            said = str(body["choices"][0]["message"]["content"] or ""), str(body.get("model") or self.name)
+            choice = body["choices"][0]
+            said = _text(choice["message"].get("content")), str(body.get("model") or self.name)
+            reason = choice.get("finish_reason")
+            if reason == "error":
+                raise ValueError(reason)
         except (requests.RequestException, ValueError, LookupError, TypeError, AttributeError) as problem:
             raise self._failure(f"{self._answer(response)}, no chat completion", row) from problem
         # JSON can hold half a surrogate pair, where max_tokens ended an emoji; no file can.
         text, answered_by = (part.encode("utf-8", "replace").decode("utf-8") for part in said)
-        return text, answered_by
+        return text, answered_by, reason in _CUT_OFF
 
     def _answer(self, response: requests.Response) -> str:
         # Before the cut, which could fall into the key.
@@ -132,6 +143,13 @@ class JudgeServer:
         return StudyError(
             f"{self.key}: {self.url} {trouble} (asked for {row}); finished judgements are kept, run the same command again"
         )
+
+
+def _text(content: Any) -> str:
+    """A message's text. A model that thinks may send it in parts of several types, or nothing but its thoughts beside it."""
+    if isinstance(content, list):
+        return "".join(part["text"] for part in content if part.get("type") == "text")
+    return str(content or "")
 
 
 class _Bearer(AuthBase):

@@ -11,22 +11,31 @@ from rmtransfer.models import chat
 from rmtransfer.models.decoding import decode, decoding_batches
 from rmtransfer.models.loading import Encoder, ModelSpec
 from rmtransfer.scoring.judgements import Asked, Said
+from rmtransfer.texts.corpus import Message
 
 
 class LocalJudge:
     """A causal language model, decoded greedily.
 
     Args:
+        system: system message before each prompt.
         longest_answer: the most tokens of a judgement.
     """
 
-    def __init__(self, spec: ModelSpec, longest_answer: int, tokens_per_batch: int) -> None:
+    def __init__(self, spec: ModelSpec, system: str | None, longest_answer: int, tokens_per_batch: int) -> None:
         self.spec, self.longest_answer, self.tokens_per_batch = spec, longest_answer, tokens_per_batch
+        self.before: list[Message] = [{"role": "system", "content": system}] if system else []
         self.encoder = Encoder(spec)
 
     def settings(self) -> dict[str, Any]:
-        """Everything that decides what it says, but for the prompt."""
-        return {"model": self.spec.identity, **self.spec.settings(), **self.encoder.settings()}
+        """Everything that decides what it says, but for what it is asked."""
+        return {
+            "model": self.spec.identity,
+            **self.spec.settings(),
+            **self.encoder.settings(),
+            "max_new_tokens": self.longest_answer,
+            "temperature": 0,
+        }
 
     @cached_property
     def model(self) -> Any:
@@ -41,7 +50,7 @@ class LocalJudge:
         """
         prompts = list(asked)
         encoded = [
-            self.encoder.encode([{"role": "user", "content": prompt}], row, add_generation_prompt=True)
+            self.encoder.encode([*self.before, {"role": "user", "content": prompt}], row, add_generation_prompt=True)
             for prompt, row in asked.items()
         ]
         longest = max(range(len(prompts)), key=lambda i: len(encoded[i]))
@@ -65,4 +74,12 @@ class LocalJudge:
             repetition_penalty=1.0,  # else that of the model's own generation config
             bos_token_id=tokenizer.bos_token_id,
         ):
-            yield [(prompts[i], tokenizer.decode(ids, skip_special_tokens=True), self.spec.name) for i, ids in batch]
+            yield [
+                Said(
+                    prompts[i],
+                    tokenizer.decode(ids, skip_special_tokens=True),
+                    self.spec.name,
+                    cut_off=len(ids) == self.longest_answer and not set(stops) & set(ids),
+                )
+                for i, ids in batch
+            ]

@@ -48,6 +48,13 @@ def problems_of(config: Config, root: Path) -> Iterator[str]:
         if name in config.base_models:
             yield f"{key}: a base model has that name; choose another"
         yield from catalogue.load(catalogue.REWARD_MODELS, options.kind).check(options, key, study.bases, root)
+        if getattr(options, "mode", None) == "pairwise":
+            for benchmark in study.benchmarks:
+                if study.sections(benchmark) == "rewardbench2":
+                    yield (
+                        f"{key}.mode: pairwise compares two answers, and items of benchmarks.{benchmark} (sections: rewardbench2) "
+                        "have four, its Ties more; set mode: rating, or leave the judge or the benchmark to another study"
+                    )
     for name, base in config.base_models.items():
         source_of_base = catalogue.load(catalogue.BASE_MODELS, catalogue.base_model_source(base))
         yield from source_of_base.check(base, f"base_models.{name}", root)

@@ -329,6 +329,11 @@ class Study:
             return {"kind": "trained"}
         return self.config.reward_models[scorer.base_model].model_dump(exclude_none=True)
 
+    @property
+    def ties_half(self) -> list[str]:
+        """The names of judges whose ties are half right."""
+        return [name for name, options in self.config.reward_models.items() if getattr(options, "ties", "") == "half"]
+
     def loads_weights(self, reward_model: str) -> bool:
         """Whether scoring with it runs a model on this machine."""
         scorer = RewardModelId.parse(reward_model)
