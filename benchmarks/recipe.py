@@ -42,6 +42,7 @@ INNER_FOLDS = 8  # of the probe's own cross-validation
 PENALTIES = [10.0 ** (step / 2) for step in range(-8, 3)]  # of the probe, relative to the mean square of its inputs
 PAIRS_PER_PASS = 12  # when judging
 LARGE_HELD_OUT, LARGE_SIZES, LARGE_TOKENS = 84, (24, 96, 200), 300
+_LISTED = 5  # values; of more, mean and spread alone
 _MARKS = "<!-- {}: begin -->", "<!-- {}: end -->"
 
 
@@ -70,6 +71,8 @@ HELD_OUT = {
 }
 FINALISTS = [Recipe("probe", 1, 17), Recipe("probe", 1, 16), Recipe("normal", 1, 16)]
 BENCHMARK_SEEDS = 3
+PROBE_ALONE = Recipe("probe", 1, 18)
+SAMPLES = 40
 LARGE = [Recipe(*head, frozen) for frozen in (18, 17) for head in (("normal", 1), ("zero", 100), ("probe", 1))]
 LARGE_SPLITS = 6
 
@@ -293,15 +296,23 @@ def first_head(kind: str, states: torch.Tensor, seed: int) -> torch.Tensor:
         return torch.randn((1, width), generator=torch.Generator().manual_seed(seed))[0] / (width + 1) ** 0.5
     if kind == "zero":
         return torch.zeros(width)
-    differences = states[:, 0] - states[:, 1]
-    return probe(differences, scaled=kind == "probe")
+    return probe(states[:, 0] - states[:, 1], scaled=kind == "probe").weights
 
 
-def probe(differences: torch.Tensor, *, scaled: bool = True) -> torch.Tensor:
-    """Bradley-Terry weights [hidden] of differences [pairs, hidden] between the states of chosen and rejected answers.
+class Probe(NamedTuple):
+    """A head that is fitted to pairs: its weights [hidden], and the penalty relative to the inputs' mean square."""
 
-    Each dimension is divided by its root mean square, because a few have most of the variance. The ridge penalty is the one
-    of least loss in a cross-validation over these pairs.
+    weights: torch.Tensor
+    penalty: float
+
+
+def probe(differences: torch.Tensor, *, scaled: bool = True, penalty: float | None = None) -> Probe:
+    """Bradley-Terry weights of differences [pairs, hidden] between the states of chosen and rejected answers.
+
+    Each dimension is divided by its root mean square, because a few have most of the variance.
+
+    Args:
+        penalty: default: the one of least loss in a cross-validation over these pairs.
     """
     scale = 1 / differences.square().mean(0).sqrt().clamp_min(1e-6) if scaled else torch.ones(differences.shape[1])
     inputs = differences * scale
@@ -315,7 +326,8 @@ def probe(differences: torch.Tensor, *, scaled: bool = True) -> torch.Tensor:
             total += softplus(-(inputs[numbers == part] @ weights)).sum().item()
         return total
 
-    return scale * bradley_terry(inputs, min(PENALTIES, key=loss) * unit)
+    penalty = penalty or min(PENALTIES, key=loss)
+    return Probe(scale * bradley_terry(inputs, penalty * unit), penalty)
 
 
 def bradley_terry(differences: torch.Tensor, penalty: float) -> torch.Tensor:
@@ -456,6 +468,29 @@ def at_sizes(
         report(f"other pairs: {recipe}")
 
 
+def resampled(raw: Raw, pairs: Mapping[str, Pairs], benchmark: Mapping[str, Pairs], samples: int) -> None:
+    """Probes alone, of as many pairs drawn with replacement, judged by a benchmark: what other pairs would change.
+
+    The same pairs are drawn in all languages. The penalty is that of the pairs themselves, because a pair that is drawn twice
+    would be on both sides of a cross-validation.
+    """
+    some = next(iter(benchmark.values()))
+    for language, found in pairs.items():
+        differences = found.last[:, 0] - found.last[:, 1]
+        penalty = probe(differences).penalty
+        for sample in range(samples):
+            facts = {"what": "resampled", "recipe": PROBE_ALONE, "language": language, "part": 0, "seed": sample}
+            if facts in raw:
+                continue
+            drawn = np.random.default_rng(sample).integers(0, len(differences), len(differences))
+            weights = probe(differences[drawn], penalty=penalty).weights
+            margins = {
+                judging: [round(margin, 5) for margin in ((other.last[:, 0] - other.last[:, 1]) @ weights).tolist()]
+                for judging, other in benchmark.items()
+            }
+            raw.add(facts | {"ids": some.ids, "subsets": some.subsets, "margins": margins})
+
+
 def report(line: str) -> None:
     """Say how far it is."""
     print(f"{time.strftime('%X')} {line}", flush=True)
@@ -530,6 +565,7 @@ def columns_of(recipe: Recipe) -> dict[str, str]:
         "head's rate": f"x{recipe.head_rate:g}",
         "frozen": str(recipe.frozen),
         "rate": f"{recipe.rate:.0e}".replace("e-0", "e-"),
+        "epochs": str(recipe.epochs),
     }
 
 
@@ -553,7 +589,6 @@ def held_out_table(results: Mapping[Recipe, Sequence[Mapping[str, Any]]], folds:
                 "sd over seeds, own": seed_spread(home),
                 "sd over seeds, other": seed_spread(away),
                 "head's cosine to its start": f"{np.mean(cosines):.3f}" if cosines else "",
-                "seconds": f"{np.median([record['seconds'] for record in results[recipe]]):.1f}",
             }
         )
     return rows
@@ -603,18 +638,20 @@ def benchmark_table(results: Mapping[Recipe, Sequence[Mapping[str, Any]]], sourc
         rows.append(
             columns_of(recipe)
             | {
-                "seeds": str(len(accuracy)),
+                "runs": str(len(accuracy)),
                 "own language, %": f"{np.diagonal(accuracy, axis1=1, axis2=2).mean():.1f}",
                 "other language, %": f"{accuracy[:, ~np.eye(len(found.languages), dtype=bool)].mean():.1f}",
-                "sd over seeds of a cell": seed_spread(found.right.reshape(len(accuracy), -1, len(found.subsets))),
-                f"{source} less in-language, by seed": _by_seed(first),
-                "elsewhere less in-language, by seed": _by_seed(second),
+                "sd over runs of a cell": seed_spread(found.right.reshape(len(accuracy), -1, len(found.subsets))),
+                f"{source} less in-language, by run": _by_seed(first),
+                "elsewhere less in-language, by run": _by_seed(second),
             }
         )
     return rows
 
 
 def _by_seed(values: np.ndarray) -> str:
+    if len(values) > _LISTED:
+        return f"{values.mean():+.1f} on average (sd {values.std(ddof=1):.1f})"
     spread = f" (sd {values.std(ddof=1):.1f})" if len(values) > 1 else ""
     return ", ".join(f"{value:+.1f}" for value in values) + spread
 
@@ -672,6 +709,7 @@ def main() -> None:
         "held out": held_out_table(raw.of("held out")),
         "differences": differences_table(raw.of("held out"), RECOMMENDED),
         "benchmark": benchmark_table(raw.of("benchmark"), arguments.source),
+        "resampled": benchmark_table(raw.of("resampled"), arguments.source),
         "large": sizes_table(raw.of("large")),
     }
     rendered = {name: common.render_table(rows) for name, rows in tables.items() if rows}
@@ -702,6 +740,7 @@ def experiment(arguments: argparse.Namespace, raw: Raw) -> None:
         pairs |= study_pairs(upper, arguments.study, others, arguments.source, "preferences")
         name = arguments.benchmark or arguments.study.name
         judging = study_pairs(upper, arguments.study, [arguments.source, *targets], arguments.source, name)
+        resampled(raw, pairs, judging, SAMPLES)
         on_benchmark(
             upper, raw, {language: pairs[language] for language in judging}, judging, finalists, BENCHMARK_SEEDS
         )

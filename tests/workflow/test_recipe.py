@@ -71,9 +71,9 @@ def test_a_probe_finds_what_decides_whatever_the_scale_of_a_dimension():
     differences = torch.randn(80, 10)
     differences[:, 0] = differences[:, 0].abs()
     scaled = differences * torch.logspace(-2, 2, 10)
-    weights = recipe.probe(scaled)
+    weights = recipe.probe(scaled).weights
     assert (scaled @ weights > 0).float().mean() > 0.9
-    assert torch.allclose(scaled @ weights, differences @ recipe.probe(differences), rtol=1e-3, atol=1e-4)
+    assert torch.allclose(scaled @ weights, differences @ recipe.probe(differences).weights, rtol=1e-3, atol=1e-4)
     assert -logsigmoid(scaled @ weights).mean() < 0.3
 
 
@@ -145,6 +145,6 @@ def test_tables_have_a_row_a_recipe():
     (difference,) = recipe.differences_table(results, Recipe(), 1)
     assert difference["own language, points"] == "+0.0 ± 0.0"
     (bench, _) = recipe.benchmark_table(results, "en")
-    assert bench["en less in-language, by seed"] == "-50.0, +0.0 (sd 35.4)"
+    assert bench["en less in-language, by run"] == "-50.0, +0.0 (sd 35.4)"
     (sizes, _) = recipe.sizes_table({key: [record(0, "other", {"other": [1, -1]})] for key in results})
     assert sizes["0 pairs, %"] == "50.0"
