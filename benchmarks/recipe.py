@@ -63,17 +63,27 @@ class Recipe(NamedTuple):
     epochs: int = 1
 
 
-RECOMMENDED = Recipe("probe", 1, 16)
-_HEADS = [("normal", 1), ("normal", 10), ("normal", 100), ("zero", 1), ("zero", 10), ("zero", 100), ("probe", 1)]
+RECOMMENDED = Recipe("probe", 1, 17)
+_HEADS = [(head, rate) for head in ("normal", "zero") for rate in (1, 10, 100)] + [("probe", 1)]
 # Recipes and their seeds, which are fewer where a run takes longer. What comes first is known first.
 HELD_OUT = {
     **{Recipe(*head, frozen): 2 for frozen in (18, 17) for head in [*_HEADS, ("probe", 10), ("plain-probe", 1)]},
+    **{Recipe("probe", 1, 17, rate): 1 for rate in (1e-4, 2e-4, 5e-4)},
+    Recipe("probe", 1, 17, epochs=2): 1,
+    Recipe("normal", 1, 17, 5e-4): 1,
+    Recipe("zero", 100, 17, 2e-4): 1,
+    Recipe("probe", 1, 16): 2,
+    Recipe("probe", 1, 16, 1e-4): 1,
+    Recipe("probe", 1, 16, 2e-4): 1,
+    **{Recipe(*head, 16): 1 for head in (("normal", 1), ("zero", 100))},
+    Recipe("probe", 1, 15): 1,
+    Recipe("probe", 1, 14): 1,
 }
-FINALISTS = [Recipe("probe", 1, 17), Recipe("probe", 1, 16), Recipe("normal", 1, 16)]
+FINALISTS = [Recipe("probe", 1, 17), Recipe("probe", 1, 16), Recipe("normal", 1, 17), Recipe("zero", 100, 17)]
 BENCHMARK_SEEDS = 3
 PROBE_ALONE = Recipe("probe", 1, 18)
 SAMPLES = 40
-LARGE = [Recipe(*head, frozen) for frozen in (18, 17) for head in (("normal", 1), ("zero", 100), ("probe", 1))]
+LARGE = [Recipe(*head, 18) for head in (("normal", 1), ("zero", 10), ("zero", 100), ("probe", 1))]
 LARGE_SPLITS = 6
 
 
@@ -569,10 +579,14 @@ def columns_of(recipe: Recipe) -> dict[str, str]:
     }
 
 
+def _order(recipe: Recipe) -> tuple[Any, ...]:
+    return (recipe.frozen, recipe)
+
+
 def held_out_table(results: Mapping[Recipe, Sequence[Mapping[str, Any]]], folds: int = FOLDS) -> list[dict[str, str]]:
     """Accuracy, loss and spread over seeds, by recipe."""
     rows = []
-    for recipe in sorted(results, key=lambda recipe: (recipe.frozen, recipe.head, recipe.head_rate, recipe.rate)):
+    for recipe in sorted(results, key=_order):
         found = judged(results[recipe], folds)
         if found is None:
             continue
@@ -600,7 +614,7 @@ def differences_table(
     """Accuracy of each recipe less that of one, pair by pair."""
     reference = judged(results.get(to, []), folds)
     rows = []
-    for recipe in sorted(results, key=lambda recipe: (recipe.frozen, recipe.head, recipe.head_rate, recipe.rate)):
+    for recipe in sorted(results, key=_order):
         found = judged(results[recipe], folds)
         if found is None or reference is None or recipe == to:
             continue
@@ -627,7 +641,7 @@ def headlines(accuracy: np.ndarray, source: int) -> tuple[np.ndarray, np.ndarray
 def benchmark_table(results: Mapping[Recipe, Sequence[Mapping[str, Any]]], source: str) -> list[dict[str, str]]:
     """What another seed changes in the cells and headlines of a benchmark, by recipe."""
     rows = []
-    for recipe in sorted(results, key=lambda recipe: (recipe.frozen, recipe.head)):
+    for recipe in sorted(results, key=_order):
         found = judged(results[recipe], 1)
         if found is None:
             continue
@@ -659,7 +673,7 @@ def _by_seed(values: np.ndarray) -> str:
 def sizes_table(results: Mapping[Recipe, Sequence[Mapping[str, Any]]]) -> list[dict[str, str]]:
     """Accuracy and loss by recipe and number of training pairs, with the standard error over splits."""
     rows = []
-    for recipe in sorted(results, key=lambda recipe: (recipe.frozen, recipe.head, recipe.head_rate)):
+    for recipe in sorted(results, key=_order):
         row = columns_of(recipe)
         for size in sorted({record["part"] for record in results[recipe]}):
             margins = np.array([record["margins"]["other"] for record in results[recipe] if record["part"] == size])
@@ -695,7 +709,7 @@ def main() -> None:
     )
     parser.add_argument("--benchmark", help="name of its benchmark; default: the study's name")
     parser.add_argument("--large", type=Path, help="JSONL of id, prompt, chosen, rejected: more pairs, in one language")
-    parser.add_argument("--quick", action="store_true", help="one seed, the last two blocks, no benchmark")
+    parser.add_argument("--quick", action="store_true", help="one seed, one block trained at most, no benchmark")
     parser.add_argument("--tables", action="store_true", help="compute nothing: the tables of what --raw has")
     parser.add_argument("--raw", type=Path, help="default: recipe.jsonl in the study's .work")
     parser.add_argument("--threads", type=int, default=1)
@@ -726,7 +740,7 @@ def main() -> None:
 def experiment(arguments: argparse.Namespace, raw: Raw) -> None:
     """All that ``raw`` does not have yet."""
     bases = sorted(path.name for path in (arguments.study / "base_models").iterdir())
-    recipes = {recipe: 1 for recipe in HELD_OUT if recipe.frozen >= 16} if arguments.quick else HELD_OUT
+    recipes = {recipe: 1 for recipe in HELD_OUT if recipe.frozen >= 17} if arguments.quick else HELD_OUT
     finalists = [] if arguments.quick else FINALISTS
     depths = {recipe.frozen for recipe in (*recipes, *finalists, *LARGE)}
     upper = UpperPart(arguments.study / "base_models" / (arguments.base or bases[0]), depths)
