@@ -34,7 +34,9 @@ def drawn(monkeypatch):
 
 def test_seeds_and_their_mean(tmp_path, drawn):
     tables = table(tmp_path, ["en", "nan"], bases=["a", "b"])
-    training.draw_training(tables, [tmp_path / "x.png", tmp_path / "x.pdf"], source="en", baselines={}, dpi=100, font_size=8)
+    training.draw_training(
+        tables, [tmp_path / "x.png", tmp_path / "x.pdf"], source="en", baselines={}, dpi=100, font_size=8
+    )
     loss, accuracy = drawn[0].axes[:2]
     lines = [line.get_ydata().tolist() for line in loss.lines[1:]]  # the first one is chance
     assert lines == [[0, 0], [1, 1], [0.5, 0.5], [1, 1], [2, 2], [1.5, 1.5]]
