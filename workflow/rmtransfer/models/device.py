@@ -83,5 +83,5 @@ class _OneDnnProduct(torch.autograd.Function):
 
 
 def _product(x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
-    """x [..., in] @ weight [out, in].T by oneDNN."""
-    return torch._C._nn.mkldnn_linear(x.contiguous().to_mkldnn(), weight.contiguous().to_mkldnn(), None).to_dense()
+    """x [..., in] @ weight [out, in].T by oneDNN, which reads both where they are, transposed or not."""
+    return torch.ops.mkldnn._linear_pointwise(x, weight, None, "none", [], "")

@@ -35,9 +35,9 @@ def draw_training(
     outputs: Sequence[Path],
     *,
     source: str,
+    baselines: Mapping[str, str],
     dpi: int,
     font_size: float,
-    baselines: Mapping[str, str] | None = None,
 ) -> None:
     """Loss and accuracy on held-out pairs against pairs seen: one row of panels per base model, one curve per training set.
 
