@@ -43,7 +43,11 @@ def test_source_advantage_is_the_mean_over_languages_and_bases():
     cells = {("m", train, 0, language): wrong for train in ("en", "es", "ko") for language in ("en", "es", "ko")}
     cells |= {("m", "en", 0, "es"): right}  # es: +1, ko: 0
     cells |= {("k", "en", 0, "ko"): wrong, ("k", "ko", 0, "ko"): right}  # -1
-    cells |= {("other", "-", 0, "es"): right, ("m", "mix", 0, "es"): right, ("m", "mix", 0, "en"): right}  # no part in it
+    cells |= {
+        ("other", "-", 0, "es"): right,
+        ("m", "mix", 0, "es"): right,
+        ("m", "mix", 0, "en"): right,
+    }  # no part in it
     cells |= {("probe", "en", 0, "es"): right, ("probe", "es", 0, "es"): wrong}
     assert source_advantage(evaluation_of(rows_of(cells))).value == pytest.approx((1 + 0 - 1) / 3)
 
@@ -59,7 +63,9 @@ def test_source_advantage_is_the_mean_over_languages_and_bases():
 def test_the_answer_says_which_way_it_falls(ours, theirs, words):
     evaluation = en_and_es([ours] * 20, [theirs] * 20)
     answer = answer_of(evaluation, table_of("significance", evaluation))
-    assert all(word in answer for word in [*words, "over es", "1 seed and 20 benchmark pairs", "Of 1 difference between"])
+    assert all(
+        word in answer for word in [*words, "over es", "1 seed and 20 benchmark pairs", "Of 1 difference between"]
+    )
 
 
 def test_one_seed_is_said_to_be_one():

@@ -52,10 +52,10 @@ def write_paper_tables(tables: Mapping[str, Path], latex: Path, markdown: Path, 
         source: the study's source language.
     """
     seeds, significance, headline = (
-        pd.read_csv(tables[name], keep_default_na=False, na_values=[""], dtype={column: str for column in _TEXTS})
+        pd.read_csv(tables[name], keep_default_na=False, na_values=[""], dtype=dict.fromkeys(_TEXTS, str))
         for name in ("seeds", "significance", "headline")
     )
-    cells = seeds.set_index(["base_model", "train_language", "eval_language", "section"])
+    cells = seeds.set_index(["base_model", "train_language", "eval_language"])
     tests = significance[significance["family"] == PRIMARY].set_index(["base_a", "eval_language"])
     means = headline[headline["comparison"] == SOURCE_AGAINST_TARGETS].set_index("base_model")
     found = [_all_models(cells, source)]
@@ -70,13 +70,13 @@ _TEXTS = ("base_model", "train_language", "eval_language", "section", "base_a", 
 
 
 def _source_against_targets(cells: pd.DataFrame, tests: pd.DataFrame, means: pd.DataFrame, source: str) -> _Table:
-    sections = list(cells.index.unique("section"))
+    sections = list(cells["section"].unique())
     blocks: list[list[list[_Cell]]] = []
 
     def row(names: Sequence[str], found: pd.DataFrame, difference: Sequence[_Cell] = (_Cell(), _Cell())) -> list[_Cell]:
         """Accuracies of one cell's sections, or their means over several cells, whose interval is not that of a mean."""
-        numbers = found.groupby(level="section")["mean"].mean().reindex(sections)
-        average = found.xs(AVERAGE, level="section")
+        numbers = found.groupby("section")["mean"].mean().reindex(sections)
+        average = found[found["section"] == AVERAGE]
         interval = _bounds(average.iloc[0]) if len(average) == 1 else ""
         return [*map(_Cell, [*names, _seeds(average)]), *_numbers(numbers), _Cell(interval), *difference]
 
@@ -101,16 +101,18 @@ def _source_against_targets(cells: pd.DataFrame, tests: pd.DataFrame, means: pd.
 
 
 def _all_models(cells: pd.DataFrame, source: str) -> _Table:
-    average = cells.xs(AVERAGE, level="section")
+    average = cells[cells["section"] == AVERAGE]
     languages = list(average.index.unique("eval_language"))
     blocks: dict[str, list[list[_Cell]]] = {}
     for (base, train), mine in average.groupby(level=["base_model", "train_language"], sort=False):
         by_language = mine.droplevel(["base_model", "train_language"])
         texts = [
-            f"{_number(100 * by_language.at[k, 'mean'])} ({_bounds(by_language.loc[k])})" if k in by_language.index else ""
+            f"{_number(100 * by_language.at[k, 'mean'])} ({_bounds(by_language.loc[k])})"
+            if k in by_language.index
+            else ""
             for k in languages
         ]
-        mean = 100 * by_language["mean"].drop(source, errors="ignore").mean()
+        mean = 100 * by_language["mean"].reindex([k for k in languages if k != source]).mean(skipna=False)
         name = str(base) if train == NOT_OURS else str(train)
         title = "Models of others and baselines" if train == NOT_OURS else str(base)
         cells_of_row = [name, _seeds(by_language), *texts, _number(mean)]

@@ -77,7 +77,9 @@ def _primary_tests(source: str, tests: pd.DataFrame) -> str:
 def _from_elsewhere(evaluation: Evaluation, pairs: Sequence[tuple[Cell, Cell]]) -> str:
     estimate = evaluation.average.mean_difference(pairs)
     points = 100 * estimate.value
-    verdict = "as accurate as" if abs(points) < 0.05 else f"{abs(points):.1f} points {'above' if points > 0 else 'below'}"
+    verdict = (
+        "as accurate as" if abs(points) < 0.05 else f"{abs(points):.1f} points {'above' if points > 0 else 'below'}"
+    )
     return (
         f"On average over {len(pairs)} comparisons a reward model trained in one other language is {verdict} the in-language "
         f"one ({_interval(estimate)}; {_sample(evaluation, estimate)})."

@@ -213,9 +213,7 @@ def significance(evaluation: Evaluation) -> Iterator[Row]:
     for language in evaluation.outcomes.languages:
         models = [(base, train) for base, train, evaluated in average.accuracies if evaluated == language]
         # The in-language model is the one to compare to, so it comes second.
-        tests += [
-            (language, b, a) if a == (b[0], language) else (language, a, b) for a, b in combinations(models, 2)
-        ]
+        tests += [(language, b, a) if a == (b[0], language) else (language, a, b) for a, b in combinations(models, 2)]
     families = np.array([design.family(*test) for test in tests])
     p_items, p_values, p_holm = np.empty((3, len(tests)))
     estimates = [average.estimate({(*a, language): 1, (*b, language): -1}) for language, a, b in tests]
@@ -228,8 +226,10 @@ def significance(evaluation: Evaluation) -> Iterator[Row]:
         p_items[members] = permutation_p_values(average.parts(columns), first, second)
         of_t = np.array([estimates[m].p_value() if estimates[m].several_seeds else np.nan for m in members])
         p_values[members] = np.where(np.isnan(of_t), p_items[members], of_t)
-        p_holm[members] = holm(p_values[members])
-    for (language, a, b), family, estimate, *p in zip(tests, families, estimates, p_values, p_holm, p_items, strict=True):
+        p_holm[members] = holm(p_values[members].tolist())
+    for (language, a, b), family, estimate, *p in zip(
+        tests, families, estimates, p_values, p_holm, p_items, strict=True
+    ):
         numbers = estimate.value, *estimate.interval(), *p, estimate.n, estimate.seeds
         yield language, *a, *b, str(family), *numbers
 
