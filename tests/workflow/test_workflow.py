@@ -42,7 +42,7 @@ CONFIG = {
 }
 OF_A_BENCHMARK = [figure.name for figure in FIGURES if figure.scope == "benchmark"]
 OF_THE_STUDY = [figure.name for figure in FIGURES if figure.scope == "study"]
-TABLES_OF_A_BENCHMARK = {"evaluate_transfer sample", "write_paper_tables sample"}
+TABLES_OF_A_BENCHMARK = {"evaluate_transfer sample", "write_paper_tables sample", "gather_variance"}
 DRAWINGS_OF_A_BENCHMARK = {f"draw_{name} sample" for name in OF_A_BENCHMARK}
 AGGREGATES = TABLES_OF_A_BENCHMARK | {"analyse_representations", "evaluate_best_of_n"}
 DRAWINGS = DRAWINGS_OF_A_BENCHMARK | {f"draw_{name}" for name in OF_THE_STUDY if name != "translation"}
@@ -217,7 +217,7 @@ def test_same_seed_same_tables_and_a_report(finished):
     tables = [
         p.relative_to(finished / "results/tiny/tables") for p in (finished / "results/tiny/tables").rglob("*.csv")
     ]
-    assert len(tables) == len(MEASURES) + 4
+    assert len(tables) == len(MEASURES) + 5
     for name in tables:
         first, second = (finished / f"results/{study}/tables/{name}" for study in ("tiny", "again"))
         assert first.read_bytes() == second.read_bytes()
