@@ -152,7 +152,9 @@ def main() -> None:
         draws = DRAWS[n] // 10 if arguments.quick else DRAWS[n]
         for quantity, method, share, width in simulate(n, k, seeds, draws):
             found.setdefault((quantity, k, n, method), []).append((share, width))
-            print(f"{n:5} items, {k} seeds ({seeds}): {quantity}, {method}: {100 * share:.1f} % ({width:.1f})", flush=True)
+            print(
+                f"{n:5} items, {k} seeds ({seeds}): {quantity}, {method}: {100 * share:.1f} % ({width:.1f})", flush=True
+            )
     rows = []
     for quantity, k, n in product(QUANTITIES, SEEDS, DRAWS):
         row = {"interval of": quantity, "seeds": str(k), "items": f"{n:,}"}

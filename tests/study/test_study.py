@@ -136,6 +136,14 @@ def test_every_score_file_says_whose_it_is(config):
     assert {found["benchmark"] for found in fields} == {"more"}
 
 
+def test_a_training_set_tells_the_plain_languages_in_it(config):
+    config["mixtures"] = {"mix": {"en": 1, "es-x-nllb": 1, "es": 2}}
+    config["translation"]["variants"] = {"nllb": {"engine": "memory", "targets": ["es"]}}
+    study = Study(load_config(config, ROOT))
+    found = {train: study.trained_in(train) for train in ("en", "es-x-nllb", "mix", "-", "translate-test")}
+    assert found == {"en": ["en"], "es-x-nllb": ["es"], "mix": ["en", "es"], "-": [], "translate-test": []}
+
+
 def test_models_of_others_are_bases_folders_or_downloads(config):
     commit = 40 * "a"
     config["reward_models"] = {

@@ -8,9 +8,10 @@ import pytest
 from scipy import stats
 
 from conftest import ROOT
-from rmtransfer.transfer.answer import SEED_SD, answer_of, source_advantage
+from rmtransfer.study.names import SOURCE_AGAINST_TARGETS
+from rmtransfer.transfer.answer import SEED_SD, answer_of
 from rmtransfer.transfer.evaluate import table_of
-from score_rows import evaluate, evaluation_of, grid_of_scores, rows_of, scores
+from score_rows import evaluate, evaluation_of, grid_of_scores, measured, rows_of, scores
 
 
 def en_and_es(ours, theirs):
@@ -22,6 +23,11 @@ def en_and_es(ours, theirs):
         ("m", "es", 0, "en"): everything,
     }
     return evaluation_of(rows_of(cells))
+
+
+def source_advantage(evaluation):
+    average = evaluation.average
+    return average.mean_difference(evaluation.design.comparisons(average.accuracies)[SOURCE_AGAINST_TARGETS])
 
 
 def test_source_advantage_is_the_paired_difference():
@@ -37,7 +43,11 @@ def test_source_advantage_is_the_mean_over_languages_and_bases():
     cells = {("m", train, 0, language): wrong for train in ("en", "es", "ko") for language in ("en", "es", "ko")}
     cells |= {("m", "en", 0, "es"): right}  # es: +1, ko: 0
     cells |= {("k", "en", 0, "ko"): wrong, ("k", "ko", 0, "ko"): right}  # -1
-    cells |= {("other", "-", 0, "es"): right, ("m", "mix", 0, "es"): right, ("m", "mix", 0, "en"): right}  # no part in it
+    cells |= {
+        ("other", "-", 0, "es"): right,
+        ("m", "mix", 0, "es"): right,
+        ("m", "mix", 0, "en"): right,
+    }  # no part in it
     cells |= {("probe", "en", 0, "es"): right, ("probe", "es", 0, "es"): wrong}
     assert source_advantage(evaluation_of(rows_of(cells))).value == pytest.approx((1 + 0 - 1) / 3)
 
@@ -53,7 +63,9 @@ def test_source_advantage_is_the_mean_over_languages_and_bases():
 def test_the_answer_says_which_way_it_falls(ours, theirs, words):
     evaluation = en_and_es([ours] * 20, [theirs] * 20)
     answer = answer_of(evaluation, table_of("significance", evaluation))
-    assert all(word in answer for word in [*words, "over es", "1 seed and 20 benchmark pairs", "Of 1 difference between"])
+    assert all(
+        word in answer for word in [*words, "over es", "1 seed and 20 benchmark pairs", "Of 1 difference between"]
+    )
 
 
 def test_one_seed_is_said_to_be_one():
@@ -114,7 +126,8 @@ def test_what_is_added_to_a_study_changes_no_sentence_and_no_test_of_the_primary
     pd.testing.assert_frame_equal(
         cells.sort_values(SEED_KEYS, ignore_index=True), tables["seeds"].sort_values(SEED_KEYS, ignore_index=True)
     )
-    pd.testing.assert_frame_equal(with_more["variance"], tables["variance"], check_exact=True)
+    for name in ("variance", "headline"):
+        pd.testing.assert_frame_equal(with_more[name], tables[name], check_exact=True)
 
 
 SEED_KEYS = ["base_model", "train_language", "eval_language", "section"]
@@ -165,3 +178,27 @@ def test_off_the_shelf_models_alone_get_a_sentence_each(tmp_path):
     assert "1 seed and 4 benchmark pairs" in other
     assert tables["significance"]["family"].tolist() == ["other", "other"]
     assert tables["variance"].empty
+    assert tables["headline"].empty
+
+
+def test_headlines_of_each_base_and_of_all():
+    cells = {
+        (base, train, 0, language): [True] * (2 + (base == "m")) + [train == language, False]
+        for base in ("m", "k")
+        for train in ("en", "es")
+        for language in ("en", "es")
+    }
+    cells["k", "en", 0, "es"] = [False] * 4
+    table = measured("headline", {key: scores(right[:4]) for key, right in cells.items()})
+    found = table.set_index(["comparison", "base_model"])["difference"].to_dict()
+    # k: 0 against 2 + 1 of 4 in Spanish, 2 against 3 in English. m has 3 right and the in-language item.
+    assert found == pytest.approx(
+        {
+            ("source minus target-language", "m"): -1 / 4,
+            ("source minus target-language", "k"): -3 / 4,
+            ("source minus target-language", "all"): -1 / 2,
+            ("elsewhere minus in-language", "m"): -1 / 4,
+            ("elsewhere minus in-language", "k"): -1 / 2,
+            ("elsewhere minus in-language", "all"): -3 / 8,
+        }
+    )

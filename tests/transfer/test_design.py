@@ -37,8 +37,11 @@ def test_from_elsewhere_are_whole_languages_without_the_evaluated_one():
     sets = ("en", "es", "es-x-nllb", "mix", "it-zh", "en.24", "translate-test")
     cells = {("m", t, e) for t in sets for e in ("en", "es", "es-x-nllb", "ko")} | {("probe", "en", "es")}
     cells |= {("probe", "es", "es")}
-    assert set(DESIGN.elsewhere(cells)) == {("m", "en", "es"), ("m", "es", "en")}
-    assert set(DESIGN.headline(cells)) == {("m", "es")}
+    to_english, to_spanish = (("m", "es", "en"), ("m", "en", "en")), (("m", "en", "es"), ("m", "es", "es"))
+    assert DESIGN.comparisons(cells) == {
+        "source minus target-language": [to_spanish],
+        "elsewhere minus in-language": [to_spanish, to_english],
+    }
 
 
 def test_the_grid_of_seeds_is_of_plain_languages():

@@ -9,8 +9,8 @@ import pytest
 from rmtransfer.kit.errors import StudyError
 from rmtransfer.study.names import MODEL_COLUMNS
 from rmtransfer.study.study import RewardModelId
-from rmtransfer.transfer.evaluate import evaluate_transfer
-from score_rows import evaluate, scores, study
+from rmtransfer.transfer.evaluate import evaluate_transfer, gather
+from score_rows import DESIGN, evaluate, grid_of_scores, scores, study
 
 
 def test_every_table_of_a_study(tmp_path):
@@ -149,4 +149,31 @@ def test_rows_in_another_language_than_the_file_stands_for_are_named(tmp_path):
     for languages in ("ko", ["es", "ko"]):
         scores([True, False], language=languages).to_parquet(es)
         with pytest.raises(StudyError, match=r"es\.parquet: holds rows in 'ko', and stands for 'es'; remove it"):
-            evaluate_transfer({RewardModelId("m", "en"): {"en": en, "es": es}}, "rewardbench", "en", {})
+            evaluate_transfer({RewardModelId("m", "en"): {"en": en, "es": es}}, "rewardbench", DESIGN, {})
+
+
+def test_a_seed_that_is_not_there_for_all_is_named(tmp_path):
+    frames = grid_of_scores((0, 1))
+    del frames["m", "ko", 1, "es"]
+    with pytest.raises(
+        StudyError, match=r"m: its model trained in ko is scored in es with seeds \[0\] and another with"
+    ):
+        evaluate(tmp_path, frames)
+
+
+def test_a_row_without_cluster_is_named(tmp_path):
+    with pytest.raises(
+        StudyError, match=r"scores1\.parquet: 'r1' has no cluster, though others have; give every row one"
+    ):
+        evaluate(tmp_path, two(scores([True, False]).assign(cluster=["a", None])))
+
+
+def test_tables_of_benchmarks_become_one(tmp_path):
+    for name, line in (("one", "m,seed,2,0.5"), ("two", "m,seed,4,")):
+        (tmp_path / f"{name}.csv").write_text(f"base_model,component,df,share\n{line}\n")
+    gather({name: tmp_path / f"{name}.csv" for name in ("one", "two")}, tmp_path / "all.csv")
+    assert (tmp_path / "all.csv").read_text().splitlines() == [
+        "benchmark,base_model,component,df,share",
+        "one,m,seed,2,0.5",
+        "two,m,seed,4,",
+    ]

@@ -27,6 +27,7 @@ COLUMNS = {
         *("eval_language", "base_a", "train_a", "base_b", "train_b", "family"),
         *("difference", "ci_low", "ci_high", "p_value", "p_holm", "p_items", "n", "seeds"),
     ],
+    "headline": ["base_model", "comparison", "difference", "ci_low", "ci_high", "comparisons", "n", "seeds"],
     "variance": ["base_model", "component", "df", "sd", "variance", "share"],
     "consistency": [*SCORER, "eval_language", "kappa", "ci_low", "ci_high", "agreement", "n"],
     "rewards": [*SCORER, "eval_language", "what", "mean", "sd", "q05", "q25", "q50", "q75", "q95", "n"],
@@ -38,12 +39,12 @@ COLUMNS = {
 COLUMNS["transfer_clean"] = COLUMNS["transfer"]
 NAMES = {
     *("base_model", "train_language", "eval_language", "section", "subset", "what"),
-    *("base_a", "train_a", "base_b", "train_b", "family", "component"),
+    *("base_a", "train_a", "base_b", "train_b", "family", "component", "comparison"),
 }
 
 
 def test_every_measure_gives_the_columns_that_it_describes():
-    assert len(MEASURES) == len(COLUMNS) == 11
+    assert len(MEASURES) == len(COLUMNS) == 12
     evaluation = evaluation_of(study())
     for name, measure in MEASURES.items():
         assert list(measure.columns) == COLUMNS[name]
@@ -60,7 +61,7 @@ def test_tables_are_written_with_these_columns_even_where_nothing_is_measured(tm
     _, tables = evaluate(tmp_path, rows_of({("m", "-", 0, "es"): [True]}), contaminated=["r0"])
     assert {name: list(table.columns) for name, table in tables.items()} == COLUMNS
     assert {name for name, table in tables.items() if table.empty} == {
-        *("transfer_clean", "significance", "consistency", "variance")
+        *("transfer_clean", "significance", "consistency", "headline", "variance")
     }
 
 

@@ -42,6 +42,11 @@ def test_degrees_of_freedom_are_welchs():
     assert (a.mean() - b.mean()) / math.sqrt(ours.value) == pytest.approx(theirs.statistic)
 
 
+def test_what_is_taken_away_leaves_one_degree_of_freedom():
+    """(1 + 2 - 1.9)^2 / (1 / 30 + 4 / 1 + 1.9^2 / 40) is 0.29."""
+    assert combined([Variance(1, 30), Variance(2, 1), Variance(-1.9, 40)]) == (pytest.approx(1.1), 1)
+
+
 def test_nothing_that_varies_has_no_variance():
     assert combined([Variance(0, 3)]) == (0, math.inf)
     assert Estimate(0.5, combined([]), 1, False, 4).interval() == (0.5, 0.5)

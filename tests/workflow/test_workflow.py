@@ -42,7 +42,7 @@ CONFIG = {
 }
 OF_A_BENCHMARK = [f.name for f in FIGURES if f.scope == "benchmark" and f.needs not in ("parts", "sizes")]
 OF_THE_STUDY = [figure.name for figure in FIGURES if figure.scope == "study"]
-TABLES_OF_A_BENCHMARK = {"evaluate_transfer sample", "write_paper_tables sample"}
+TABLES_OF_A_BENCHMARK = {"evaluate_transfer sample", "write_paper_tables sample", "gather_variance"}
 DRAWINGS_OF_A_BENCHMARK = {f"draw_{name} sample" for name in OF_A_BENCHMARK}
 AGGREGATES = TABLES_OF_A_BENCHMARK | {"analyse_representations", "evaluate_best_of_n", "gather_training_logs"}
 DRAWINGS = DRAWINGS_OF_A_BENCHMARK | {f"draw_{name}" for name in OF_THE_STUDY if name != "translation"}

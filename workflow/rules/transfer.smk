@@ -45,7 +45,7 @@ rule gather_variance:
 
 rule write_paper_tables:
     input:
-        transfer=AT.benchmark_table.fill(table="transfer"),
+        **{table: AT.benchmark_table.fill(table=table) for table in ("seeds", "significance", "headline")},
     output:
         latex=AT.paper_table.fill(format="tex"),
         markdown=AT.paper_table.fill(format="md"),

@@ -1,4 +1,4 @@
-"""Write the main result as a LaTeX and a Markdown table."""
+"""Write the main results as a LaTeX and a Markdown table."""
 
 from rmtransfer.study.job import start_job
 
@@ -6,4 +6,4 @@ job = start_job(snakemake)
 
 from rmtransfer.report.paper_tables import write_paper_tables
 
-write_paper_tables(job.input.transfer, job.output.latex, job.output.markdown, job.params.source)
+write_paper_tables(job.input, job.output.latex, job.output.markdown, job.params.source)

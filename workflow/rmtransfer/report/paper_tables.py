@@ -1,15 +1,16 @@
-"""The study's main result as a table for a paper, in LaTeX and in Markdown."""
+"""The study's main results as tables for a paper, in LaTeX and in Markdown."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
 
 from rmtransfer.study.languages import english_name, split_variant
-from rmtransfer.study.names import AVERAGE, NOT_OURS
+from rmtransfer.study.names import ALPHA, AVERAGE, NOT_OURS, PRIMARY, SOURCE_AGAINST_TARGETS
 
 _MINUS = "\N{MINUS SIGN}"
+_INTERVAL = "95 % interval"
 _LATEX = {
     "\\": r"\textbackslash{}",
     "~": r"\textasciitilde{}",
@@ -34,86 +35,103 @@ class _Table:
     blocks: Sequence[Sequence[Sequence[_Cell]]]
 
 
-def write_paper_tables(transfer: Path, latex: Path, markdown: Path, source: str) -> None:
-    """Write the main result in the layout of Hong et al. (arXiv 2410.18027), once in LaTeX and once in Markdown.
+def write_paper_tables(tables: Mapping[str, Path], latex: Path, markdown: Path, source: str) -> None:
+    """Write the main results, once in LaTeX and once in Markdown: accuracies in per cent, means over seeds.
 
-    Accuracies in per cent, means over seeds. Per base model and target language, two rows: the reward model trained in
-    that language, and the one trained in the source language with its difference in ``average``; the better of the two
-    (at one decimal) is bold. Then the same as a mean over these languages, and the source-language model in its own
-    language. Off-the-shelf models follow in a table of their own: ``average`` in every language and its mean over all
-    languages but the source.
+    The first table has the layout of Hong et al. (arXiv 2410.18027): per base model and target language, the reward model
+    trained in that language, and the one trained in the source language with their difference in ``average``, bold where it
+    is significant in the primary family; then the same as a mean over these languages, and the source-language model in its
+    own language. The second holds ``average`` in every language with its interval, of every training set, mixtures, parts and
+    variants included, and of all models of others and baselines.
 
     The LaTeX file holds one ``tabular`` each, for ``\\input`` into a ``table`` environment, and needs ``booktabs``.
 
     Args:
-        transfer: transfer.csv.
+        tables: the benchmark's ``seeds``, ``significance`` and ``headline``.
         latex, markdown: files to write.
         source: the study's source language.
     """
-    keys = ["base_model", "train_language", "eval_language", "section"]
-    frame = pd.read_csv(transfer, keep_default_na=False, na_values=[""], dtype=dict.fromkeys(keys, str))
-    percent = 100 * frame.groupby(keys, sort=False)["accuracy"].mean()
-    own = [base for base, train in _distinct(percent, "base_model", "train_language") if train != NOT_OURS]
-    tables = []
-    if own:
-        tables.append(_own_models(percent, list(dict.fromkeys(own)), source))
-    if (frame["train_language"] == NOT_OURS).any():
-        tables.append(_off_the_shelf(percent.xs(NOT_OURS, level="train_language"), source))
+    seeds, significance, headline = (
+        pd.read_csv(tables[name], keep_default_na=False, na_values=[""], dtype=dict.fromkeys(_TEXTS, str))
+        for name in ("seeds", "significance", "headline")
+    )
+    cells = seeds.set_index(["base_model", "train_language", "eval_language"])
+    tests = significance[significance["family"] == PRIMARY].set_index(["base_a", "eval_language"])
+    means = headline[headline["comparison"] == SOURCE_AGAINST_TARGETS].set_index("base_model")
+    found = [_all_models(cells, source)]
+    if len(tests):
+        found.insert(0, _source_against_targets(cells, tests, means, source))
     needs = "% Accuracy in per cent. Needs \\usepackage{booktabs}; many columns need \\resizebox around the tabular."
-    latex.write_text("\n\n".join([needs, *map(_to_latex, tables)]) + "\n", encoding="utf-8")
-    markdown.write_text("\n\n".join(map(_to_markdown, tables)) + "\n", encoding="utf-8")
+    latex.write_text("\n\n".join([needs, *map(_to_latex, found)]) + "\n", encoding="utf-8")
+    markdown.write_text("\n\n".join(map(_to_markdown, found)) + "\n", encoding="utf-8")
 
 
-def _distinct(percent: pd.Series, *levels: str) -> list:
-    index = percent.index.droplevel([name for name in percent.index.names if name not in levels])
-    return list(dict.fromkeys(index))
+_TEXTS = ("base_model", "train_language", "eval_language", "section", "base_a", "train_a", "base_b", "train_b")
 
 
-def _own_models(percent: pd.Series, bases: Sequence[str], source: str) -> _Table:
-    own = percent[percent.index.get_level_values("train_language") != NOT_OURS]
-    sections = _distinct(own, "section")
+def _source_against_targets(cells: pd.DataFrame, tests: pd.DataFrame, means: pd.DataFrame, source: str) -> _Table:
+    sections = list(cells["section"].unique())
     blocks: list[list[list[_Cell]]] = []
-    for base in bases:
-        models = own.xs(base, level="base_model").unstack("section")[sections]
-        targets = [
-            k
-            for k in _distinct(own, "eval_language")
-            if k != source and (k, k) in models.index and (source, k) in models.index
-        ]
-        blocks.append([[_Cell(base)]])
+
+    def row(names: Sequence[str], found: pd.DataFrame, difference: Sequence[_Cell] = (_Cell(), _Cell())) -> list[_Cell]:
+        """Accuracies of one cell's sections, or their means over several cells, whose interval is not that of a mean."""
+        numbers = found.groupby("section")["mean"].mean().reindex(sections)
+        average = found[found["section"] == AVERAGE]
+        interval = _bounds(average.iloc[0]) if len(average) == 1 else ""
+        return [*map(_Cell, [*names, _seeds(average)]), *_numbers(numbers), _Cell(interval), *difference]
+
+    def compared(test: pd.Series, *, bold: bool = False) -> list[_Cell]:
+        return [_Cell(_number(100 * test["difference"], signed=True), bold), _Cell(_bounds(test, signed=True))]
+
+    for base, of_base in tests.groupby(level="base_a", sort=False):
+        targets = list(of_base.index.get_level_values("eval_language"))
+        blocks.append([[_Cell(str(base))]])
         for target in targets:
-            theirs, ours = models.loc[(target, target)], models.loc[(source, target)]
-            blocks[-1] += _pair(_name(target), _name(target), _name(source), theirs, ours)
-        if targets:
-            theirs = pd.DataFrame([models.loc[(k, k)] for k in targets]).mean()
-            ours = pd.DataFrame([models.loc[(source, k)] for k in targets]).mean()
-            blocks.append(_pair("Mean of targets", "target", _name(source), theirs, ours))
-        if (source, source) in models.index:
-            at_home = [_Cell(_number(value)) for value in models.loc[(source, source)]]
-            blocks.append([[_Cell(_name(source)), _Cell(_name(source)), *at_home, _Cell()]])
+            test = of_base.loc[(base, target)]
+            blocks[-1].append(row([_name(target), _name(target)], cells.loc[[(base, target, target)]]))
+            difference = compared(test, bold=test["p_holm"] < ALPHA)
+            blocks[-1].append(row(["", _name(source)], cells.loc[[(base, source, target)]], difference))
+        theirs, ours = cells.loc[[(base, k, k) for k in targets]], cells.loc[[(base, source, k) for k in targets]]
+        difference = compared(means.loc[base])
+        blocks.append([row(["Mean of targets", "target"], theirs), row(["", _name(source)], ours, difference)])
+        if (base, source, source) in cells.index:
+            blocks.append([row([_name(source), _name(source)], cells.loc[[(base, source, source)]])])
     titles = ["Average" if section == AVERAGE else section for section in sections]
-    return _Table(2, ["Evaluated in", "Trained in", *titles, "Difference"], blocks)
+    return _Table(2, ["Evaluated in", "Trained in", "Seeds", *titles, _INTERVAL, "Difference", _INTERVAL], blocks)
 
 
-def _pair(language: str, target: str, source: str, theirs: pd.Series, ours: pd.Series) -> list[list[_Cell]]:
-    """The row of the model trained in the target language, and that of the source-language one with the difference."""
-    rows = []
-    for mine, other in ((theirs, ours), (ours, theirs)):
-        rows.append([_Cell(_number(a), round(a, 1) > round(b, 1)) for a, b in zip(mine, other, strict=True)])
-    difference = _Cell(_number(ours[AVERAGE] - theirs[AVERAGE], signed=True))
-    return [[_Cell(language), _Cell(target), *rows[0], _Cell()], [_Cell(), _Cell(source), *rows[1], difference]]
+def _all_models(cells: pd.DataFrame, source: str) -> _Table:
+    average = cells[cells["section"] == AVERAGE]
+    languages = list(average.index.unique("eval_language"))
+    blocks: dict[str, list[list[_Cell]]] = {}
+    for (base, train), mine in average.groupby(level=["base_model", "train_language"], sort=False):
+        by_language = mine.droplevel(["base_model", "train_language"])
+        texts = [
+            f"{_number(100 * by_language.at[k, 'mean'])} ({_bounds(by_language.loc[k])})"
+            if k in by_language.index
+            else ""
+            for k in languages
+        ]
+        mean = 100 * by_language["mean"].reindex([k for k in languages if k != source]).mean(skipna=False)
+        name = str(base) if train == NOT_OURS else str(train)
+        title = "Models of others and baselines" if train == NOT_OURS else str(base)
+        cells_of_row = [name, _seeds(by_language), *texts, _number(mean)]
+        blocks.setdefault(title, [[_Cell(title)]]).append([*map(_Cell, cells_of_row)])
+    mean_title = "Mean" if source not in languages else f"Mean without {source}"
+    return _Table(1, ["Trained in, or name", "Seeds", *languages, mean_title], list(blocks.values()))
 
 
-def _off_the_shelf(percent: pd.Series, source: str) -> _Table:
-    average = percent.xs(AVERAGE, level="section")
-    languages = _distinct(average, "eval_language")
-    cells = average.unstack("eval_language").reindex(_distinct(average, "base_model"))[languages]
-    mean = cells[[k for k in languages if k != source]].mean(axis=1)
-    rows = [
-        [_Cell(str(model)), *(_Cell(_number(value)) for value in values), _Cell(_number(mean[model]))]
-        for model, values in cells.iterrows()
-    ]
-    return _Table(1, ["Model", *languages, "Mean" if source not in languages else f"Mean without {source}"], [rows])
+def _seeds(rows: pd.DataFrame) -> str:
+    return str(int(rows["seeds"].min()))
+
+
+def _numbers(accuracies: pd.Series) -> list[_Cell]:
+    return [_Cell(_number(100 * accuracy)) for accuracy in accuracies]
+
+
+def _bounds(row: pd.Series, signed: bool = False) -> str:
+    low, high = (_number(100 * row[bound], signed) for bound in ("ci_low", "ci_high"))
+    return f"{low} to {high}" if low and high else ""
 
 
 def _name(code: str) -> str:

@@ -4,9 +4,10 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from rmtransfer.study.names import ALPHA, AVERAGE, NOT_OURS, PRIMARY
+from rmtransfer.study.names import ALPHA, AVERAGE, FROM_ELSEWHERE, NOT_OURS, PRIMARY, SOURCE_AGAINST_TARGETS
 from rmtransfer.study.sections import SECTIONS
-from rmtransfer.transfer.evaluation import Cell, Evaluation
+from rmtransfer.transfer.design import Cell
+from rmtransfer.transfer.evaluation import Evaluation
 from rmtransfer.transfer.outcomes import Outcomes
 from rmtransfer.transfer.variance import Estimate
 
@@ -24,17 +25,19 @@ def answer_of(evaluation: Evaluation, significance: pd.DataFrame) -> str:
     Args:
         significance: the table of that name.
     """
-    design, cells = evaluation.design, evaluation.average.accuracies
-    headline = list(design.headline(cells))
-    elsewhere = list(design.elsewhere(cells))
+    average = evaluation.average
+    comparisons = evaluation.design.comparisons(average.accuracies)
+    to_targets, from_elsewhere = comparisons[SOURCE_AGAINST_TARGETS], comparisons[FROM_ELSEWHERE]
     sentences = []
-    if headline:
-        estimate = source_advantage(evaluation)
-        sentences.append(_source_against_targets(evaluation, list(dict.fromkeys(e for _, e in headline)), estimate))
-        sentences.append(_primary_tests(design.source, significance[significance["family"] == PRIMARY]))
-    if len(elsewhere) > len(headline):
-        sentences.append(_from_elsewhere(evaluation, elsewhere))
-    if not headline:
+    if to_targets:
+        estimate = average.mean_difference(to_targets)
+        targets = list(dict.fromkeys(language for (_, _, language), _ in to_targets))
+        sentences.append(_source_against_targets(evaluation, targets, estimate))
+        tests = significance[significance["family"] == PRIMARY]
+        sentences.append(_primary_tests(evaluation.design.source, tests))
+    if len(from_elsewhere) > len(to_targets):
+        sentences.append(_from_elsewhere(evaluation, from_elsewhere))
+    if not to_targets:
         sentences += _source_against_rest(evaluation)
     elif estimate.seeds == 1:
         sentences.append(
@@ -42,24 +45,6 @@ def answer_of(evaluation: Evaluation, significance: pd.DataFrame) -> str:
             f"another seed moves the accuracy of a reward model in a language by {SEED_SD:.1f} points (standard deviation)."
         )
     return "\n".join([*sentences, *_empty_sections(evaluation.outcomes)])
-
-
-def source_advantage(evaluation: Evaluation) -> Estimate:
-    """By how much the source-language reward models are better than the target-language ones in their own languages.
-
-    The difference in average accuracy, mean over target languages and base models that have both.
-    """
-    pairs = list(evaluation.design.headline(evaluation.average.accuracies))
-    source = evaluation.design.source
-    return _mean_difference(evaluation, [((base, source, e), (base, e, e)) for base, e in pairs])
-
-
-def _mean_difference(evaluation: Evaluation, pairs: Sequence[tuple[Cell, Cell]]) -> Estimate:
-    contrast: dict[Cell, float] = {}
-    for a, b in pairs:
-        contrast[a] = contrast.get(a, 0) + 1 / len(pairs)
-        contrast[b] = contrast.get(b, 0) - 1 / len(pairs)
-    return evaluation.average.estimate(contrast)
 
 
 def _source_against_targets(evaluation: Evaluation, targets: Sequence[str], estimate: Estimate) -> str:
@@ -89,11 +74,12 @@ def _primary_tests(source: str, tests: pd.DataFrame) -> str:
     )
 
 
-def _from_elsewhere(evaluation: Evaluation, elsewhere: Sequence[Cell]) -> str:
-    pairs = [((base, train, e), (base, e, e)) for base, train, e in elsewhere]
-    estimate = _mean_difference(evaluation, pairs)
+def _from_elsewhere(evaluation: Evaluation, pairs: Sequence[tuple[Cell, Cell]]) -> str:
+    estimate = evaluation.average.mean_difference(pairs)
     points = 100 * estimate.value
-    verdict = "as accurate as" if abs(points) < 0.05 else f"{abs(points):.1f} points {'above' if points > 0 else 'below'}"
+    verdict = (
+        "as accurate as" if abs(points) < 0.05 else f"{abs(points):.1f} points {'above' if points > 0 else 'below'}"
+    )
     return (
         f"On average over {len(pairs)} comparisons a reward model trained in one other language is {verdict} the in-language "
         f"one ({_interval(estimate)}; {_sample(evaluation, estimate)})."

@@ -1,12 +1,13 @@
 """What a study compares with what. Imports nothing heavy."""
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from rmtransfer.study.languages import split_variant
-from rmtransfer.study.names import IN_LANGUAGE, OTHER, PRIMARY
+from rmtransfer.study.names import FROM_ELSEWHERE, IN_LANGUAGE, OTHER, PRIMARY, SOURCE_AGAINST_TARGETS
 
 Model = tuple[str, str]  # base model, or name of a model of others; training set, or what stands for it
+Cell = tuple[str, str, str]  # and the evaluation language
 
 
 @dataclass(frozen=True)
@@ -35,21 +36,27 @@ class Design:
             return OTHER
         return PRIMARY if training_set == self.source and self.is_plain(language) else IN_LANGUAGE
 
-    def headline(self, cells: Collection[tuple[str, str, str]]) -> Iterator[tuple[str, str]]:
-        """(base, target) where both the source's and the target's own model are among cells (base, trained, evaluated)."""
-        for base, training_set, language in cells:
-            found = training_set == language != self.source and self.is_plain(language) and base in self.bases
-            if found and (base, self.source, language) in cells:
-                yield base, language
+    def comparisons(self, cells: Collection[Cell]) -> dict[str, list[tuple[Cell, Cell]]]:
+        """What a study's headlines average over: pairs of a model and the in-language one, in each language of the second's.
 
-    def elsewhere(self, cells: Collection[tuple[str, str, str]]) -> Iterator[tuple[str, str, str]]:
-        """Cells of a plain language's model in another plain language that has a model of its own."""
-        for base, training_set, language in cells:
-            plain = base in self.bases and self.is_plain(training_set) and self.is_plain(language)
-            if plain and training_set != language and (base, language, language) in cells:
-                yield base, training_set, language
+        Only whole languages of the study count: a mixture, variant or part is neither the source nor from elsewhere.
+        """
+        pairs = [
+            ((base, training_set, language), (base, language, language))
+            for base, training_set, language in cells
+            if training_set != language
+            and base in self.bases
+            and self.is_plain(training_set)
+            and self.is_plain(language)
+            and (base, language, language) in cells
+        ]
+        pairs.sort()  # a sum is the same to the last bit in whatever order the files come
+        return {
+            SOURCE_AGAINST_TARGETS: [(a, b) for a, b in pairs if a[1] == self.source],
+            FROM_ELSEWHERE: pairs,
+        }
 
-    def grid(self, base: str, cells: Collection[tuple[str, str, str]]) -> tuple[list[str], list[str]]:
+    def grid(self, base: str, cells: Collection[Cell]) -> tuple[list[str], list[str]]:
         """The plain training languages of a base, and the plain languages that all their models are evaluated in."""
         mine = [cell for cell in cells if cell[0] == base and self.is_plain(cell[1])]
         training = list(dict.fromkeys(cell[1] for cell in mine))

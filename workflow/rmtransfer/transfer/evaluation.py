@@ -1,17 +1,15 @@
 """What the measures of a benchmark are made of: outcomes, the study's design, and estimates of means of accuracies."""
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from functools import cached_property
 
 import numpy as np
 
 from rmtransfer.study.names import AVERAGE
-from rmtransfer.transfer.design import Design
+from rmtransfer.transfer.design import Cell, Design
 from rmtransfer.transfer.outcomes import Outcomes, Scores
 from rmtransfer.transfer.statistics import wilson
 from rmtransfer.transfer.variance import Estimate, Items, SeedGrid, Variance, combined, own_seeds, with_seeds
-
-Cell = tuple[str, str, str]  # base model, training set, evaluation language
 
 
 class Sample:
@@ -85,6 +83,14 @@ class Section:
                 seeds += [Variance(part.value / k, part.df) for part in self._one_seed(base, mine)]
         counts = [len(self.accuracies[cell]) for cell in contrast]
         return Estimate(value, with_seeds(items, seeds), min(counts), max(counts) > 1, len(self._sample.share))
+
+    def mean_difference(self, pairs: Sequence[tuple[Cell, Cell]]) -> Estimate:
+        """The mean over pairs of cells of the first one's accuracy minus the second one's."""
+        contrast: dict[Cell, float] = {}
+        for first, second in pairs:
+            contrast[first] = contrast.get(first, 0) + 1 / len(pairs)
+            contrast[second] = contrast.get(second, 0) - 1 / len(pairs)
+        return self.estimate(contrast)
 
     def of_another_seed(self, base: str, contrast: Mapping[Cell, float]) -> Variance:
         """The variance that one seed adds to a contrast of a base's cells; below 0 where it is lost in the items'."""

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from itertools import combinations
 from typing import TYPE_CHECKING, Any
 
-from rmtransfer.study.names import AVERAGE, TRANSLATE_TEST
+from rmtransfer.study.names import ALL, AVERAGE, TRANSLATE_TEST
 from rmtransfer.study.sections import item_of
 
 if TYPE_CHECKING:
@@ -213,9 +213,7 @@ def significance(evaluation: Evaluation) -> Iterator[Row]:
     for language in evaluation.outcomes.languages:
         models = [(base, train) for base, train, evaluated in average.accuracies if evaluated == language]
         # The in-language model is the one to compare to, so it comes second.
-        tests += [
-            (language, b, a) if a == (b[0], language) else (language, a, b) for a, b in combinations(models, 2)
-        ]
+        tests += [(language, b, a) if a == (b[0], language) else (language, a, b) for a, b in combinations(models, 2)]
     families = np.array([design.family(*test) for test in tests])
     p_items, p_values, p_holm = np.empty((3, len(tests)))
     estimates = [average.estimate({(*a, language): 1, (*b, language): -1}) for language, a, b in tests]
@@ -228,10 +226,38 @@ def significance(evaluation: Evaluation) -> Iterator[Row]:
         p_items[members] = permutation_p_values(average.parts(columns), first, second)
         of_t = np.array([estimates[m].p_value() if estimates[m].several_seeds else np.nan for m in members])
         p_values[members] = np.where(np.isnan(of_t), p_items[members], of_t)
-        p_holm[members] = holm(p_values[members])
-    for (language, a, b), family, estimate, *p in zip(tests, families, estimates, p_values, p_holm, p_items, strict=True):
+        p_holm[members] = holm(p_values[members].tolist())
+    for (language, a, b), family, estimate, *p in zip(
+        tests, families, estimates, p_values, p_holm, p_items, strict=True
+    ):
         numbers = estimate.value, *estimate.interval(), *p, estimate.n, estimate.seeds
         yield language, *a, *b, str(family), *numbers
+
+
+@measure(
+    {
+        "base_model": "base model; all: the mean over several",
+        "comparison": "source minus target-language: the source's reward model against the target's own, mean over targets; "
+        "elsewhere minus in-language: every whole language's against the in-language one, mean over all",
+        "difference": "average accuracy of the first minus that of the second, means over seeds, from -1 to 1",
+        "ci_low": f"lower bound of its 95 % interval over {_ITEMS_AND_SEEDS}",
+        "ci_high": "upper bound of that interval",
+        "comparisons": "differences of two models that it is the mean of",
+        "n": "items",
+        "seeds": "seeds of the model that has fewest",
+    }
+)
+def headline(evaluation: Evaluation) -> Iterator[Row]:
+    """What differences to the in-language model come to on average."""
+    average, bases = evaluation.average, evaluation.design.bases
+    for comparison, pairs in evaluation.design.comparisons(average.accuracies).items():
+        by_base = {base: [pair for pair in pairs if pair[0][0] == base] for base in bases}
+        several = {ALL: pairs} if sum(map(bool, by_base.values())) > 1 else {}
+        for base, mine in (by_base | several).items():
+            if mine:
+                estimate = average.mean_difference(mine)
+                interval = estimate.interval()
+                yield base, comparison, estimate.value, *interval, len(mine), estimate.n, estimate.seeds
 
 
 @measure(

@@ -141,9 +141,15 @@ def chance_outcomes(scores: pd.DataFrame, sections: str) -> pd.Series:
     outcomes = 1 / (1 + scores.groupby(items, sort=False).size())
     ties = scores[scores["subset"] == "Ties"]
     if len(ties):
-        parts = ties["id"].str.extract(r"^(ref|tied):(.+)/(\d+)/(\d+)$").set_axis(["kind", "item", "right", "wrong"], axis=1)
+        parts = (
+            ties["id"]
+            .str.extract(r"^(ref|tied):(.+)/(\d+)/(\d+)$")
+            .set_axis(["kind", "item", "right", "wrong"], axis=1)
+        )
         answers = parts.groupby(["item", "kind"])[["right", "wrong"]].nunique().unstack("kind")
-        shapes = answers[[("right", "ref"), ("wrong", "ref"), ("right", "tied"), ("wrong", "tied")]].apply(tuple, axis=1)
+        shapes = answers[[("right", "ref"), ("wrong", "ref"), ("right", "tied"), ("wrong", "tied")]].apply(
+            tuple, axis=1
+        )
         expected = {shape: _ties_by_chance(*shape) for shape in shapes.unique()}
         outcomes.update(shapes.map(expected).rename(lambda number: f"ties:{number}"))
     return outcomes

@@ -30,11 +30,15 @@ class Variance(NamedTuple):
 def combined(variances: Iterable[Variance]) -> Variance:
     """The sum of independent estimates; one that is taken away has a negative value.
 
-    Its degrees of freedom are Satterthwaite's (Biometrics Bulletin 2, 1946): V^2 / sum of V_i^2 / df_i.
+    Its degrees of freedom are Satterthwaite's (Biometrics Bulletin 2, 1946), V^2 / sum of V_i^2 / df_i, and at least
+    one, which what is taken away could leave less of.
     """
     parts = [part for part in variances if abs(part.value) > _NOTHING]
+    if not parts:
+        return Variance(0, np.inf)
     value = sum(part.value for part in parts)
-    return Variance(value, value**2 / sum(part.value**2 / part.df for part in parts)) if parts else Variance(0, np.inf)
+    df = value**2 / sum(part.value**2 / part.df for part in parts)
+    return Variance(value, max(df, 1.0))
 
 
 class Items:
