@@ -65,7 +65,7 @@ def test_the_plan_of_the_models_follows_from_their_size(tmp_path, rows, config, 
 
 def test_training_sets_count_with_their_sizes(rows, config, monkeypatch):
     """Two languages; of 2 pairs, a part of 1 of each, and a mixture of 3: 2 + 2 / 2 + 3 / 2 times a language's tokens."""
-    monkeypatch.setattr(plan, "_size", lambda *_: (10**15, 1))
+    monkeypatch.setattr(plan, "_size", lambda *_: (10**19, 1))
     config["training"] = {"pairs_per_step": 1}
     config["alignment"] = {"max_new_tokens": 1}
 
