@@ -66,7 +66,7 @@ def test_the_plan_of_the_models_follows_from_their_size(tmp_path, rows, config, 
 
 def test_training_sets_count_with_their_sizes(rows, config, monkeypatch):
     """Two languages; of 2 pairs, a part of 1 of each, and a mixture of 3: 2 + 2 / 2 + 3 / 2 times a language's tokens."""
-    monkeypatch.setattr(plan, "_size", lambda *_: (10**15, 1))
+    monkeypatch.setattr(plan, "_size", lambda *_: (10**19, 1))
     config["training"] = {"pairs_per_step": 1}
     config["alignment"] = {"max_new_tokens": 1}
 
@@ -79,10 +79,12 @@ def test_training_sets_count_with_their_sizes(rows, config, monkeypatch):
     config["mixtures"] = {"m": {"en": 1, "es": 1, "pairs": 3}}
     assert hours("training") == pytest.approx(whole["training"] * 4.5 / 2, abs=0.02)
     config["mixtures"] = {}
-    # The parts score the benchmark, and no sampled answers: that is less than twice what two reward models score.
-    assert whole["scoring"] < hours("scoring") < 2 * whole["scoring"]
     text = render_plan(study_of(config), [], of_all_parts(rows), ROOT, "")
     assert "m: 4 reward models" in text
+    # Two more models score the benchmark in two languages, 2 operations to a parameter and token, and no sampled answers.
+    scored = int(re.search(r"([\d,]+) to score", text)[1].replace(",", ""))
+    more = 2 * 2 * 2 * scored * 10**19 / 400e12 / 3600
+    assert hours("scoring") == pytest.approx(whole["scoring"] + more, abs=0.02)
 
 
 def test_the_memory_of_a_job_stands_next_to_what_there_is(rows, config, bases, monkeypatch):

@@ -52,8 +52,15 @@ def test_quotas_follow_the_shares_and_ids_stay():
 
 
 def test_a_share_counts_as_it_is_written():
-    """A tenth of 30 is 3, although 0.1 * 30 is more in binary."""
-    assert languages_of(mix(ROWS, {"ko": 0.1, "en": 0.9}, 30)) == {"en": 27, "ko": 3}
+    """A quarter of 44 is 11; 0.2 / (0.2 + 0.45 + 0.05 + 0.1) is a little more than a quarter in binary."""
+    mixed = languages_of(mix(ROWS, {"en": 0.2, "es": 0.45, "it": 0.05, "ko": 0.1}, 44))
+    assert mixed == {"en": 11, "es": 25, "it": 3, "ko": 5}  # 24.75, 2.75 and 5.5
+
+
+def test_turns_are_those_of_the_quota_method():
+    """5 to 2, by hand: 5/1 against 2/1, 5/2 against 2/1, 5/3 against 2/1: ko; 5/3, 5/4 and 5/5 against 2/2; en has its 5: ko."""
+    sizes = [languages_of(mix(ROWS, {"en": 5, "ko": 2}, size))["ko"] for size in range(1, 8)]
+    assert sizes == [0, 0, 1, 1, 1, 1, 2]
 
 
 def test_above_the_number_of_pairs_all_stand_in_one_language_before_any_stands_in_two():
