@@ -142,7 +142,8 @@ def _plan_models(study: Study, rows: Mapping[str, Path], root: Path) -> Iterator
         answers = counts["instructions"] * alignment.samples
         sampled = answers * (tokens["instructions"] / max(1, counts["instructions"]) + alignment.max_new_tokens)
         training = _TRAINING * tokens["preferences"] * config.training.epochs * models
-        scoring = _FORWARD * languages * (scored * models + tokens[study.leading] + sampled * models)
+        embedded = sum(tokens[part] for part in study.embedded(name))
+        scoring = _FORWARD * languages * (scored * models + embedded + sampled * models)
         sampling = _FORWARD * languages * sampled * 10  # decoding uses a tenth of the arithmetic at best
         flops = parameters * (training + scoring + sampling)
         states = 8 * counts[study.leading] * hidden * (models + 1) * languages
