@@ -57,8 +57,44 @@ MODELS = [
     "random",
     "likelihood-gemma",
 ]
+BASELINES = {
+    "untrained-head": "gemma-3-270m",
+    "probe": "gemma-3-270m",
+    "likelihood": "gemma-3-270m",
+    "longer-answer": "",
+}
+BASELINES |= {"untrained-qwen": "Qwen2.5-3B", "probe-qwen": "Qwen2.5-3B", "length-tokens": "", "random": ""}
+
+
+def baseline_rows(base: str, languages: list[str]) -> list:
+    """What a study adds for one of its bases: 20 untrained heads, a probe for each language, likelihood and length."""
+    rows = []
+    for name in (name for name, of in BASELINES.items() if of in (base, "")):
+        several = range(20 if name.startswith("untrained") else 1)
+        trains = languages if name.startswith("probe") else ["-"]
+        rows += [(name, train, seed) for train in trains for seed in several]
+    return rows
+
+
 SHAPES = {
     "one base": ([("gemma-3-270m", k, 0) for k in FIVE], FIVE, ["Chat", "Chat Hard", "Safety", "Reasoning"]),
+    "seeds and baselines": (
+        [("gemma-3-270m", k, s) for k in FIVE for s in range(3)] + baseline_rows("gemma-3-270m", FIVE),
+        FIVE,
+        ["Chat", "Chat Hard", "Safety", "Reasoning"],
+    ),
+    "bases, seeds and baselines": (
+        [(b, k, s) for b in ("gemma-3-270m", "Qwen2.5-3B") for k in (*FIVE, "all") for s in range(3)]
+        + [(MODELS[0], "-", 0)]
+        + list(dict.fromkeys(baseline_rows("gemma-3-270m", FIVE) + baseline_rows("Qwen2.5-3B", FIVE))),
+        FIVE,
+        REWARDBENCH_2,
+    ),
+    "many languages with baselines": (
+        [("gemma-3-270m", k, s) for k in MANY for s in range(3)] + baseline_rows("gemma-3-270m", MANY),
+        MANY,
+        ["Chat", "Chat Hard", "Safety", "Reasoning"],
+    ),
     "two bases": (
         [(b, t, s) for b in ("Llama-3.2-3B", "Qwen2.5-3B") for t in (*FIVE, "all", "translate-test") for s in (0, 1)]
         + [(MODELS[0], "-", 0)],
@@ -87,7 +123,10 @@ REASONS = [
     "cut off",
 ]
 KEYS = ["base_model", "train_language", "seed", "eval_language"]
-SIGNIFICANCE = "eval_language base_a train_a base_b train_b family difference ci_low ci_high p_value p_holm n seeds"
+CHANCE = ["section", "chance", "n"]
+SIGNIFICANCE = (
+    "eval_language base_a train_a base_b train_b family difference ci_low ci_high p_value p_holm p_items n seeds"
+)
 
 
 def write(folder: Path, name: str, rows: list, columns: list[str]) -> None:
@@ -116,22 +155,23 @@ def write_tables(folder: Path, models: list, languages: list[str], sections: lis
     write(folder, "calibration", [(*cell, draw(0, 0.3)) for cell in cells], [*KEYS, "ece"])
     length = [(*cell, draw(0.5, 0.9), draw(0.4, 0.8)) for cell in cells]
     write(folder, "length_bias", length, [*KEYS, "accuracy_longer", "accuracy_shorter"])
-    bases = dict.fromkeys(base for base, train, _ in models if train != "-")
+    bases = dict.fromkeys(base for base, train, _ in models if train != "-" and base not in BASELINES)
     baseline = [(base, language, "average", 0.5, 90) for base in bases for language in languages]
     write(folder, "length_baseline", baseline, ["base_model", "eval_language", "subset", "accuracy", "n"])
-    tests = [
-        (k, base, train, base, k, "in-language", 0.1, 0, 0.2, 0.01, draw(0, 0.1), 90, 1)
-        for base, train in dict.fromkeys((b, t) for b, t, _ in models if t != "-")
-        for k in languages
-        if k != train
-    ]
+    trained = dict.fromkeys((base, train) for base, train, _ in models if base in bases)
+    tests = []
+    for base, train in trained:
+        for k in (k for k in languages if k != train and (base, k) in trained):
+            family, gap = "primary" if train == "en" else "in-language", draw(-0.1, 0.1)
+            p = draw(0, 0.1)
+            tests.append((k, base, train, base, k, family, gap, gap - 0.06, gap + 0.06, p, p, p, 90, 3))
     write(folder, "significance", tests, SIGNIFICANCE.split())
-    means = [
-        (*cell, draw(0.5, 0.9), 0.02, 0.4, 0.95, 2)
-        for cell in dict.fromkeys((*row[:2], *row[3:5]) for row in accuracies)
-    ]
-    seeds = "base_model train_language eval_language section mean sd ci_low ci_high seeds"
-    write(folder, "seeds", means, seeds.split())
+    frame = pd.DataFrame(accuracies, columns=[*KEYS, "section", "accuracy"])
+    keys = ["base_model", "train_language", "eval_language", "section"]
+    means = frame.groupby(keys, sort=False)["accuracy"].agg(["mean", "std", "count"]).reset_index()
+    rows = [(*row[:6], row[4] - 0.07, row[4] + 0.07, row[6], 2.0, 90) for row in means.itertuples(index=False)]
+    write(folder, "seeds", rows, [*keys, "mean", "sd", "ci_low", "ci_high", "seeds", "df", "n"])
+    write(folder, "chance", [(name, 0.25 if name == "Math" else 0.5, 90) for name in [*sections, "average"]], CHANCE)
     if len(languages) > 1:
         write_translations(folder, languages)
     if bases:
@@ -141,7 +181,7 @@ def write_tables(folder: Path, models: list, languages: list[str], sections: lis
             for model in models
             for language in languages
             for n, gain in ((1, 0.0), (2, draw(0.2, 0.3)), (4, draw(0.4, 0.6)), (8, draw(0.6, 0.9)))
-            if model[1] != "-"
+            if model[0] in bases
         ]
         write(
             folder,
@@ -166,7 +206,7 @@ def write_translations(folder: Path, languages: list[str]) -> None:
 
 def write_representations(folder: Path, models: list, languages: list[str]) -> None:
     draw = np.random.default_rng(0)
-    ours = [model for model in models if model[1] != "-"]
+    ours = [model for model in models if model[1] != "-" and model[0] not in BASELINES]
     every = [*dict.fromkeys((base, "base", "") for base, _, _ in ours), *ours]
     center = {language: draw.normal(0, 20, 2) for language in languages}
     points = [
@@ -195,14 +235,14 @@ def draw_all(folder: Path, suffix: str = "png") -> dict[str, list[Path]]:
         tables = {name: folder / f"{name}.csv" for name in figure.tables}
         if all(path.is_file() for path in tables.values()):
             out[figure.name] = [folder / f"{figure.name}.{suffix}"]
-            draw(figure.name, tables, out[figure.name], source="en", style=STYLE)
+            draw(figure.name, tables, out[figure.name], source="en", baselines=BASELINES, style=STYLE)
     return out
 
 
 def draw_one(name: str, folder: Path, outputs: list[Path] | None = None) -> None:
     (figure,) = (figure for figure in FIGURES if figure.name == name)
     tables = {table: folder / f"{table}.csv" for table in figure.tables}
-    draw(name, tables, outputs or [folder / f"{name}.png"], source="en", style=STYLE)
+    draw(name, tables, outputs or [folder / f"{name}.png"], source="en", baselines=BASELINES, style=STYLE)
 
 
 @pytest.fixture
@@ -287,7 +327,8 @@ from rmtransfer.report.catalogue import FIGURES, draw
 folder = Path(sys.argv[1])
 for figure in FIGURES:
     tables = {name: folder / f"{name}.csv" for name in figure.tables}
-    draw(figure.name, tables, [folder / f"{figure.name}.png"], source="en", style={"dpi": 72, "font_size": 8})
+    style = {"dpi": 72, "font_size": 8}
+    draw(figure.name, tables, [folder / f"{figure.name}.png"], source="en", baselines={}, style=style)
 print(*sorted({module.split(".")[0] for module in sys.modules}))
 """
     run = subprocess.run([sys.executable, "-c", code, tmp_path], env=PATH, capture_output=True, text=True, check=True)
@@ -315,11 +356,11 @@ def draw_heatmap(folder: Path, tests: list) -> None:
 
 def test_hatched_and_italic_is_what_no_test_finds_significant(kept, tmp_path):
     def line(language, train, p, family="in-language", against=None):
-        return (language, "m", train, "m", against or language, family, 0.1, 0, 0.2, p, p, 90, 1)
+        return (language, "m", train, "m", against or language, family, 0.1, 0, 0.2, p, p, p, 90, 1)
 
     tests = [
-        line("es", "en", 0.04),  # significant
-        line("ko", "en", 0.05),  # on the bound: not
+        line("es", "en", 0.04, "primary"),  # significant
+        line("ko", "en", 0.05, "primary"),  # on the bound: not
         line("en", "es", 0.9),
         line("ko", "es", 0.9),
         line("ko", "es", 0.001, "other", "en"),  # not the difference that is shown
@@ -471,7 +512,7 @@ def test_the_config_decides_resolution_and_size_of_letters(kept, tmp_path):
     write_tables(tmp_path, [("m", "en", 0)], ["en", "es"], ["Chat"])
     path, style = tmp_path / "rewards.png", {"dpi": 110, "font_size": 11}
     tables = {name: tmp_path / f"{name}.csv" for name in ("rewards", "calibration")}
-    draw("rewards", tables, [path], source="en", style=style)
+    draw("rewards", tables, [path], source="en", baselines={}, style=style)
     height, width, _ = plt.imread(path).shape
     assert (width, height) == pytest.approx(kept[0].get_size_inches() * 110, abs=1)
     assert {text.get_fontsize() for text in labels(kept[0])} == {10, 11}

@@ -30,6 +30,7 @@ for figure in figures_of(STUDY):
             figure=figure.name,
             caption=figure.caption,
             source=STUDY.source,
+            baselines=STUDY.baselines,
             style=config["figures"],
             version=stages.FIGURES.version,
         script:
