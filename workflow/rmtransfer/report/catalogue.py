@@ -96,7 +96,7 @@ FIGURES = (
             "seed, items alone. Colour and marker: language that the reward model was trained in, or its name. "
             f"{_BASELINES}, and a cross for a probe of the base model's states, beside the reward model of the language that it "
             f"was fitted in. {_CHANCE}; the axis does not start at zero. With too many models or languages for points, one heat "
-            "map per section."
+            "map per section, without probes."
         ),
     ),
     Figure(
@@ -154,7 +154,7 @@ FIGURES = (
             "Accuracy where the chosen answer is the longer one, in tokens, against accuracy where it is the shorter one. "
             "On the diagonal length decides nothing; above it longer answers are favoured, below it shorter ones. "
             f"{_SEEDS}, with the standard deviation over seeds. Small and grey: a probe of the base model's states, fitted in the "
-            "language that the panel's reward model was trained in. Only models whose tokens are counted."
+            "language that the panel's reward model was trained in; with more than ten languages in length_bias.csv alone. Only models whose tokens are counted."
         ),
     ),
     Figure(

@@ -61,9 +61,7 @@ def legend_of(rows: pd.DataFrame, looks: Mapping[str, Any]) -> dict[str, Any]:
     return {**bands, **dashes, "chance": plt.Line2D([], [], **CHANCE)}
 
 
-def probes_of(rows: pd.DataFrame, *keys: str) -> dict[str, pd.DataFrame]:
-    """Name to the accuracy of a probe, ``accuracy, low, high, sd`` by training language and ``keys``, in per cent."""
-    fitted = rows[rows["train_language"] != NOT_OURS]
-    return {
-        str(n): intervals(cells, ["train_language", *keys]) for n, cells in fitted.groupby("base_model", sort=False)
-    }
+def probes_of(rows: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    """Name of a probe to ``accuracy, low, high, sd`` by training and evaluation language, in per cent."""
+    fitted, keys = rows[rows["train_language"] != NOT_OURS], ["train_language", "eval_language"]
+    return {str(name): intervals(cells, keys) for name, cells in fitted.groupby("base_model", sort=False)}

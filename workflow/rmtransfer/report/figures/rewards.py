@@ -13,6 +13,7 @@ from matplotlib.patches import Patch
 from rmtransfer.report.figures.baselines import GREY
 from rmtransfer.report.figures.style import (
     FULL,
+    MANY,
     OTHERS,
     grid_shape,
     label_lowest,
@@ -154,8 +155,8 @@ def draw_length_bias(
         say("No reward model counts tokens, so length bias is not measured.", outputs)
         return
     frame[measured] *= 100
-    probes = frame[_is_probe(frame, baselines)]
-    languages, panels = order(frame["eval_language"]), _panels(frame.drop(probes.index), baselines, 1.1)
+    languages, is_probe = order(frame["eval_language"]), _is_probe(frame, baselines)
+    probes, panels = frame[is_probe & (len(languages) <= MANY)], _panels(frame[~is_probe], baselines, 1.1)
     rows, columns = grid_shape(len(panels), 5)
     panel = min(1.9, 6.3 / columns)
     figure, axes = plt.subplots(

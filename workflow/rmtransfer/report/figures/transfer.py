@@ -37,7 +37,7 @@ from rmtransfer.report.figures.style import (
     use_style,
     wrapped,
 )
-from rmtransfer.study.names import ALPHA, AVERAGE, PRIMARY
+from rmtransfer.study.names import ALPHA, AVERAGE, NOT_OURS, PRIMARY
 
 
 def draw_heatmap(
@@ -181,7 +181,12 @@ def draw_sections(
     most = max(cells["model"].nunique() for cells in drawn.values())
     width = max(1.15, 0.036 * most * len(languages))  # inches that a panel of points needs
     if len(styles) > MOST_SERIES or width > FULL / 2:
-        _draw_section_heatmaps(groups, languages, names, chance, outputs)
+        if BASELINES in groups:  # without probes, which would be as many rows again
+            rows = groups[BASELINES]
+            groups[BASELINES] = rows[rows["train_language"] == NOT_OURS]
+        _draw_section_heatmaps(
+            {g: cells for g, cells in groups.items() if len(cells)}, languages, names, chance, outputs
+        )
         return
     marks = {group: baselines_of(groups, group, baselines) for group in drawn if group != BASELINES}
     beside = pd.concat([*marks.values(), frame.iloc[:0]])
@@ -266,8 +271,7 @@ def _section_panel(axis: Axes, frame: pd.DataFrame, styles: Mapping[str, int], l
 
 def _section_probes(axis: Axes, rows: pd.DataFrame, models: Sequence[str], languages: Sequence[str]) -> None:
     """A probe of every training language where the reward model of that language is."""
-    for fitted in probes_of(rows).values():
-        cells = intervals(fitted, ["train_language", "eval_language"])
+    for cells in probes_of(rows).values():
         for place, model in enumerate(models):
             if model in cells.index:
                 x = np.arange(len(languages)) + _offset(place, len(models))
@@ -382,7 +386,6 @@ def draw_source_against_target(
             legend[label] = left.plot(mine["accuracy"], y, linestyle="none", color=color, **look)[0]
             shape = {"marker": "+" if side < 0 else "x", **PROBE}
             for fitted in probes_of(marks[base]).values():
-                fitted = intervals(fitted, ["train_language", "eval_language"])
                 left.plot(fitted.reindex(keys)["accuracy"], y + 0.27 * side, zorder=5, **shape)
             if probes:
                 legend[f"{probes}, {source if side < 0 else 'target'}"] = plt.Line2D([], [], **shape)
