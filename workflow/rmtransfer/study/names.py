@@ -17,6 +17,9 @@ TRANSLATE_TEST = "translate-test"
 PRIMARY = "primary"
 IN_LANGUAGE = "in-language"
 OTHER = "other"
+# Means of such comparisons: the source's models against the targets' own, and all whole languages' against the in-language one.
+SOURCE_AGAINST_TARGETS = "source minus target-language"
+FROM_ELSEWHERE = "elsewhere minus in-language"
 # A p-value, adjusted within its family, that is below this makes a difference significant.
 ALPHA = 0.05
 
