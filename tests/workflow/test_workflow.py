@@ -148,12 +148,12 @@ def test_baselines_rerun_nothing_of_what_is_there(finished):
         "embed_base llama/base preferences",
         *("score_states fresh sample", "score_states linear/en/seed0 sample", "score_states linear/es/seed0 sample"),
         *TABLES_OF_A_BENCHMARK,
-        *DRAWINGS,
+        *DRAWINGS_OF_A_BENCHMARK,
     }
     assert jobs(finished, changed(reward_models={"fresh": heads["fresh"]})) == {
         "score_states fresh sample",
         *TABLES_OF_A_BENCHMARK,
-        *DRAWINGS,
+        *DRAWINGS_OF_A_BENCHMARK,
     }
 
 
