@@ -64,7 +64,7 @@ def states(tmp_path):
         files[model] = {}
         for language in ("en", "es"):
             path = tmp_path / f"{model.train_language}_{language}.npz"
-            save_states(path, ["a", "b"], RANDOM.normal(size=(2, 8)), RANDOM.normal(size=(2, 8)))
+            save_states(path, ["a", "b"], *RANDOM.normal(size=(2, 2, 8)), tokens=[(1, 2), (3, 4)])
             files[model][language] = path
     return files
 

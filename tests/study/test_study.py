@@ -8,6 +8,7 @@ import pytest
 import yaml
 
 from conftest import ROOT
+from rmtransfer.kit.errors import StudyError
 from rmtransfer.study import catalogue, reference
 from rmtransfer.study.config import Config, load_config
 from rmtransfer.study.study import RewardModelId, Study
@@ -172,6 +173,51 @@ def test_models_of_others_are_bases_folders_or_downloads(config):
     assert study.download("hub", "path")["tokenizer_only"] is False
     assert study.loads_weights("hub")
     assert not study.loads_weights("counts")
+
+
+def test_heads_read_the_states_of_their_base_and_a_probe_has_a_row_for_each_language(config):
+    config["languages"] = {"source": "en", "targets": ["es"]}
+    config["mixtures"] = {"mix": {"en": 1, "es": 1}}
+    config["reward_models"] = {
+        "untrained-head": {"kind": "untrained", "path": "gemma-3-270m"},
+        "linear": {"kind": "probe", "path": "gemma-3-270m"},
+        "likelihood": {"kind": "likelihood", "path": "gemma-3-270m"},
+        "longer": {"kind": "length", "unit": "characters"},
+        "theirs": {"kind": "classifier", "path": "resources"},
+    }
+    study = Study(load_config(config, ROOT))
+    rows = study.scorers("more")[len(study.reward_models) :]
+    assert rows == [
+        RewardModelId("untrained-head"),
+        RewardModelId("linear", "en"),
+        RewardModelId("linear", "es"),
+        *(RewardModelId(name) for name in ("likelihood", "longer", "theirs")),
+    ]
+    base = "gemma-3-270m"
+    assert study.baselines == {"untrained-head": base, "linear": base, "likelihood": base, "longer": ""}
+    assert [study.reads_states(row.id) for row in rows] == [True, True, True, False, False, False]
+    assert not any(study.reads_states(model.id) for model in study.reward_models)
+    probe, states = "linear/es/seed0", "results/sample/hidden_states/gemma-3-270m/base"
+    assert rows[2].id == probe
+    assert study.scoring_options(probe) == {"kind": "probe", "path": base}
+    assert study.base_states(probe, "more", ["es"]) == [f"{states}/more/es.npz"]
+    assert study.fitted_states(probe) == f"{states}/preferences/es.npz"
+    assert study.fitted_states("untrained-head") == []
+    assert study.model_folders(probe, ROOT) == {"base": "results/sample/base_models/gemma-3-270m"}
+    assert not study.loads_weights(probe)
+    assert study.embedded(base) == ["sample", "more", "preferences"]
+    del config["reward_models"]["linear"], config["reward_models"]["untrained-head"]
+    assert Study(load_config(config, ROOT)).embedded(base) == ["sample"]
+
+
+def test_a_head_on_an_unknown_base_is_one_clear_error(config):
+    config["reward_models"] = {"linear": {"kind": "probe", "path": "llama"}}
+    with pytest.raises(StudyError) as error:
+        load_config(config, ROOT)
+    assert str(error.value).splitlines() == [
+        "the configuration has 1 problem:",
+        "  - reward_models.linear.path: 'llama' is none of base_models (gemma-3-270m); name one of them",
+    ]
 
 
 def test_an_llm_of_the_study_translates_from_its_folder(config):

@@ -141,6 +141,22 @@ def test_results_follow_the_contract(finished):
     assert not (results / ".work/training").exists()
 
 
+def test_baselines_rerun_nothing_of_what_is_there(finished):
+    """A probe asks the base for the states of the preferences; no model is trained, and none that is there scores again."""
+    heads = {"fresh": {"kind": "untrained", "path": "llama"}, "linear": {"kind": "probe", "path": "llama"}}
+    assert jobs(finished, changed(reward_models=heads)) == {
+        "embed_base llama/base preferences",
+        *("score_states fresh sample", "score_states linear/en/seed0 sample", "score_states linear/es/seed0 sample"),
+        *TABLES_OF_A_BENCHMARK,
+        *DRAWINGS_OF_A_BENCHMARK,
+    }
+    assert jobs(finished, changed(reward_models={"fresh": heads["fresh"]})) == {
+        "score_states fresh sample",
+        *TABLES_OF_A_BENCHMARK,
+        *DRAWINGS_OF_A_BENCHMARK,
+    }
+
+
 def test_the_tables_are_those_that_were_kept(finished):
     """Whoever refreshes a stage's digest says that results do not change: here they are."""
     tables = finished / "results/tiny/tables"

@@ -2,12 +2,13 @@
 
 In:  a reward model or a base model; the selected rows of a benchmark in every language, or sampled answers.
 Out: scores/<reward_model>/<benchmark>/<language>.parquet with settings.json, what decides them, beside;
-     hidden_states/<reward_model>/<benchmark>/<language>.npz of the leading benchmark, for base models too;
+     hidden_states/<reward_model>/<benchmark>/<language>.npz of the leading benchmark, for base models too, and of base
+     models for whatever a baseline reads, preferences among it;
      alignment/rewards/<reward_model>/<language>.parquet.
 """
 
 
-ruleorder: score_with_states > score_translate_test > score
+ruleorder: score_with_states > score_translate_test > score_states > score
 
 
 rule score:
@@ -56,7 +57,34 @@ use rule score as embed_base with:
         states=expand(AT.states, language=STUDY.languages, allow_missing=True),
     wildcard_constraints:
         reward_model=any_of(f"{base}/base" for base in STUDY.bases),
+        benchmark=any_of(part for part in STUDY.parts if part != "instructions"),
     priority: THIRD
+
+
+rule score_states:
+    """A linear head on a base model's hidden states: no model is loaded."""
+    input:
+        unpack(lambda wildcards: STUDY.model_folders(wildcards.reward_model, Path.cwd())),
+        states=lambda wildcards: STUDY.base_states(wildcards.reward_model, wildcards.benchmark, STUDY.languages),
+        pairs=lambda wildcards: STUDY.fitted_states(wildcards.reward_model),
+        rows=rules.score.input.rows,
+        ids=rules.score.input.ids,
+    output:
+        scores=expand(AT.scores, language=STUDY.languages, allow_missing=True),
+        settings=AT.settings,
+    log:
+        "<logs>/score_states/{benchmark}/{reward_model}.log",
+    wildcard_constraints:
+        reward_model=any_of(scored for scored in STUDY.all_scored if STUDY.reads_states(scored)),
+    conda:
+        "../../envs/train.yaml"
+    params:
+        options=lambda wildcards: STUDY.scoring_options(wildcards.reward_model),
+        rows=lambda wildcards: content_of(wildcards.benchmark, STUDY.languages),
+        held_out=STUDY.recipe.get("held_out", 0),
+        version=stages.BASELINES.version,
+    script:
+        "../scripts/score_states.py"
 
 
 use rule score as score_translate_test with:

@@ -141,7 +141,8 @@ def _plan_models(study: Study, rows: Mapping[str, Path], root: Path) -> Iterator
             for these in study.training_sets.values()
         )
         training = _TRAINING * tokens["preferences"] * config.training.epochs * wholes * len(config.seeds)
-        scoring = _FORWARD * (everywhere * models + languages * (tokens[study.leading] + sampled * full))
+        embedded = sum(tokens[part] for part in study.embedded(name))
+        scoring = _FORWARD * (everywhere * models + languages * (embedded + sampled * full))
         sampling = _FORWARD * languages * sampled * 10  # decoding uses a tenth of the arithmetic at best
         flops = parameters * (training + scoring + sampling)
         states = 8 * counts[study.leading] * hidden * (full + 1) * languages

@@ -20,12 +20,15 @@ from rmtransfer.kit import stages
 from rmtransfer.kit.cores import Cores
 from rmtransfer.kit.errors import StudyError
 from rmtransfer.kit.files import publish, write_once
-from rmtransfer.kit.manifest import digest_of
-from rmtransfer.models.states import save_states
+from rmtransfer.kit.manifest import digest_folder, digest_of
+from rmtransfer.models.states import load_states, save_states
+from rmtransfer.scoring.heads import Head
 from rmtransfer.scoring.reward_model import Resources, RewardModel, Rewards, TrunkStore
 from rmtransfer.study.catalogue import REWARD_MODELS, load
+from rmtransfer.study.names import SIDES
+from rmtransfer.texts import split
 from rmtransfer.texts.corpus import Row
-from rmtransfer.texts.items import Item, Place, by_row, items_of
+from rmtransfer.texts.items import Place, by_row, items_of
 
 JUDGEMENTS = ".judgements.parquet"  # in place of a score file's suffix
 _COUNTS = b"counts"
@@ -36,8 +39,9 @@ class Outputs(NamedTuple):
 
     Attributes:
         scores: language to Parquet file. Pairs: ``id, subset, language, reward_chosen, reward_rejected, tokens_chosen,
-            tokens_rejected``, where token counts are null for a model without a tokenizer of its own. Sampled answers:
-            ``id, sample, reward``. A judge's judgements are written beside it as ``<language>.judgements.parquet``: ``id,
+            tokens_rejected``, where token counts are null for a model without a tokenizer of its own; ``cluster`` where the
+            rows have it; ``seed`` where a kind draws several heads, with the rows of one below those of another. Sampled
+            answers: ``id, sample, reward``. A judge's judgements are written beside it as ``<language>.judgements.parquet``: ``id,
             order, verdict, text``, where ``order`` is chosen_first or rejected_first (pairwise), chosen or rejected
             (rating), and ``verdict`` is null where the text holds none.
         states: language to .npz file, see :mod:`rmtransfer.models.states`.
@@ -92,7 +96,9 @@ def score(
             with cores or nullcontext():
                 found = model.rewards(language, items)
             if outputs.scores:
-                _check(model, key, found, language, items)
+                assert found.values is not None
+                answers = [answer.row for item in items for answer in item.answers]
+                _check(model, key, np.concatenate([np.asarray(these) for these in found.values]), language, answers)
                 if found.judgements:
                     columns = pa.schema([(name, pa.string()) for name in ("id", "order", "verdict", "text")])
                     table = pa.Table.from_pylist(list(found.judgements), schema=columns)
@@ -100,9 +106,10 @@ def score(
                 write_once(kept_scores, partial(pq.write_table, _table(found, language, texts, places)))
             if outputs.states:
                 assert found.states is not None
+                assert found.tokens is not None  # what has states has a tokenizer
                 chosen, rejected = map(np.stack, zip(*by_row(found.states, places), strict=True))
-                ids = [row["id"] for row in texts]
-                write_once(kept_states, partial(save_states, ids=ids, chosen=chosen, rejected=rejected))
+                ids, tokens = [row["id"] for row in texts], by_row(found.tokens, places)
+                write_once(kept_states, partial(save_states, ids=ids, chosen=chosen, rejected=rejected, tokens=tokens))
         if outputs.states:
             publish(kept_states, outputs.states[language])
         if outputs.scores:
@@ -117,20 +124,77 @@ def score(
         _write_json(outputs.settings, {**given, **facts, **({"judgements": judged} if judged else {})})
 
 
+def score_states(
+    options: Mapping[str, Any],
+    key: str,
+    base: Path,
+    states: Mapping[str, Path],
+    rows: Mapping[str, Sequence[Row]],
+    scores: Mapping[str, Path],
+    settings: Path,
+    *,
+    pairs: Path | None = None,
+    held_out: float = 0,
+) -> None:
+    """Score preference pairs with a linear head on hidden states that are there: no model is loaded.
+
+    Args:
+        options: the head as the config names it, its ``kind`` among them.
+        key: names it in messages.
+        base: folder of the base model that the states are of.
+        states: language to the states of ``rows``.
+        rows: language to preference pairs.
+        scores, settings: what to write, see :class:`Outputs`.
+        pairs: states of the training pairs that a fitted head is fitted to.
+        held_out: share of them that are kept out of training, and so of this, too.
+
+    Raises:
+        StudyError: a reward is not a finite number, all rewards of a fitted head are equal.
+    """
+    kind = load(REWARD_MODELS, options["kind"])
+    named = kind.Options(**options)
+    head: Head = kind(named)
+    training, fitted = None, {}
+    if pairs is not None:
+        training = load_states(pairs)
+        ids = training["id"].tolist()
+        kept_out = split.held_out(ids, held_out)
+        mine = [i for i, identity in enumerate(ids) if identity not in kept_out]
+        training = {side: training[side][mine] for side in SIDES}
+        fitted = {"pairs": len(mine), "held_out": len(kept_out)}
+    weights = None
+    for language, texts in rows.items():
+        found = load_states(states[language])
+        place = {identity: i for i, identity in enumerate(found["id"].tolist())}
+        order = [place[row["id"]] for row in texts]
+        if weights is None:
+            weights = head.weights(found[SIDES[0]].shape[1], training)
+        # In fp64, because these are few and a product of long vectors loses bits that verdicts hang on.
+        rewards = np.stack([found[side][order].astype(np.float64) @ weights.T for side in SIDES], axis=1)
+        tokens = np.stack([found[f"tokens_{side}"][order] for side in SIDES], axis=1)
+        tables = []
+        for seed in range(len(weights)):
+            drawn = rewards[:, :, seed]
+            _check(head, key, drawn.ravel(), language, [row["id"] for row in texts for _ in SIDES])
+            columns = _pair_columns(language, texts, drawn, tokens)
+            tables.append(pa.table({**columns, **({"seed": [seed] * len(texts)} if len(weights) > 1 else {})}))
+        write_once(scores[language], partial(pq.write_table, pa.concat_tables(tables)))
+    model = f"sha256:{digest_folder(base)}"
+    _write_json(settings, {**named.model_dump(), "model": model, **head.settings(), **fitted})
+
+
 def _write_json(path: Path, value: Mapping[str, Any]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
-def _check(model: RewardModel, key: str, found: Rewards, language: str, items: Sequence[Item]) -> None:
-    assert found.values is not None  # else no scores are asked for
-    rewards = np.concatenate([np.asarray(these) for these in found.values])
+def _check(model: RewardModel | Head, key: str, rewards: np.ndarray, language: str, rows: Sequence[str]) -> None:
+    """Refuse rewards [answers] that say nothing; ``rows`` names the row of each answer."""
     strange = np.flatnonzero(~np.isfinite(rewards))
     if len(strange):
-        answers = [answer for item in items for answer in item.answers]
         raise StudyError(
             f"{key}: {len(strange)} of {len(rewards)} rewards on {language} are not finite numbers, the first on row "
-            f"{answers[strange[0]].row!r}; {model.if_strange}"
+            f"{rows[strange[0]]!r}; {model.if_strange}"
         )
     if model.if_constant is not None and len(rewards) > 1 and (rewards == rewards[0]).all():
         raise StudyError(f"{key}: all {len(rewards)} rewards on {language} are {rewards[0]:g}; {model.if_constant}")
@@ -146,15 +210,21 @@ def _table(found: Rewards, language: str, rows: Sequence[Row], places: Sequence[
             "reward": rewards[:, 0],
         }
     else:
-        nothing = pa.nulls(len(rows), pa.int64())
-        tokens: Any = [nothing, nothing] if found.tokens is None else np.array(by_row(found.tokens, places)).T
-        columns = {
-            "id": [row["id"] for row in rows],
-            "subset": [row["subset"] for row in rows],
-            "language": [language] * len(rows),
-            "reward_chosen": rewards[:, 0],
-            "reward_rejected": rewards[:, 1],
-            "tokens_chosen": tokens[0],
-            "tokens_rejected": tokens[1],
-        }
+        tokens = None if found.tokens is None else np.array(by_row(found.tokens, places))
+        columns = _pair_columns(language, rows, rewards, tokens)
     return pa.table(columns).replace_schema_metadata({_COUNTS: json.dumps(dict(found.counts)).encode()})
+
+
+def _pair_columns(language: str, rows: Sequence[Row], rewards: np.ndarray, tokens: np.ndarray | None) -> dict[str, Any]:
+    """Columns of a score file from rewards and token counts [rows, 2], chosen and rejected."""
+    counts: Any = [pa.nulls(len(rows), pa.int64())] * 2 if tokens is None else tokens.T
+    return {
+        "id": [row["id"] for row in rows],
+        "subset": [row["subset"] for row in rows],
+        **({"cluster": [row["cluster"] for row in rows]} if "cluster" in rows[0] else {}),
+        "language": [language] * len(rows),
+        "reward_chosen": rewards[:, 0],
+        "reward_rejected": rewards[:, 1],
+        "tokens_chosen": counts[0],
+        "tokens_rejected": counts[1],
+    }

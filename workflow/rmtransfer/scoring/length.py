@@ -37,6 +37,7 @@ class Length(RewardModel):
     Options = LengthOptions
     models: ClassVar = {"tokenizer": "revision"}
     tokenizer_only = ("tokenizer",)
+    baseline = True
 
     def __init__(self, options: LengthOptions, key: str, resources: Resources) -> None:
         self.options, self.key, self.device = options, key, resources.device

@@ -31,6 +31,7 @@ class Likelihood(RewardModel):
 
     Options = LikelihoodOptions
     models: ClassVar = {"path": "revision"}
+    baseline = True
     if_constant = "the model tells no two answers apart: its weights are not those of a language model"
 
     def __init__(self, options: LikelihoodOptions, key: str, resources: Resources) -> None:

@@ -28,6 +28,7 @@ class Random(RewardModel):
 
     Options = RandomOptions
     by_text = False
+    baseline = True
 
     def __init__(self, options: RandomOptions, key: str, resources: Resources) -> None:
         self.seed = options.seed

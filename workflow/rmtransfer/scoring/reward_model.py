@@ -78,6 +78,8 @@ class RewardModel(Protocol):
         by_text: whether a reward depends on prompt and answer alone, so that rows may share an item.
         if_strange: what is to be done if a reward is not a finite number.
         if_constant: what it means if all rewards are equal; None where that is a result.
+        reads_states: whether it is a :class:`rmtransfer.scoring.heads.Head` instead.
+        baseline: whether it is what a reward model must beat.
     """
 
     Options: ClassVar[type[study_options.Options]]
@@ -86,6 +88,8 @@ class RewardModel(Protocol):
     by_text: ClassVar[bool] = True
     if_strange: ClassVar[str] = "the model is damaged, or needs dtype: float32"
     if_constant: ClassVar[str | None] = None
+    reads_states: ClassVar[bool] = False
+    baseline: ClassVar[bool] = False
 
     def __init__(self, options: Any, key: str, resources: Resources) -> None:
         """No weights are loaded before the first call of ``rewards``.

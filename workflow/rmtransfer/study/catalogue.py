@@ -16,6 +16,8 @@ REWARD_MODELS = {
     "classifier": "rmtransfer.scoring.classifier:Classifier",
     "implicit": "rmtransfer.scoring.implicit:Implicit",
     "judge": "rmtransfer.scoring.judge:Judge",
+    "untrained": "rmtransfer.scoring.untrained:Untrained",
+    "probe": "rmtransfer.scoring.probe:Probe",
     "likelihood": "rmtransfer.scoring.likelihood:Likelihood",
     "length": "rmtransfer.scoring.length:Length",
     "random": "rmtransfer.scoring.random:Random",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
@@ -35,8 +35,8 @@ class RewardModelId(NamedTuple):
     """A row of the tables: one of our reward models, or one of others'.
 
     Attributes:
-        base_model: the base that it was trained from; of a model of others its name.
-        train_language: language or mixture that it was trained in; ``-`` for a model of others.
+        base_model: the base that it was trained from; of one of ``reward_models`` its name.
+        train_language: language or mixture that it was trained in, or a probe fitted in; ``-`` for a model of others.
     """
 
     base_model: str
@@ -130,7 +130,41 @@ class Study:
         found = list(self.reward_models)
         if self.translated_back and benchmark == self.leading:
             found += [RewardModelId(base, TRANSLATE_TEST, seed) for base in self.bases for seed in self.config.seeds]
-        return found + [RewardModelId(name) for name in self.config.reward_models]
+        for name in self.config.reward_models:
+            fitted = self.reads_states(name) and self._kind(name).fitted
+            found += [RewardModelId(name, language) for language in self.languages] if fitted else [RewardModelId(name)]
+        return found
+
+    @property
+    def baselines(self) -> dict[str, str]:
+        """Which of ``reward_models`` are baselines: name to the base model that it is made of, empty where that is none."""
+        paths = {name: getattr(options, "path", "") for name, options in self.config.reward_models.items()}
+        return {name: path if path in self.bases else "" for name, path in paths.items() if self._kind(name).baseline}
+
+    def reads_states(self, reward_model: str) -> bool:
+        """Whether a reward model, by its id, is a linear head on the hidden states of one of the bases."""
+        name = RewardModelId.parse(reward_model).base_model
+        return name in self.config.reward_models and self._kind(name).reads_states
+
+    def base_states(self, reward_model: str, part: str, languages: Iterable[str]) -> list[Pattern]:
+        """The hidden states of a part, in some languages, of the base that a head is put onto."""
+        base = RewardModelId(self.config.reward_models[RewardModelId.parse(reward_model).base_model].path, BASE)
+        return [self.at.states.fill(reward_model=base.id, benchmark=part, language=language) for language in languages]
+
+    def fitted_states(self, reward_model: str) -> Pattern | list[Pattern]:
+        """The file of the training pairs' hidden states that a head is fitted to; nothing for one that is not fitted."""
+        train = RewardModelId.parse(reward_model).train_language
+        return [] if train == NOT_OURS else self.base_states(reward_model, PREFERENCES, [train])[0]
+
+    def embedded(self, base: str) -> list[str]:
+        """The parts whose hidden states a base computes: those of the leading benchmark, and what heads on it read."""
+        heads = [name for name, of in self.baselines.items() if of == base and self.reads_states(name)]
+        fitted = [PREFERENCES] if any(self._kind(name).fitted for name in heads) else []
+        return [*(self.benchmarks if heads else [self.leading]), *fitted]
+
+    def _kind(self, name: str) -> Any:
+        """The class behind one of ``reward_models``."""
+        return catalogue.load(catalogue.REWARD_MODELS, self.config.reward_models[name].kind)
 
     @property
     def all_scored(self) -> list[str]:
@@ -325,7 +359,7 @@ class Study:
         scorer = RewardModelId.parse(reward_model)
         if scorer.train_language == BASE:
             return {"kind": "trained", "head": False}
-        if scorer.train_language != NOT_OURS:
+        if scorer.base_model in self.bases:
             return {"kind": "trained"}
         return self.config.reward_models[scorer.base_model].model_dump(exclude_none=True)
 
@@ -337,10 +371,9 @@ class Study:
     def loads_weights(self, reward_model: str) -> bool:
         """Whether scoring with it runs a model on this machine."""
         scorer = RewardModelId.parse(reward_model)
-        if scorer.train_language != NOT_OURS:
+        if scorer.base_model in self.bases:
             return True
-        options = self.config.reward_models[scorer.base_model]
-        return catalogue.load(catalogue.REWARD_MODELS, options.kind).runs_a_model(options)
+        return self._kind(scorer.base_model).runs_a_model(self.config.reward_models[scorer.base_model])
 
     def model_folders(self, reward_model: str, root: Path) -> dict[str, str]:
         """The files that a reward model is loaded from, by the key of its options that names them, or ``base``.
@@ -349,6 +382,8 @@ class Study:
         """
         scorer = RewardModelId.parse(reward_model)
         base, train, _ = scorer
+        if self.reads_states(reward_model):
+            return {"base": self.at.base_model.fill(base=self.baselines[base])}
         if train == BASE:
             return {"path": self.at.base_model.fill(base=base)}
         if train != NOT_OURS:
