@@ -48,6 +48,20 @@ def test_every_score_file_says_whose_it_is(config):
     assert {found["benchmark"] for found in fields} == {"more"}
 
 
+def test_answers_are_scored_by_the_models_of_their_base_and_by_those_that_are_named(config):
+    config["languages"]["targets"] = ["es"]
+    config["base_models"]["other"] = dict(config["base_models"]["gemma-3-270m"])
+    config["alignment"]["reward_models"] = ["random"]
+    files = Study(load_config(config, ROOT)).answer_rewards
+    folder = "results/sample/alignment/rewards"
+    assert files == [
+        f"{folder}/{model}/{base}/{language}.parquet"
+        for base in ("gemma-3-270m", "other")
+        for model in (f"{base}/en/seed0", f"{base}/es/seed0", "random")
+        for language in ("en", "es")
+    ]
+
+
 def test_models_of_others_are_bases_folders_or_downloads(config):
     commit = 40 * "a"
     config["reward_models"] = {
