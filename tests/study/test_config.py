@@ -294,11 +294,6 @@ FAULTS = {
         {"random": {"kind": "probe", "path": "gemma-3-270m"}},
         ["alignment.reward_models: 'random' reads hidden states, which sampled answers have not; remove it"],
     ),
-    "pickers without answers": (
-        "base_models",
-        {},
-        ["alignment.reward_models: without base_models there are no answers"],
-    ),
     "n too large": ("alignment.best_of", [1, 8], ["alignment.best_of: 8 is more than alignment.samples, 4"]),
 }
 

@@ -17,6 +17,7 @@ from rmtransfer.study.study import RewardModelId, Study
 def config() -> dict:
     config = yaml.safe_load((ROOT / "config.yaml").read_text(encoding="utf-8"))
     config["benchmarks"]["more"] = {"path": "resources/sample/benchmark.jsonl", "sections": "subsets"}
+    config["alignment"]["reward_models"] = []  # tests name other reward models
     return config
 
 

@@ -123,6 +123,7 @@ def _plan_models(study: Study, rows: Mapping[str, Path], root: Path) -> Iterator
     disk = 0.0
     hours = 0.0
     known = True
+    answered = 0.0  # tokens of all bases' answers in one language
     for name, base in config.base_models.items():
         prepared = Path(study.at.base_model.fill(base=name))
         folder = next((f for f in (prepared, root / Path(base.path).expanduser()) if f.is_dir()), None)
@@ -141,6 +142,7 @@ def _plan_models(study: Study, rows: Mapping[str, Path], root: Path) -> Iterator
         alignment = config.alignment
         answers = counts["instructions"] * alignment.samples
         sampled = answers * (tokens["instructions"] / max(1, counts["instructions"]) + alignment.max_new_tokens)
+        answered += sampled
         training = _TRAINING * tokens["preferences"] * config.training.epochs * models
         scoring = _FORWARD * languages * (scored * models + tokens[study.leading] + sampled * models)
         sampling = _FORWARD * languages * sampled * 10  # decoding uses a tenth of the arithmetic at best
@@ -162,6 +164,7 @@ def _plan_models(study: Study, rows: Mapping[str, Path], root: Path) -> Iterator
         if not kind.runs_a_model(options):
             continue
         scored = sum(tokens_of(part, Path(study.at.folder)) for part in study.benchmarks)
+        scored += answered * (name in config.alignment.reward_models)
         named = {key: getattr(options, key) for key in kind.models if getattr(options, key, None) is not None}
         for key, model in named.items():
             places = (Path(study.model_folders(name, root)[key]), root / Path(model).expanduser())

@@ -70,7 +70,7 @@ def problems_of(config: Config, root: Path) -> Iterator[str]:
             f"alignment.best_of: {max(alignment.best_of)} is more than alignment.samples, {alignment.samples}; raise samples "
             "or lower best_of"
         )
-    for name in alignment.reward_models:
+    for name in alignment.reward_models if config.base_models else ():  # without, nothing is sampled
         options = config.reward_models.get(name)
         if options is None:
             yield f"alignment.reward_models: {name!r} is none of reward_models; add it there or remove it here"
@@ -78,8 +78,6 @@ def problems_of(config: Config, root: Path) -> Iterator[str]:
             yield f"alignment.reward_models: {name!r} compares two answers and has no reward for one; set its mode: rating"
         elif catalogue.load(catalogue.REWARD_MODELS, options.kind).reads_states:
             yield f"alignment.reward_models: {name!r} reads hidden states, which sampled answers have not; remove it"
-    if alignment.reward_models and not config.base_models:
-        yield "alignment.reward_models: without base_models there are no answers to pick from; remove it"
 
 
 def _check_training(config: Config) -> Iterator[str]:
