@@ -142,7 +142,6 @@ def _plan_models(study: Study, rows: Mapping[str, Path], root: Path) -> Iterator
         alignment = config.alignment
         answers = counts["instructions"] * alignment.samples
         sampled = answers * (tokens["instructions"] / max(1, counts["instructions"]) + alignment.max_new_tokens)
-        answered += sampled
         training = _TRAINING * tokens["preferences"] * config.training.epochs * models
         scoring = _FORWARD * languages * (scored * models + tokens[study.leading] + sampled * models)
         sampling = _FORWARD * languages * sampled * 10  # decoding uses a tenth of the arithmetic at best
@@ -153,6 +152,7 @@ def _plan_models(study: Study, rows: Mapping[str, Path], root: Path) -> Iterator
         own = parameters - (footprint.Recipe.of(config.training.model_dump()).unchanged(shape) if shape else 0)
         disk += 4.0 * (parameters + own * models) + states
         hours += flops / _FLOPS / 3600
+        answered += sampled
         yield (
             f"    {parameters / 1e9:.2f}B parameters: training {_hours(parameters * training)}, scoring "
             f"{_hours(parameters * scoring)}, sampling {_hours(parameters * sampling)}"
