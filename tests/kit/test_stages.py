@@ -73,7 +73,7 @@ READS_TEXTS = {"CORPUS", "TRANSLATION", "BASE_MODEL", "SELECTION", "TRAINING", "
         ("translation/deepl.py", {"TRANSLATION"}),
         ("report/figures/rewards.py", {"FIGURES"}),  # named in a string of the figures' catalogue
         ("alignment/best_of_n.py", {"BEST_OF_N"}),
-        ("translation/__init__.py", {"TRANSLATION"}),  # run before any module of the package
+        ("translation/__init__.py", {"TRANSLATION", "BEST_OF_N"}),  # run before any module of the package
         ("kit/progress.py", set()),
         ("study/config.py", set()),
     ],

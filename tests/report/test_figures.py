@@ -13,12 +13,13 @@ from matplotlib import colormaps
 from matplotlib.patches import Rectangle
 from matplotlib.text import Text
 
+from rmtransfer.alignment.best_of_n import COLUMNS
 from rmtransfer.report.catalogue import FIGURES, draw
 from rmtransfer.report.figures import rewards, style
 from rmtransfer.report.figures.baselines import GREY
 from rmtransfer.study.names import ORIGINS
 from rmtransfer.transfer.measures import MEASURES
-from rmtransfer.transfer.scaling import COLUMNS
+from rmtransfer.transfer import scaling as scaling_table
 
 PATH = {**os.environ, "PYTHONPATH": str(Path(style.__file__).parents[3])}
 STYLE = {"dpi": 72, "font_size": 8}
@@ -186,21 +187,29 @@ def write_tables(folder: Path, models: list, languages: list[str], sections: lis
             for language in (*languages, "all")
             if language != "en" or origin != "source"
         ]
-        write(folder, "scaling", scaling, list(COLUMNS))
+        write(folder, "scaling", scaling, list(scaling_table.COLUMNS))
         write_representations(folder, models, languages)
-        gains = [
-            (*model, language, n, 4, gain, gain - 0.1, gain + 0.1, 24)
-            for model in models
-            for language in languages
-            for n, gain in ((1, 0.0), (2, draw(0.2, 0.3)), (4, draw(0.4, 0.6)), (8, draw(0.6, 0.9)))
-            if model[0] in bases
-        ]
-        write(
-            folder,
-            "alignment",
-            gains,
-            [*KEYS[:3], *["language", "n", "judges", "gain", "ci_low", "ci_high", "instructions"]],
-        )
+        write_gains(folder, models, languages)
+
+
+def write_gains(folder: Path, models: list[tuple[str, str, int]], languages: list[str]) -> None:
+    draw = np.random.default_rng(0).uniform
+    pickers = dict.fromkeys((base, train) for base, train, _ in models)
+    rows = []
+    for policy in dict.fromkeys(base for base, train in pickers if train != "-"):
+        for base, train in (picker for picker in pickers if picker[0] == policy or picker[1] == "-"):
+            for language in languages:
+                for n, ideal, gain in (
+                    (1, 0, 0.0),
+                    (2, 0.56, draw(0.2, 0.3)),
+                    (4, 1.03, draw(0.4, 0.6)),
+                    (8, 1.42, 0.8),
+                ):
+                    cell = (policy, base, train, language, "other languages", n, 4, "no", 1)
+                    known = (*cell, gain, gain - 0.1, gain + 0.1, ideal)
+                    spoken = (draw(0.5, 0.7), draw(-0.1, 0.1), -0.2, draw(-0.1, 0.1), 0.9)
+                    rows.append((*known, *spoken, draw(0.2, 0.4), draw(-0.1, 0.1), -0.2, 0.2, 300.0, -5.0, 24))
+    write(folder, "alignment", rows, list(COLUMNS))
 
 
 def write_translations(folder: Path, languages: list[str]) -> None:
@@ -336,6 +345,7 @@ def test_figures_are_drawn_without_statistics_and_models(tmp_path):
     code = """
 import sys
 from pathlib import Path
+from rmtransfer.alignment.best_of_n import COLUMNS
 from rmtransfer.report.catalogue import FIGURES, draw
 folder = Path(sys.argv[1])
 for figure in FIGURES:
@@ -437,17 +447,20 @@ def test_many_languages_are_told_apart_by_the_means_of_their_texts(kept, tmp_pat
 def test_best_of_n_wraps_its_panels_and_gives_way_to_a_heat_map(kept, tmp_path):
     write_tables(tmp_path, [("m", k, 0) for k in MANY[:8]], MANY[:9], ["Chat"])
     draw_one("best_of_n", tmp_path)
-    panels = {axis.get_title(): axis for axis in kept[0].axes if axis.axison}
+    panels = {axis.get_title(): axis for axis in kept[0].axes if axis.axison and axis.get_title()}
     assert list(panels) == [f"answers in {k}" for k in MANY[:9]]
-    assert {axis.get_subplotspec().rowspan.start for axis in panels.values()} == {0, 1}
-    table = pd.read_csv(tmp_path / "alignment.csv")
-    cells = table.query("train_language == 'cs' and language == 'fa'")
-    np.testing.assert_allclose(panels["answers in fa"].lines[1].get_xydata(), cells[["n", "gain"]])
+    assert {axis.get_subplotspec().rowspan.start for axis in panels.values()} == {0, 3}
     write_tables(tmp_path, [("m", k, 0) for k in MANY[:9]], MANY[:9], ["Chat"])
     draw_one("best_of_n", tmp_path)
     last = pd.read_csv(tmp_path / "alignment.csv").query("n == 8")
     expected = last.pivot(index="train_language", columns="language", values="gain")
-    np.testing.assert_allclose(kept[1].axes[0].images[0].get_array(), expected)
+    heat = kept[1].axes[0]
+    np.testing.assert_allclose(heat.images[0].get_array(), expected)
+    # Hatched is where a language is picked less often for certain.
+    hatched = {(round(p.get_y() + 0.5), round(p.get_x() + 0.5)) for p in heat.patches if p.get_hatch()}
+    switched = last.pivot(index="train_language", columns="language", values="in_language_high").to_numpy() < 0
+    assert hatched == set(zip(*np.nonzero(switched), strict=True))
+    assert 0 < len(hatched) < 81
 
 
 @pytest.mark.parametrize("languages", [FIVE, MANY[:11]], ids=["beside", "stacked"])

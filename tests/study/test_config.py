@@ -390,6 +390,21 @@ FAULTS = {
         {"optimizer": "paged_adamw_8bit", "processes": 2},
         ["training.optimizer: paged_adamw_8bit works in one process only; set adamw"],
     ),
+    "a picker that is not there": (
+        "alignment.reward_models",
+        ["no"],
+        ["alignment.reward_models: 'no' is none of reward_models; add it there or remove it here"],
+    ),
+    "a picker that compares": (
+        "reward_models",
+        {"random": {"kind": "judge", "mode": "pairwise", "path": "resources"}},
+        ["alignment.reward_models: 'random' compares two answers and has no reward for one; set its mode: rating"],
+    ),
+    "a picker that reads states": (
+        "reward_models",
+        {"random": {"kind": "probe", "path": "gemma-3-270m"}},
+        ["alignment.reward_models: 'random' reads hidden states, which sampled answers have not; remove it"],
+    ),
     "n too large": ("alignment.best_of", [1, 8], ["alignment.best_of: 8 is more than alignment.samples, 4"]),
 }
 

@@ -60,7 +60,7 @@ def test_the_language_of_a_file_is_read_from_its_path():
     assert [AT.language_of(path) for path in rows] == ["en", "es-x-nllb"]
     others = [
         AT.answers.fill(base="b", language="ko"),
-        AT.answer_rewards.fill(reward_model="b/en/seed0", language="ko"),
+        AT.answer_rewards.fill(reward_model="b/en/seed0", base="b", language="ko"),
         AT.scores.fill(reward_model="b/en/seed0", benchmark="m", language="ko"),
         AT.states.fill(reward_model="b/base", benchmark="m", language="ko"),
         AT.back_rows.fill(part="m", language="ko"),

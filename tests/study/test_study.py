@@ -18,6 +18,7 @@ from rmtransfer.study.study import RewardModelId, Study
 def config() -> dict:
     config = yaml.safe_load((ROOT / "config.yaml").read_text(encoding="utf-8"))
     config["benchmarks"]["more"] = {"path": "resources/sample/benchmark.jsonl", "sections": "subsets"}
+    config["alignment"]["reward_models"] = []  # tests name other reward models
     return config
 
 
@@ -143,6 +144,20 @@ def test_a_training_set_tells_the_plain_languages_in_it(config):
     study = Study(load_config(config, ROOT))
     found = {train: study.trained_in(train) for train in ("en", "es-x-nllb", "mix", "-", "translate-test")}
     assert found == {"en": ["en"], "es-x-nllb": ["es"], "mix": ["en", "es"], "-": [], "translate-test": []}
+
+
+def test_answers_are_scored_by_the_models_of_their_base_and_by_those_that_are_named(config):
+    config["languages"]["targets"] = ["es"]
+    config["base_models"]["other"] = dict(config["base_models"]["gemma-3-270m"])
+    config["alignment"]["reward_models"] = ["random"]
+    files = Study(load_config(config, ROOT)).answer_rewards
+    folder = "results/sample/alignment/rewards"
+    assert files == [
+        f"{folder}/{model}/{base}/{language}.parquet"
+        for base in ("gemma-3-270m", "other")
+        for model in (f"{base}/en/seed0", f"{base}/es/seed0", "random")
+        for language in ("en", "es")
+    ]
 
 
 def test_models_of_others_are_bases_folders_or_downloads(config):

@@ -50,8 +50,8 @@ DRAWINGS = DRAWINGS_OF_A_BENCHMARK | {f"draw_{name}" for name in OF_THE_STUDY if
 
 def models(*trained: str, rules=("score_with_states", "score_answers")) -> set[str]:
     """Jobs of the reward models trained in these languages."""
-    of_a_benchmark = {"score_with_states": " sample"}
-    return {f"{rule} llama/{train}/seed0{of_a_benchmark.get(rule, '')}" for rule in rules for train in trained}
+    scored = {"score_with_states": " sample", "score_answers": " llama"}  # a benchmark, the answers of a base
+    return {f"{rule} llama/{train}/seed0{scored.get(rule, '')}" for rule in rules for train in trained}
 
 
 def snakemake(folder: Path, config: dict, *arguments: str, hash_seed: int = 0) -> subprocess.CompletedProcess:

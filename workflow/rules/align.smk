@@ -1,8 +1,8 @@
 """What a reward model buys a policy: best-of-n sampling from the base model.
 
 In:  base_models/<base>/, the selected instructions; the rewards of the sampled answers by all reward models.
-Out: alignment/answers/<base>/<language>.parquet, tables/alignment.csv. Answers are judged by the reward models that did
-     not pick them.
+Out: alignment/answers/<base>/<language>.parquet, tables/alignment.csv: what each reward model's picks are worth to others,
+     in which language they are and whether they came to an end.
 """
 
 
@@ -23,7 +23,7 @@ rule sample_answers:
         **DEVICE,
         gpu=1,
     params:
-        options={k: v for k, v in config["alignment"].items() if k != "best_of"},
+        options=STUDY.config.alignment.model_dump(exclude={"best_of", "reward_models"}),
         seed=STUDY.config.seeds[0],
         rows=lambda wildcards: content_of("instructions", [wildcards.language]),
         version=stages.SAMPLING.version,
@@ -33,11 +33,8 @@ rule sample_answers:
 
 rule evaluate_best_of_n:
     input:
-        rewards=expand(
-            AT.answer_rewards,
-            reward_model=[model.id for model in STUDY.full_reward_models],
-            language=STUDY.languages,
-        ),
+        answers=expand(AT.answers, base=STUDY.bases, language=STUDY.languages),
+        rewards=STUDY.answer_rewards,
     output:
         table=AT.table.fill(table="alignment"),
     log:
@@ -46,6 +43,8 @@ rule evaluate_best_of_n:
         "../../envs/analyse.yaml"
     params:
         best_of=STUDY.config.alignment.best_of,
+        trained_in={name: STUDY.trained_in(name) for name in STUDY.training_sets},
+        baselines=list(STUDY.baselines),
         version=stages.BEST_OF_N.version,
     script:
         "../scripts/evaluate_best_of_n.py"

@@ -4,7 +4,7 @@ In:  a reward model or a base model; the selected rows of a benchmark in every l
 Out: scores/<reward_model>/<benchmark>/<language>.parquet with settings.json, what decides them, beside;
      hidden_states/<reward_model>/<benchmark>/<language>.npz of the leading benchmark, for base models too, and of base
      models for whatever a baseline reads, preferences among it;
-     alignment/rewards/<reward_model>/<language>.parquet.
+     alignment/rewards/<reward_model>/<base>/<language>.parquet.
 """
 
 
@@ -100,13 +100,11 @@ use rule score as score_answers with:
     # What the policy answered, n answers to an item.
     input:
         unpack(lambda wildcards: STUDY.model_folders(wildcards.reward_model, Path.cwd())),
-        rows=lambda wildcards: STUDY.answers_scored(wildcards.reward_model),
+        rows=expand(AT.answers, language=STUDY.languages, allow_missing=True),
     output:
         scores=expand(AT.answer_rewards, language=STUDY.languages, allow_missing=True),
     log:
-        "<logs>/score_answers/{reward_model}.log",
-    wildcard_constraints:
-        reward_model=any_of(model.id for model in STUDY.full_reward_models),
+        "<logs>/score_answers/{base}/{reward_model}.log",
     priority: THIRD
     params:
         rows="",  # their age counts, not what selection says of them

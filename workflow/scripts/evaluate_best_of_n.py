@@ -1,9 +1,21 @@
-"""Judge what each reward model picks by the others."""
+"""What each reward model's picks are worth to others, and what they are like."""
 
 from rmtransfer.study.job import start_job
 
 job = start_job(snakemake)
 
 from rmtransfer.alignment.best_of_n import evaluate_best_of_n
+from rmtransfer.transfer.design import Design
 
-evaluate_best_of_n(job.by_reward_model(job.at.answer_rewards, job.input.rewards), job.params.best_of, job.output.table)
+answers, rewards = job.at.answers, job.at.answer_rewards
+evaluate_best_of_n(
+    {base: job.by_language(files) for base, files in job.grouped("base", answers, job.input.answers).items()},
+    {
+        base: job.by_reward_model(rewards, files)
+        for base, files in job.grouped("base", rewards, job.input.rewards).items()
+    },
+    Design(job.source, list(job.by("base", answers, job.input.answers)), job.params.trained_in),
+    job.params.baselines,
+    job.params.best_of,
+    job.output.table,
+)

@@ -35,7 +35,7 @@ class GumbelTopK(LogitsProcessor):
         values, tokens = scores.float().topk(min(self.noise.shape[-1], scores.shape[-1]))
         noise = self.noise[:, step, : values.shape[-1]].to(values.device)
         drawn = tokens.gather(1, (values / self.temperature + noise).argmax(-1, keepdim=True))
-        return torch.full_like(scores, -torch.inf).scatter_(1, drawn, 0.0)
+        return scores.scatter_(1, drawn, torch.inf)  # its argmax is all that is read, and a vocabulary is long
 
 
 def gumbel_noise(key: str, steps: int, k: int) -> torch.Tensor:
@@ -43,6 +43,13 @@ def gumbel_noise(key: str, steps: int, k: int) -> torch.Tensor:
     seed = int.from_bytes(hashlib.sha256(key.encode()).digest()[:8], "big") >> 1
     uniform = torch.rand(steps, k, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
     return -torch.log(-torch.log(uniform.clamp(1e-300, 1 - 1e-16))).float()
+
+
+def read_answer(tokenizer: Any, ids: Sequence[int], stops: Sequence[int], marker: str) -> tuple[str, bool]:
+    """The text of an answer, and whether it ended by itself; ``stops`` and ``marker`` are those of :func:`chat.turn_end`."""
+    text = tokenizer.decode(ids, skip_special_tokens=True)
+    text, ended, _ = text.partition(marker) if marker else (text, "", "")
+    return text.strip(), bool(ended) or not set(stops).isdisjoint(ids)
 
 
 def sample_answers(
@@ -56,7 +63,10 @@ def sample_answers(
     tokens_per_batch: int,
     device: str,
 ) -> None:
-    """Sample answers to instructions from the base model: Parquet rows of ``id, sample, prompt, answer``.
+    """Sample answers to instructions from the base model: Parquet rows of ``id, sample, prompt, answer, finished``.
+
+    An answer is finished that ended by itself, in a token or in the text with which the template ends a turn, and not at
+    ``max_new_tokens``.
 
     Args:
         options: the config's ``alignment`` section: ``samples, max_new_tokens, temperature, top_k``.
@@ -78,7 +88,7 @@ def sample_answers(
         noise = torch.stack([gumbel_noise(key, steps, options["top_k"]) for key in keys])
         return [GumbelTopK(noise, prompt_length, options["temperature"])]
 
-    answers: dict[tuple[int, int], str] = {}
+    answers: dict[tuple[int, int], tuple[str, bool]] = {}
     progress = Progress(f"sampling {language}", len(jobs), "answers")
     for batch in decode(
         model,
@@ -91,8 +101,7 @@ def sample_answers(
         bos_token_id=tokenizer.bos_token_id,
     ):
         for j, ids in batch:
-            text = tokenizer.decode(ids, skip_special_tokens=True)
-            answers[jobs[j]] = (text.split(marker)[0] if marker else text).strip()
+            answers[jobs[j]] = read_answer(tokenizer, ids, stops, marker)
         progress.advance(len(batch))
     save_rows(
         [
@@ -100,9 +109,11 @@ def sample_answers(
                 "id": rows[index]["id"],
                 "sample": sample,
                 "prompt": rows[index]["prompt"],
-                "answer": [{"role": "assistant", "content": answers[index, sample]}],
+                "answer": [{"role": "assistant", "content": text}],
+                "finished": finished,
             }
             for index, sample in jobs
+            for text, finished in [answers[index, sample]]
         ],
         output,
     )

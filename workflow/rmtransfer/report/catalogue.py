@@ -240,12 +240,18 @@ FIGURES = (
         draw="rmtransfer.report.figures.alignment:draw_best_of_n",
         category="3. Alignment",
         caption=(
-            "Best-of-n: a reward model picks the best of n answers that the base model sampled, and the reward models "
-            "trained in the other languages are its referees. Gain on a single sample in standard deviations of a "
-            "referee's rewards, mean over instructions and referees, by the unbiased estimator over all samples. Colour "
-            "and marker: language that the picking model was trained in. The band is the 95 % bootstrap interval over "
-            "instructions of the model trained in the panel's own language. With more than eight picking models, a heat "
-            "map of the gain at the largest n."
+            "Best-of-n: a reward model picks the best of n answers that the base model sampled. Top: what a pick gains on a "
+            "single answer in the eyes of reward models that are trained in none of the picking model's languages and, with "
+            "several seeds, from another seed, or of the model named; in standard deviations of a referee's rewards of the "
+            "answers to one instruction. The dashed line is the gain of who ranks as its referee does. Below: how many of the "
+            "picks are in the language of the instruction, among those whose language can be told, and how many ended by "
+            "themselves; dotted: of all answers. A gain above a falling share is a change of language as well. Colour and "
+            "marker: language that the picking model was trained in, or its name. The band, of the model trained in the "
+            "panel's own language, is the 95 % interval over instructions and seeds; with one seed, over instructions alone. "
+            "All referees share the base model that wrote the answers, unless they are named. With too many models or "
+            "languages for curves, a heat map of the gain at the largest n: hatched, with numbers in italics, where picks are "
+            "in the instruction's language less often than answers are (95 % interval below zero). All intervals are in "
+            "alignment.csv."
         ),
     ),
 )

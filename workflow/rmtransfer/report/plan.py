@@ -113,6 +113,7 @@ def _plan_models(study: Study, rows: Mapping[str, Path], root: Path) -> Iterator
     disk = 0.0
     hours = 0.0
     known = True
+    answered = 0.0  # tokens of all bases' answers in one language
     for name, base in config.base_models.items():
         prepared = Path(study.at.base_model.fill(base=name))
         folder = next((f for f in (prepared, root / Path(base.path).expanduser()) if f.is_dir()), None)
@@ -151,6 +152,7 @@ def _plan_models(study: Study, rows: Mapping[str, Path], root: Path) -> Iterator
         own = parameters - (footprint.Recipe.of(config.training.model_dump()).unchanged(shape) if shape else 0)
         disk += 4.0 * (parameters + own * models) + states
         hours += flops / _FLOPS / 3600
+        answered += sampled
         yield (
             f"    {parameters / 1e9:.2f}B parameters: training {_hours(parameters * training)}, scoring "
             f"{_hours(parameters * scoring)}, sampling {_hours(parameters * sampling)}"
@@ -164,6 +166,7 @@ def _plan_models(study: Study, rows: Mapping[str, Path], root: Path) -> Iterator
         scored = sum(
             tokens_of(part, Path(study.at.folder)) * len(study.languages_of(part)) for part in study.benchmarks
         )
+        scored += answered * (name in config.alignment.reward_models)
         named = {key: getattr(options, key) for key in kind.models if getattr(options, key, None) is not None}
         for key, model in named.items():
             places = (Path(study.model_folders(name, root)[key]), root / Path(model).expanduser())

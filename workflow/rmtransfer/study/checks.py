@@ -82,6 +82,14 @@ def problems_of(config: Config, root: Path) -> Iterator[str]:
             f"alignment.best_of: {max(alignment.best_of)} is more than alignment.samples, {alignment.samples}; raise samples "
             "or lower best_of"
         )
+    for name in alignment.reward_models if config.base_models else ():  # without, nothing is sampled
+        options = config.reward_models.get(name)
+        if options is None:
+            yield f"alignment.reward_models: {name!r} is none of reward_models; add it there or remove it here"
+        elif getattr(options, "mode", None) == "pairwise":
+            yield f"alignment.reward_models: {name!r} compares two answers and has no reward for one; set its mode: rating"
+        elif catalogue.load(catalogue.REWARD_MODELS, options.kind).reads_states:
+            yield f"alignment.reward_models: {name!r} reads hidden states, which sampled answers have not; remove it"
 
 
 def _check_mixture(name: str, mixture: Mixture, study: Study) -> Iterator[str]:

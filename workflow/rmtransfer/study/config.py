@@ -278,6 +278,8 @@ class Alignment(Options):
     """sampling temperature"""
     top_k: Count = 50
     """tokens that one is drawn from"""
+    reward_models: Annotated[list[Slug], Distinct] = []
+    """names of reward_models that pick answers too, and judge what all others pick; baselines only pick"""
 
 
 class Figures(Options):

@@ -62,6 +62,13 @@ class Job:
         """Files by one field of their path."""
         return {pattern.parse(path)[field]: path for path in paths or ()}
 
+    def grouped(self, field: str, pattern: Pattern, paths: Sequence[Path]) -> dict[str, list[Path]]:
+        """Files by one field of their path that several share."""
+        found: dict[str, list[Path]] = {}
+        for path in paths:
+            found.setdefault(pattern.parse(path)[field], []).append(path)
+        return found
+
     def by_language(self, paths: Sequence[Path]) -> dict[str, Path]:
         """Files of rows, answers, rewards or hidden states by their language."""
         return {self.at.language_of(path): path for path in paths}

@@ -78,7 +78,7 @@ class Layout:
         self.settings = at("scores/{reward_model}/{benchmark}/settings.json")
         self.states = at("hidden_states/{reward_model}/{benchmark}/{language}.npz")
         self.answers = at("alignment/answers/{base}/{language}.parquet")
-        self.answer_rewards = at("alignment/rewards/{reward_model}/{language}.parquet")
+        self.answer_rewards = at("alignment/rewards/{reward_model}/{base}/{language}.parquet")
         self.table = at("tables/{table}.csv")
         self.benchmark_table = at("tables/{benchmark}/{table}.csv")
         self.answer = at("tables/{benchmark}/answer.txt")

@@ -10,6 +10,8 @@ ALL = "all"
 AVERAGE = "average"
 # What stands for the training language of a model that is not ours.
 NOT_OURS = "-"
+# Who judges what a reward model picks of sampled answers: our models that are trained in none of its languages.
+OTHER_LANGUAGES = "other languages"
 # The source-language reward model on the benchmark translated back into the source language.
 TRANSLATE_TEST = "translate-test"
 # Families of comparisons, each corrected on its own. The source's model with the same base's model trained in the evaluation

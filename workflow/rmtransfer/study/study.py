@@ -227,10 +227,16 @@ class Study:
         back = [self.at.back_rows.fill(part=benchmark, language=language) for language in self.translated_back]
         return [self.at.rows(benchmark, self.source), *back]
 
-    def answers_scored(self, reward_model: str) -> list[Pattern]:
-        """The answers that one of our reward models scores: those of its base model in every language."""
-        base = RewardModelId.parse(reward_model).base_model
-        return [self.at.answers.fill(base=base, language=language) for language in self.languages]
+    @property
+    def answer_rewards(self) -> list[Pattern]:
+        """The rewards of sampled answers: by our reward models those of their base, by some of others those of every base."""
+        others = [RewardModelId(name) for name in self.config.alignment.reward_models]
+        return [
+            self.at.answer_rewards.fill(reward_model=scorer.id, base=base, language=language)
+            for base in self.bases
+            for scorer in [*(model for model in self.full_reward_models if model.base_model == base), *others]
+            for language in self.languages
+        ]
 
     def content_scored(self, reward_model: str) -> list[str]:
         """What ``corpus/selected.json`` calls the languages of :meth:`rows_scored`."""

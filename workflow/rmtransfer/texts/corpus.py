@@ -269,7 +269,7 @@ def _read_hub(
 
 def save_rows(rows: Sequence[Row], path: Path) -> None:
     """Write rows as Parquet; columns are those of the first row."""
-    kinds = dict.fromkeys((*PAIR_FIELDS, "answer"), _MESSAGES) | {"sample": pa.int32()}
+    kinds = dict.fromkeys((*PAIR_FIELDS, "answer"), _MESSAGES) | {"sample": pa.int32(), "finished": pa.bool_()}
     schema = pa.schema([(column, kinds.get(column, pa.string())) for column in rows[0]])
     path.parent.mkdir(parents=True, exist_ok=True)
     pq.write_table(pa.Table.from_pylist(list(rows), schema=schema), path)

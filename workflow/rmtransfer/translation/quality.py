@@ -8,6 +8,7 @@ import functools
 import re
 import unicodedata
 from collections import Counter
+from collections.abc import Iterable
 from typing import Any
 
 from rmtransfer.study.languages import primary
@@ -48,6 +49,9 @@ _SCRIPTS = {
 _LATIN = "A-Za-z\u00c0-\u024f\u1e00-\u1eff"
 _LEAST_SCRIPT = 0.3  # names and terms stay in Latin letters everywhere
 
+# Letters from which on at least 96 in 100 texts are identified: measured on the default study's, cut to that length.
+_FEW_LETTERS, _FEW_LETTERS_DENSE = 20, 8
+_DENSE = re.compile(f"[{_SCRIPTS['zh']}{_SCRIPTS['ja']}{_SCRIPTS['ko']}]")
 # Which language a text is in can only be told among candidates: those of the pair and the most likely mistakes.
 _CANDIDATES = ("en", "es", "fr", "de", "it", "pt", "ru", "zh", "ja", "ko", "ar", "hi", "id", "tr", "vi")
 _LEAST_LETTERS, _LEAST_LETTERS_DENSE = 40, 13
@@ -124,6 +128,20 @@ def wrong_language(text: str, source: str, target: str) -> bool:
         return False
     detector = _detector(tuple(sorted({*_CANDIDATES, primary(source), wanted})))
     return wanted in detector.labels and detector.classify(text)[0] != wanted
+
+
+def in_language(text: str, language: str, others: Iterable[str]) -> bool | None:
+    """Whether the prose of a text is in a language, and not in any of others or in one of the most likely mistakes.
+
+    None where nobody can tell: there is too little prose, or the language is none that py3langid knows.
+    """
+    prose = prose_of(text, language)
+    letters = _letters(prose)
+    detector = _detector(tuple(sorted({*_CANDIDATES, primary(language), *map(primary, others)})))
+    few = len(letters) < _FEW_LETTERS and len(_DENSE.findall(letters)) < _FEW_LETTERS_DENSE
+    if few or primary(language) not in detector.labels:
+        return None
+    return bool(detector.classify(prose)[0] == primary(language))
 
 
 @functools.cache
