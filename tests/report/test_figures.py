@@ -18,8 +18,8 @@ from rmtransfer.report.catalogue import FIGURES, draw
 from rmtransfer.report.figures import rewards, style
 from rmtransfer.report.figures.baselines import GREY
 from rmtransfer.study.names import ORIGINS
-from rmtransfer.transfer.measures import MEASURES
 from rmtransfer.transfer import scaling as scaling_table
+from rmtransfer.transfer.measures import MEASURES
 
 PATH = {**os.environ, "PYTHONPATH": str(Path(style.__file__).parents[3])}
 STYLE = {"dpi": 72, "font_size": 8}
