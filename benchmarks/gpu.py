@@ -316,6 +316,8 @@ def _training(arguments: argparse.Namespace) -> None:
         "freeze_embeddings": False,
         "frozen_layers": 0,
         "optimizer": optimizer,
+        "head": "normal",
+        "evaluations": 2,
     }
     checkpointing: bool | str = arguments.gradient_checkpointing or "auto"
     with tempfile.TemporaryDirectory() as name:

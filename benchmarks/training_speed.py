@@ -157,6 +157,8 @@ def _alone(arguments: argparse.Namespace) -> None:
         "freeze_embeddings": not arguments.train_embeddings,
         "frozen_layers": arguments.frozen_layers,
         "optimizer": "adamw",
+        "head": "normal",
+        "evaluations": 2,
     }
     rows, pairs = _short_enough(arguments)
     used = arguments.steps * arguments.pairs_per_step

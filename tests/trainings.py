@@ -14,6 +14,9 @@ RECIPE = {
     "freeze_embeddings": True,
     "frozen_layers": 1,
     "optimizer": "adamw",
+    "head": "normal",
+    "held_out": 0.0,
+    "evaluations": 5,
 }
 CARD = {"base_model": "tiny", "train_language": "en", "languages": "en"}
 

@@ -7,55 +7,18 @@ import random
 import pytest
 import torch
 from transformers import (
-    AutoModel,
     BertConfig,
     BloomConfig,
     Gemma2Config,
-    Gemma3TextConfig,
     GptOssConfig,
     LlamaConfig,
-    MistralConfig,
-    Qwen2Config,
-    Qwen3Config,
     Qwen3NextConfig,
 )
 
+from decoders import FAMILIES, MIXED, SHAPE, build
 from rmtransfer.models import attention
 from rmtransfer.models.attention import use_packed_attention
 from rmtransfer.models.packing import PACKED, Batch, batches, group_of
-
-SHAPE = {
-    "vocab_size": 99,
-    "hidden_size": 32,
-    "intermediate_size": 48,
-    "num_hidden_layers": 4,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-    "head_dim": 8,
-    "max_position_embeddings": 256,
-    "bos_token_id": 1,
-    "eos_token_id": 2,
-    "pad_token_id": 0,
-}
-WINDOW = 6  # shorter than most texts, so that windows end within prefixes
-MIXED = ["sliding_attention", "full_attention"] * 2
-FAMILIES = {
-    "llama": LlamaConfig(**SHAPE),
-    "qwen2": Qwen2Config(**SHAPE),
-    "qwen3": Qwen3Config(**SHAPE),
-    "mistral": MistralConfig(**SHAPE, sliding_window=WINDOW),
-    "gemma3": Gemma3TextConfig(**SHAPE, sliding_window=WINDOW, layer_types=MIXED),
-}
-
-
-def build(config, seed=0):
-    torch.manual_seed(seed)
-    model = AutoModel.from_config(copy.deepcopy(config)).eval()
-    with torch.no_grad():
-        for parameter in model.parameters():
-            if parameter.ndim == 2:
-                parameter.normal_(0, 0.3)
-    return model
 
 
 @pytest.fixture(scope="module", params=list(FAMILIES))

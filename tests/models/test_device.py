@@ -1,5 +1,6 @@
 """oneDNN computes what PyTorch computes, gradients included."""
 
+import pytest
 import torch
 
 from rmtransfer.models import device
@@ -53,3 +54,11 @@ def test_nothing_changes_on_a_gpu():
     device.pack_for_cpu(model, torch.device("cuda"))
     device.train_with_onednn(model, torch.device("cuda"))
     assert sum(type(m) is torch.nn.Linear for m in model.modules()) == 2
+
+
+@pytest.mark.parametrize(
+    "x", [torch.randn(5, 8), torch.randn(8, 5).t(), torch.randn(1, 8).expand(5, 8), torch.randn(5, 16)[:, ::2]]
+)
+def test_a_product_of_whatever_strides(x):
+    for weight in (torch.randn(3, 8), torch.randn(8, 3).t(), torch.randn(3, 16)[:, ::2]):
+        torch.testing.assert_close(device._product(x, weight), x @ weight.t())

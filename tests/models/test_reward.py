@@ -137,3 +137,26 @@ def test_several_batches_at_a_time_give_the_same_to_the_last_bit(model, sequence
     one, _ = reward.score(model, ids, 60)
     three, _ = reward.score(model, ids, 60, workers=lambda: 3)
     assert torch.equal(one, three)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_the_token_budget_changes_no_reward(base, pairs, monkeypatch, dtype):
+    """To a rounding error in fp32; in bf16, where rounding shows, to the last bit, because the packs are the same."""
+    tokenizer = chat.load_tokenizer(base)
+    texts = [
+        chat.encode_answer(tokenizer, pair["prompt"], pair[side]) for pair in pairs for side in ("chosen", "rejected")
+    ]
+    model = prefer_packs(reward.build_reward_model(base, 0).to(dtype).eval())
+    packs = []
+    states = reward.last_token_states
+    monkeypatch.setattr(reward, "last_token_states", lambda *a: (packs.append(a[1].members), states(*a))[1])
+    (expected, _), expected_packs = reward.score(model, texts, 10_000), packs[:]
+    for budget in (1, 64, 200):
+        packs.clear()
+        got, _ = reward.score(model, texts, budget)
+        if dtype == torch.bfloat16:
+            assert packs == expected_packs
+            assert torch.equal(got, expected)
+        else:
+            assert len(packs) > len(expected_packs)
+            torch.testing.assert_close(got, expected, atol=1e-5, rtol=0)

@@ -87,8 +87,8 @@ def test_equals_stock_trl(base, pairs, tmp_path, monkeypatch):
     """Same data order, same optimiser: our trainer takes the steps that TRL's takes, the incomplete ones too."""
     recipe = {**RECIPE, "pairs_per_step": 5, "epochs": 4, "frozen_layers": 0, "freeze_embeddings": False}
     histories = []
-    save = artifact.save_reward_model
-    monkeypatch.setattr(artifact, "save_reward_model", lambda *a: (histories.append(a[5]), save(*a)))
+    log = fit.training_log
+    monkeypatch.setattr(fit, "training_log", lambda *a: (histories.append(a[0]), log(*a))[1])
     ours = train(base, pairs, tmp_path, recipe=recipe, tokens_per_batch=64)
     tokenizer = chat.load_tokenizer(base)
     model = reward.build_reward_model(base, 0)
@@ -421,6 +421,36 @@ def test_a_model_that_does_not_reload_is_never_finished(bases, pairs, tmp_path, 
     assert not (tmp_path / "out" / "manifest.json").exists()
 
 
+@pytest.fixture
+def scored_in_bf16(monkeypatch):
+    """What a GPU does, on the CPU."""
+    for module in (reward, artifact):
+        monkeypatch.setattr(module, "inference_dtype", lambda _: torch.bfloat16)
+    monkeypatch.setattr(reward, "pack_for_cpu", lambda *_: None)
+
+
+def test_the_precision_that_scores_is_checked_too(base, pairs, tmp_path, scored_in_bf16, capsys):
+    train(base, pairs, tmp_path)
+    assert re.search(
+        r"the same in torch.bfloat16: states differ relatively by at most \d\.\de-0[123]", capsys.readouterr().out
+    )
+
+
+def test_a_model_that_another_precision_damages_is_never_finished(bases, pairs, tmp_path, scored_in_bf16, monkeypatch):
+    def damaged(*arguments):
+        model = load(*arguments)
+        model.base_model.norm.weight.data.mul_(1.5)
+        return model
+
+    load = reward.load_weights
+    monkeypatch.setattr(reward, "load_weights", damaged)
+    with pytest.raises(
+        RuntimeError, match=r"in torch\.bfloat16 its states are others than in fp32, relatively by 0\.5"
+    ):
+        train(bases["llama"], pairs, tmp_path)
+    assert not (tmp_path / "out" / "manifest.json").exists()
+
+
 def test_bad_recipes(bases, pairs, tmp_path):
     with pytest.raises(StudyError, match=r"frozen_layers: 9 is more than the 3 layers"):
         train(bases["llama"], pairs, tmp_path, recipe={**RECIPE, "frozen_layers": 9})
@@ -433,6 +463,7 @@ def test_a_text_longer_than_the_model_reads_is_refused_before_training(bases, pa
     config = json.loads((base / "config.json").read_text())
     (base / "config.json").write_text(json.dumps(config | {"max_position_embeddings": 16}))
     with pytest.raises(
-        StudyError, match=r"training.max_length: a text has \d+ tokens, more than the 16 that short reads"
+        StudyError,
+        match=r"training.max_length: row 'r\d+' has \d+ tokens, more than the 16 that the model reads \(and \d+ more .+ lower it to 16",
     ):
         train(base, pairs, tmp_path)

@@ -198,7 +198,7 @@ def test_nothing_is_cut_off(tmp_path, bases, pairs, loads, limit):
     folder = classifier(bases["llama"], tmp_path / "rm")
     long = pair("long", "Why? " * 10, "No " * 600, "No " * 5)
     ids = AutoTokenizer.from_pretrained(folder).apply_chat_template(long["prompt"] + long["chosen"])["input_ids"]
-    message = rf"row 'long' in ko has {len(ids):,} tokens with its chosen answer, more than the {limit or 512} that"
+    message = rf"row 'long' in ko with its chosen answer has {len(ids):,} tokens, more than the {limit or 512} that"
     with pytest.raises(StudyError, match=message):
         run(tmp_path, spec(folder, **({"max_length": limit} if limit else {})), {"ko": [*pairs[:2], long]})
     assert not loads

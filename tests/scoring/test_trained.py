@@ -254,6 +254,6 @@ def test_a_text_longer_than_the_model_reads_is_refused(tmp_path, model, pairs):
     config = json.loads((model / "config.json").read_text())
     (model / "config.json").write_text(json.dumps(config | {"max_position_embeddings": 16}))
     with pytest.raises(
-        StudyError, match=r"row 'r0' in en has \d+ tokens with its chosen answer, more than the 16 that"
+        StudyError, match=r"row 'r9' in en with its chosen answer has \d+ tokens, more than the 16 that"
     ):
         run(tmp_path, ours(model), {"en": pairs})

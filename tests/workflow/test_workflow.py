@@ -44,7 +44,7 @@ OF_A_BENCHMARK = [figure.name for figure in FIGURES if figure.scope == "benchmar
 OF_THE_STUDY = [figure.name for figure in FIGURES if figure.scope == "study"]
 TABLES_OF_A_BENCHMARK = {"evaluate_transfer sample", "write_paper_tables sample"}
 DRAWINGS_OF_A_BENCHMARK = {f"draw_{name} sample" for name in OF_A_BENCHMARK}
-AGGREGATES = TABLES_OF_A_BENCHMARK | {"analyse_representations", "evaluate_best_of_n"}
+AGGREGATES = TABLES_OF_A_BENCHMARK | {"analyse_representations", "evaluate_best_of_n", "gather_training_logs"}
 DRAWINGS = DRAWINGS_OF_A_BENCHMARK | {f"draw_{name}" for name in OF_THE_STUDY if name != "translation"}
 
 
@@ -133,7 +133,7 @@ def test_results_follow_the_contract(finished):
     for folder, names in (("figures/sample", OF_A_BENCHMARK), ("figures", OF_THE_STUDY)):
         files = {p.name for p in (results / folder).iterdir() if p.is_file()}
         assert files == {f"{name}.{suffix}" for name in names for suffix in ("png", "pdf")}
-    assert len(FIGURES) == 10
+    assert len(FIGURES) == 11
     scores = pd.read_parquet(results / "scores/llama/en/seed0/sample/es.parquet")
     assert set(scores["language"]) == {"es"}
     assert json.loads((results / "scores/llama/en/seed0/sample/settings.json").read_text())["kind"] == "trained"
@@ -217,7 +217,7 @@ def test_same_seed_same_tables_and_a_report(finished):
     tables = [
         p.relative_to(finished / "results/tiny/tables") for p in (finished / "results/tiny/tables").rglob("*.csv")
     ]
-    assert len(tables) == len(MEASURES) + 4
+    assert len(tables) == len(MEASURES) + 5
     for name in tables:
         first, second = (finished / f"results/{study}/tables/{name}" for study in ("tiny", "again"))
         assert first.read_bytes() == second.read_bytes()

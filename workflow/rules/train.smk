@@ -1,7 +1,8 @@
 """One Bradley-Terry reward model per base model, training language or mixture of languages, and seed.
 
 In:  base_models/<base>/, the selected preference rows of one language, or of several.
-Out: models/<base>/<train_language>/seed<k>/, reloaded from disk and rescored, manifest last.
+Out: models/<base>/<train_language>/seed<k>/, reloaded from disk and rescored, manifest last;
+     tables/training.csv, the training logs of all of them.
 """
 
 
@@ -34,3 +35,18 @@ rule train_reward_model:
         version=stages.TRAINING.version,
     script:
         "../scripts/train_reward_model.py"
+
+
+rule gather_training_logs:
+    input:
+        models=[AT.model.fill(reward_model=model.id) for model in STUDY.reward_models],
+    output:
+        table=AT.table.fill(table="training"),
+    log:
+        "<logs>/gather_training_logs.log",
+    conda:
+        "../../envs/analyse.yaml"
+    params:
+        version=stages.TRAINING_LOGS.version,
+    script:
+        "../scripts/gather_training_logs.py"

@@ -13,7 +13,7 @@ from rmtransfer.kit.errors import StudyError
 from rmtransfer.kit.files import write_once
 
 NAME = "manifest.json"
-_CARD = "README.md"
+_NOTES = ("README.md", "training_log.csv")  # what is said of the weights
 _RECORDED = ("torch", "transformers", "trl")
 
 
@@ -54,8 +54,8 @@ def read_manifest(folder: Path) -> dict[str, Any]:
 
 
 def digest_folder(folder: Path) -> str:
-    """What identifies the weights and tokenizer in a folder: the digests that its manifest lists, model card apart."""
-    return digest_of({n: d for n, d in read_manifest(folder)["files"].items() if n != _CARD})
+    """What identifies the weights and tokenizer in a folder: the digests that its manifest lists, model card and log apart."""
+    return digest_of({n: d for n, d in read_manifest(folder)["files"].items() if n not in _NOTES})
 
 
 def located(location: str, revision: str | None, root: Path) -> tuple[str, str | None]:
@@ -88,7 +88,7 @@ def identity(location: str, revision: str | None = None, root: Path = Path()) ->
 
 
 def _digest_unlisted(folder: Path) -> str:
-    files = sorted(p for p in folder.iterdir() if p.is_file() and not p.name.startswith(".") and p.name != _CARD)
+    files = sorted(p for p in folder.iterdir() if p.is_file() and not p.name.startswith(".") and p.name not in _NOTES)
     seen = [[p.name, p.stat().st_size, p.stat().st_mtime_ns] for p in files]
     kept = folder.with_name(f".{folder.name}.digest.json")
     with contextlib.suppress(OSError, ValueError, LookupError, TypeError):

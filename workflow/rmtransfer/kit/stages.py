@@ -34,6 +34,7 @@ TRANSLATION = Stage(2, ("translate_rows", "check_budget", "summarise_translation
 BASE_MODEL = Stage(2, ("prepare_base_model", "fetch_model"), "ea80d931e97bc1f0")
 SELECTION = Stage(1, ("select_rows",), "5570803c7cdc2635")
 TRAINING = Stage(2, ("train_reward_model",), "4e84d5727c5ff127")
+TRAINING_LOGS = Stage(1, ("gather_training_logs",), "0000000000000000")
 SCORING = Stage(2, ("score",), "24c81b2c0f67157e")
 CONTAMINATION = Stage(1, ("find_contamination",), "000e8015c25ced33")
 TRANSFER = Stage(2, ("evaluate_transfer",), "ef8c51af02558983")

@@ -1,5 +1,6 @@
 """What a training leaves behind: weights, tokenizer and model card, and the check that they give the rewards of the trained model."""
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,8 @@ from transformers import AutoModelForSequenceClassification, PreTrainedModel, Pr
 
 from rmtransfer.kit.progress import report
 from rmtransfer.models import adapters, chat, reward
+from rmtransfer.models.device import TOKENS_IN_REDUCED_PRECISION, inference_dtype
+from rmtransfer.models.training_log import write_training_log
 from rmtransfer.texts.corpus import Message
 
 _CONVERSATION = (
@@ -56,15 +59,25 @@ def save_reward_model(
     output: Path,
     card: Mapping[str, str],
     recipe: Mapping[str, Any],
-    history: Sequence[Mapping[str, float]],
+    log: Sequence[Mapping[str, float]],
 ) -> None:
-    """Write weights, tokenizer with its chat template, and a model card."""
+    """Write weights, tokenizer with its chat template, training log and a model card.
+
+    Args:
+        log: see :func:`rmtransfer.models.training_log.training_log`; its last row is the last step's.
+    """
     output.mkdir(parents=True, exist_ok=True)
     model.config.use_cache = True
     model.config.problem_type = "regression"  # a pipeline then returns the reward and not its sigmoid
     adapters.save_adapter(model, output) if isinstance(model, PeftModel) else model.save_pretrained(output)
     chat.save_reward_tokenizer(tokenizer, output)
-    steps = [h for h in history if "accuracy" in h]
+    write_training_log(log, output)
+    last = log[-1] if log else {}
+    measured = {
+        "training loss, last step": last.get("loss", math.nan),
+        "loss on held-out pairs": last.get("held_out_loss", math.nan),
+        "accuracy on held-out pairs": last.get("held_out_accuracy", math.nan),
+    }
     lines = [
         "---",
         "library_name: transformers",
@@ -83,7 +96,7 @@ def save_reward_model(
         "| | |",
         "|---|---|",
         *[f"| {key} | {value} |" for key, value in {**card, **recipe}.items()],
-        *([f"| training loss, last step | {steps[-1]['loss']:.4f} |"] if steps else []),
+        *[f"| {name} | {value:.4f} |" for name, value in measured.items() if not math.isnan(value)],
         "",
         "The base model's licence applies to these weights.",
         "",
@@ -102,16 +115,32 @@ def rescore(
 ) -> float:
     """The largest difference between ``expected`` rewards [n] and those of what ``folder`` holds, as its card reads it.
 
+    Where scoring computes in less precision (:func:`rmtransfer.models.device.inference_dtype`), the model is also loaded as it
+    is for scoring, and its last-token states must be those of fp32, by the norm of their difference, to a quarter: bf16 rounds to
+    8 bits at every layer (at most 0.07 in the 270M model), and what is damaged or overflows is off by far more.
+
     Raises:
-        RuntimeError: it is more than rounding explains.
+        RuntimeError: either is more than rounding explains.
     """
     saved = _as_the_card_loads(folder).to(device).eval()
     tokenizer = chat.load_tokenizer(folder)
     texts = [str(tokenizer.apply_chat_template(list(c), tokenize=False)) for c in conversations]
+    encoded = [tokenizer(text, return_tensors="pt").to(device) for text in texts]
     with torch.inference_mode():
-        got = [saved(**tokenizer(text, return_tensors="pt").to(device)).logits.item() for text in texts]
-    difference = (torch.tensor(got) - expected).abs().max().item()
+        read = [saved(**inputs, output_hidden_states=True) for inputs in encoded]
+    difference = (torch.tensor([one.logits.item() for one in read]) - expected).abs().max().item()
     if not difference <= 1e-3:  # also true for NaN
         raise RuntimeError(f"{folder}: reloaded from disk it gives rewards that differ by {difference:.2g}")
     report(f"reloaded from disk and rescored: rewards differ by at most {difference:.1e}")
+    dtype = inference_dtype(device)
+    if dtype != torch.float32:
+        states = torch.stack([one.hidden_states[-1][0, -1] for one in read]).cpu()
+        del saved, read
+        sequences = [inputs["input_ids"][0].tolist() for inputs in encoded]
+        rewards, reduced = reward.score(reward.load_weights(folder, device), sequences, TOKENS_IN_REDUCED_PRECISION)
+        off = ((reduced - states).norm(dim=1) / states.norm(dim=1)).max().item()
+        if not off <= 0.25:
+            raise RuntimeError(f"{folder}: in {dtype} its states are others than in fp32, relatively by {off:.2g}")
+        turned = (rewards - expected).abs().max().item()
+        report(f"the same in {dtype}: states differ relatively by at most {off:.1e}, rewards by {turned:.1e}")
     return difference

@@ -3,7 +3,8 @@
 On a GPU it is one call of variable-length flash attention for all segments, elsewhere one of PyTorch's for each.
 """
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
@@ -27,6 +28,17 @@ def prefer_packs(model: Any) -> Any:
     if reason:
         report(f"computing padded rows, not packs: {reason}")
     return model
+
+
+@contextlib.contextmanager
+def evaluating(model: torch.nn.Module) -> Iterator[None]:
+    """Without dropout meanwhile; afterwards in the mode that it was in."""
+    training = model.training
+    model.eval()
+    try:
+        yield
+    finally:
+        model.train(training)
 
 
 def other_layers(model: Any) -> set[str]:
@@ -77,20 +89,15 @@ def _states_alone(model: Any) -> list[torch.Tensor]:
     """States of the texts of a probe, one at a time."""
     decoder = model.base_model
     texts = (torch.tensor([[*_PROBE[0], *tail]], device=decoder.device) for tail in _PROBE[1])
-    training = model.training
-    model.eval()
-    states = [decoder(input_ids=text, use_cache=False).last_hidden_state[0] for text in texts]
-    model.train(training)
-    return states
+    with evaluating(model):
+        return [decoder(input_ids=text, use_cache=False).last_hidden_state[0] for text in texts]
 
 
 def _objection(model: Any, alone: Sequence[torch.Tensor]) -> str | None:
     """What speaks against packs if the texts of a probe have these states one at a time."""
     pack = Batch([group_of([[*_PROBE[0], *tail] for tail in _PROBE[1]])])
-    training = model.training
-    model.eval()
-    states = pack.hidden(model.base_model)
-    model.train(training)
+    with evaluating(model):
+        states = pack.hidden(model.base_model)
     difference = max(_difference(states[place], whole) for place, whole in zip(pack.places, alone, strict=True))
     if difference <= (1e-3 if states.dtype == torch.float32 else 0.1):
         return None

@@ -6,8 +6,9 @@ with none otherwise (Qwen). It ends as the template ends: no EOS is added (autho
 """
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 from tokenizers.processors import TemplateProcessing
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
@@ -87,6 +88,30 @@ def encode_answer(
 ) -> list[int]:
     """Token ids of a prompt with its answer: what a reward model reads."""
     return encode(tokenizer, [*prompt, *answer])
+
+
+def most_tokens(config: Any) -> int | None:
+    """The longest text, in tokens, that a model reads by its configuration; None where that does not say."""
+    return getattr(config.get_text_config(), "max_position_embeddings", None)
+
+
+def check_lengths(lengths: Iterable[tuple[int, str]], most: int | None, key: str, remedy: str) -> None:
+    """Refuse texts that are longer than a model reads. Nothing is ever cut off.
+
+    Args:
+        lengths: tokens of each text, and which it is, for the message.
+        key: config key of the model, for the message.
+
+    Raises:
+        StudyError: one is; the longest is named.
+    """
+    too_long = [] if most is None else [text for text in lengths if text[0] > most]
+    if too_long:
+        tokens, text = max(too_long)
+        more = f" (and {len(too_long) - 1} more texts are too long)" if len(too_long) > 1 else ""
+        raise StudyError(
+            f"{key}: {text} has {tokens:,} tokens, more than the {most:,} that the model reads{more}; {remedy}"
+        )
 
 
 def turn_end(tokenizer: PreTrainedTokenizerBase) -> tuple[list[int], str]:

@@ -3,6 +3,7 @@
 import ctypes
 import gc
 import platform
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,13 +23,17 @@ from rmtransfer.models.device import pick_device, train_with_onednn
 from rmtransfer.models.fsdp import ShardedTrainer, shard, trained_weights
 from rmtransfer.models.steps import (
     REMEDY,
+    HeadStart,
+    HeldOut,
     PackTrainer,
+    Pair,
     StepCount,
     TimedCheckpoints,
     give_rewards,
     out_of_memory,
     recompute_activations,
 )
+from rmtransfer.models.training_log import training_log
 from rmtransfer.models.trunk import Trunk, build_trunk
 
 RESCORED_PAIRS = 2
@@ -84,7 +89,7 @@ def fit(job: Fit, tokenizer: PreTrainedTokenizerBase, pairs: Dataset) -> list[fl
 
     Args:
         tokenizer: the base model's.
-        pairs: ``chosen_ids`` and ``rejected_ids`` of each.
+        pairs: ``chosen_ids`` and ``rejected_ids`` of each, and whether it is ``held_out``.
 
     Returns:
         rewards of the first few pairs' texts, chosen and rejected in turn; None but for the first process.
@@ -102,17 +107,24 @@ def fit(job: Fit, tokenizer: PreTrainedTokenizerBase, pairs: Dataset) -> list[fl
         model.classifier.to(on)
         trunk = _trunk(job, model)
     give_rewards(*model, trunk)
-    steps = -(-len(pairs) // job.recipe["pairs_per_step"]) * job.recipe["epochs"]
+    out = pairs["held_out"]
+    trained_on, kept_out = (
+        pairs.select([i for i, this in enumerate(out) if this is of]).remove_columns("held_out") for of in (False, True)
+    )
+    steps = -(-len(trained_on) // job.recipe["pairs_per_step"]) * job.recipe["epochs"]
     trainer = (PackTrainer if job.processes == 1 else ShardedTrainer)(
         model=model.whole,
         classifier=model.classifier,
         args=arguments,
-        train_dataset=pairs,
+        train_dataset=trained_on,
         processing_class=tokenizer,
         callbacks=[StepCount(steps), TimedCheckpoints(job.checkpoint_minutes)],
         tokens_per_batch=job.tokens_per_batch,
         recompute=job.gradient_checkpointing == "auto",
+        head_learning_rate=job.recipe.get("head_learning_rate"),
     )
+    trainer.add_callback(HeadStart(trainer, job.recipe["head"], _texts(trained_on)))
+    trainer.add_callback(HeldOut(trainer, _texts(kept_out), steps, job.recipe["evaluations"]))
     states = Path(str(arguments.output_dir))
     resume = get_last_checkpoint(str(states)) if states.is_dir() else None
     if resume:
@@ -136,7 +148,12 @@ def fit(job: Fit, tokenizer: PreTrainedTokenizerBase, pairs: Dataset) -> list[fl
     else:
         del trainer, trunk  # the optimiser does not have to fit beside what follows
         free_memory()
-    return _save(job, model, tokenizer, history, pairs.select(range(min(RESCORED_PAIRS, len(pairs)))))
+    log = training_log(history, len(trained_on), job.recipe["pairs_per_step"])
+    return _save(job, model, tokenizer, log, _texts(trained_on)[:RESCORED_PAIRS])
+
+
+def _texts(pairs: Dataset) -> list[Pair]:
+    return [(pair["chosen_ids"], pair["rejected_ids"]) for pair in pairs]
 
 
 def build(job: Fit, on: torch.device) -> Model:
@@ -218,13 +235,12 @@ def _save(
     job: Fit,
     model: Model,
     tokenizer: PreTrainedTokenizerBase,
-    history: list[dict[str, float]],
-    probe: Dataset,
+    log: Sequence[Mapping[str, float]],
+    probe: Sequence[Pair],
 ) -> list[float]:
     whole, classifier = model
     if job.recipe.get("adapter", {}).get("merge"):
         whole = classifier = adapters.merged(whole)
-    artifact.save_reward_model(whole, tokenizer, Path(job.output), job.card, job.recipe, history)
-    texts = [pair[f"{side}_ids"] for pair in probe for side in ("chosen", "rejected")]
-    rewards, _ = reward.score(classifier.eval(), texts, job.tokens_per_batch)
+    artifact.save_reward_model(whole, tokenizer, Path(job.output), job.card, job.recipe, log)
+    rewards, _ = reward.score(classifier.eval(), [text for pair in probe for text in pair], job.tokens_per_batch)
     return rewards.tolist()

@@ -14,10 +14,12 @@ from torch.distributed.checkpoint.state_dict import (
 )
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
+from torch.distributed.tensor import distribute_tensor
 from torch.utils.data import DataLoader
 from transformers import PreTrainedModel
 
 from rmtransfer.kit.errors import StudyError
+from rmtransfer.models import reward
 from rmtransfer.models.steps import REMEDY, PackTrainer
 
 _PARTS, _SCHEDULE = "parts", "scheduler.pt"  # in a checkpoint's folder
@@ -73,6 +75,17 @@ class ShardedTrainer(PackTrainer):
             f"out of memory with training.processes: {self.args.world_size}; set training.gradient_checkpointing: true, "
             f"or {REMEDY}"
         )
+
+    def read(self, pairs, *, head=True):
+        """As in one process. What FSDP keeps whole for a backward pass, which does not come, is parted again."""
+        found = super().read(pairs, head=head)
+        self.model.reshard()
+        return found
+
+    def set_head(self, weights):
+        """As in one process; each takes its part."""
+        head: Any = reward.score_head(self.classifier).weight
+        super().set_head(distribute_tensor(weights.to(self.args.device), head.device_mesh, head.placements))
 
     def save_model(self, output_dir=None, _internal_call=False):
         """Weights go with the optimiser."""

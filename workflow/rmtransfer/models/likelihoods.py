@@ -9,6 +9,7 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from rmtransfer.kit.progress import Progress
+from rmtransfer.models.device import tokens_at_once
 from rmtransfer.models.loading import Encoder, ModelSpec, TokenIds
 from rmtransfer.models.packing import batches
 from rmtransfer.texts.items import Item
@@ -37,7 +38,7 @@ class Likelihoods:
         """
         texts = [ids for _, ids in answers]
         one_token = self.model.config.get_text_config().vocab_size * self.spec.dtype.itemsize
-        budget = min(self.tokens_per_batch, _LOGITS // one_token)
+        budget = min(tokens_at_once(self.spec.dtype, self.tokens_per_batch), _LOGITS // one_token)
         keeps = "logits_to_keep" in inspect.signature(self.model.forward).parameters
         progress = Progress(what, sum(map(len, texts)), "tokens")
         sums: dict[EncodedAnswer, float] = {}

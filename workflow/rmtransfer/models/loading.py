@@ -2,7 +2,7 @@
 
 import hashlib
 import importlib.metadata
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from rmtransfer.kit import manifest
 from rmtransfer.kit.errors import StudyError
 from rmtransfer.models import chat
 from rmtransfer.models.attention import prefer_packs
-from rmtransfer.models.device import inference_dtype, pack_for_cpu, pick_device
+from rmtransfer.models.device import TOKENS_IN_REDUCED_PRECISION, inference_dtype, pack_for_cpu, pick_device
 from rmtransfer.models.options import Loading
 from rmtransfer.models.packing import common_prefix
 from rmtransfer.texts.corpus import Message
@@ -73,7 +73,7 @@ class ModelSpec:
     @cached_property
     def longest(self) -> int | None:
         """The most tokens that the model reads, by its configuration."""
-        return getattr(self.config.get_text_config(), "max_position_embeddings", None)
+        return chat.most_tokens(self.config)
 
     def tokenizer(self) -> PreTrainedTokenizerBase:
         """The model's own tokenizer."""
@@ -184,23 +184,12 @@ class Encoder:
         Raises:
             StudyError: the template refuses a row, or a text is longer than the model reads. Nothing is ever cut off.
         """
-        encoded: list[list[TokenIds]] = []
-        too_long: list[tuple[int, str, str]] = []
-        for item in items:
-            encoded.append([])
-            for answer in item.answers:
-                ids = self.encode([*item.prompt, *answer.messages], answer.origin(language))
-                encoded[-1].append(tuple(ids))
-                if self.longest is not None and len(ids) > self.longest:
-                    too_long.append((len(ids), answer.name, answer.row))
-        if too_long:
-            count, name, row = max(too_long)
-            more = f" (and {len(too_long) - 1} more texts are too long)" if len(too_long) > 1 else ""
-            raise StudyError(
-                f"{self.key}: row {row!r} in {language} has {count:,} tokens with its {name} answer, more than the "
-                f"{self.longest:,} that the model reads{more}; remove the row from the benchmark, or raise "
-                f"{self.key}.max_length if the model does read more"
-            )
+        encoded = [
+            [tuple(self.encode([*item.prompt, *answer.messages], answer.origin(language))) for answer in item.answers]
+            for item in items
+        ]
+        remedy = f"remove the row from the benchmark, or raise {self.key}.max_length if the model does read more"
+        chat.check_lengths(lengths_of(language, items, encoded), self.longest, self.key, remedy)
         return encoded
 
     def encode(self, messages: Sequence[Message], what: str, *, add_generation_prompt: bool = False) -> list[int]:
@@ -248,14 +237,25 @@ class Encoder:
         return shared
 
 
+def lengths_of(
+    language: str, items: Sequence[Item], encoded: Sequence[Sequence[Sequence[int]]]
+) -> Iterator[tuple[int, str]]:
+    """Tokens of each answer with its prompt, and which it is, for :func:`rmtransfer.models.chat.check_lengths`."""
+    for item, these in zip(items, encoded, strict=True):
+        for answer, ids in zip(item.answers, these, strict=True):
+            yield len(ids), f"{answer.origin(language)} with its {answer.name} answer"
+
+
 def is_stock(model: Any) -> bool:
     """Whether a model's code is that of transformers and not its own."""
     return type(model).__module__.startswith("transformers.")
 
 
 def arithmetic(dtype: torch.dtype) -> dict[str, Any]:
-    """What decides a number besides weights and text: precision and libraries."""
+    """What decides a number besides weights and text: precision, in less than fp32 what is computed together, and libraries."""
+    together = {} if dtype == torch.float32 else {"tokens_per_batch": TOKENS_IN_REDUCED_PRECISION}
     return {
         "dtype": str(dtype).removeprefix("torch."),
+        **together,
         "libraries": {name: importlib.metadata.version(name) for name in ("torch", "transformers")},
     }

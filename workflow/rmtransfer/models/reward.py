@@ -14,7 +14,7 @@ from transformers.utils import logging as hf_logging
 from rmtransfer.kit.errors import StudyError
 from rmtransfer.kit.manifest import read_manifest
 from rmtransfer.models.attention import prefer_packs
-from rmtransfer.models.device import inference_dtype, pack_for_cpu
+from rmtransfer.models.device import inference_dtype, pack_for_cpu, tokens_at_once
 from rmtransfer.models.packing import Batch, batches
 from rmtransfer.models.parallel import in_workers
 from rmtransfer.models.trunk import Trunk
@@ -48,6 +48,11 @@ def build_reward_model(base: Path, seed: int) -> PreTrainedModel:
 def load_reward_model(folder: Path, device: torch.device) -> PreTrainedModel:
     """Load a finished reward model for inference."""
     read_manifest(folder)
+    return load_weights(folder, device)
+
+
+def load_weights(folder: Path, device: torch.device) -> PreTrainedModel:
+    """The same of one that is not finished yet."""
     if (folder / ADAPTER_CONFIG).is_file():
         from rmtransfer.models import adapters  # PEFT, which only these need
 
@@ -115,6 +120,7 @@ def embed(
     """Last-token states [n, hidden] of texts as token ids, in fp32 on the CPU, in the order given.
 
     Args:
+        tokens_per_batch: of one forward pass, see :func:`rmtransfer.models.device.tokens_at_once`.
         on_progress: called after each batch with the number of tokens of its texts.
         workers: how many batches may be computed at a time on a CPU.
     """
@@ -124,7 +130,8 @@ def embed(
 
     at_a_time = workers if model.device.type == "cpu" else lambda: 1
     states = torch.empty(len(texts), model.config.get_text_config().hidden_size)
-    for batch, these in in_workers(compute, batches(model, texts, tokens_per_batch), at_a_time):
+    together = batches(model, texts, tokens_at_once(model.dtype, tokens_per_batch))
+    for batch, these in in_workers(compute, together, at_a_time):
         states[batch.members] = these
         on_progress(sum(len(texts[i]) for i in batch.members))
     return states

@@ -5,6 +5,7 @@ import time
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch.nn.functional import logsigmoid
 from transformers import PreTrainedModel, TrainerCallback
@@ -14,8 +15,10 @@ from trl import RewardTrainer
 from rmtransfer.kit.errors import StudyError
 from rmtransfer.kit.progress import Progress, report
 from rmtransfer.models import reward
+from rmtransfer.models.attention import evaluating
 from rmtransfer.models.batching import length_batches
 from rmtransfer.models.packing import PACKED, Batch, group_of, lone, packs
+from rmtransfer.models.probe import fit_probe
 from rmtransfer.models.trunk import Trunk
 
 Pair = tuple[Sequence[int], Sequence[int]]
@@ -29,15 +32,17 @@ REMEDY = (
 def give_rewards(model: torch.nn.Module, classifier: PreTrainedModel, trunk: Trunk | None = None) -> None:
     """Have ``model(pack=batch)`` return the rewards [texts] of a batch's texts in fp32, in the order of its members.
 
+    With ``head=False`` it returns the last-token states [texts, hidden] that they are read from.
+
     Bound to the model itself, so that what wraps it or hooks into its call (autocast, DDP, FSDP) sees every pass.
 
     Args:
         model: the classifier, or the adapted model around it.
     """
 
-    def forward(pack: Batch) -> torch.Tensor:
-        rewards = reward.rewards_of(classifier, reward.last_token_states(classifier, pack, trunk))
-        return rewards.clone()  # of a view, FSDP warns at every pass
+    def forward(pack: Batch, head: bool = True) -> torch.Tensor:
+        states = reward.last_token_states(classifier, pack, trunk)
+        return reward.rewards_of(classifier, states).clone() if head else states  # of a view, FSDP warns at every pass
 
     model.forward = forward
 
@@ -87,13 +92,21 @@ class PackTrainer(RewardTrainer):
         classifier: the same, or what an adapter was put into.
         tokens_per_batch: of one pass; halved when memory runs out.
         recompute: whether activations are computed again instead of kept when memory runs out after that.
+        head_learning_rate: peak rate of the score head; None for that of all else.
     """
 
     def __init__(
-        self, *, classifier: PreTrainedModel, tokens_per_batch: int, recompute: bool = False, **kwargs: Any
+        self,
+        *,
+        classifier: PreTrainedModel,
+        tokens_per_batch: int,
+        recompute: bool = False,
+        head_learning_rate: float | None = None,
+        **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         self.classifier, self.tokens_per_batch = classifier, tokens_per_batch
+        self.head_learning_rate = head_learning_rate
         self.packed = classifier.config._attn_implementation == PACKED
         self._halved, self._may_recompute = False, recompute
 
@@ -115,25 +128,67 @@ class PackTrainer(RewardTrainer):
             inputs["attention_mask"] = torch.zeros_like(inputs["attention_mask"])
         return self.compute_loss(lambda **_: both, inputs)
 
+    def create_optimizer(self, model=None):
+        """The head with a rate of its own in a group of its own, which the schedule scales like the others."""
+        optimizer = super().create_optimizer(model)
+        if self.head_learning_rate is not None:
+            head = reward.score_head(self.classifier).weight
+            for group in optimizer.param_groups:
+                group["params"] = [parameter for parameter in group["params"] if parameter is not head]
+            optimizer.add_param_group({"params": [head], "lr": self.head_learning_rate, "weight_decay": 0.0})
+        return optimizer
+
     def passes(self, model: torch.nn.Module, pairs: Sequence[Pair]) -> torch.Tensor:
         """Rewards [2 * pairs], chosen and rejected of each pair in turn; adds the gradients of the mean loss."""
-        processes = self.args.world_size
+        rewards = torch.zeros(2 * len(pairs), device=self.args.device)
+        for batch, counts in self._batches(pairs):
+            found = model(pack=batch)
+            loss = found.sum() * 0
+            if counts:
+                rewards[batch.members] = found.detach()
+                # FSDP takes the mean over processes, where the sum is wanted.
+                loss = -logsigmoid(found[0::2] - found[1::2]).sum() * self.args.world_size / len(pairs)
+            self.accelerator.backward(loss)
+        return self.accelerator.reduce(rewards, "sum")
+
+    @torch.no_grad()
+    def read(self, pairs: Sequence[Pair], *, head: bool = True) -> torch.Tensor:
+        """What the model as it is makes of pairs, on the CPU of every process, in fp32.
+
+        Returns:
+            rewards [2 * pairs], chosen and rejected of each pair in turn; with ``head=False`` states [2 * pairs, hidden].
+        """
+        model: Any = self.model
+        found = []
+        with evaluating(model):
+            for first in range(0, len(pairs), self.args.per_device_train_batch_size):
+                some = pairs[first : first + self.args.per_device_train_batch_size]
+                values = None
+                for batch, counts in self._batches(some):
+                    these = model(pack=batch, head=head).float()
+                    if values is None:
+                        values = these.new_zeros(2 * len(some), *these.shape[1:])
+                    if counts:
+                        values[batch.members] = these
+                found.append(self.accelerator.reduce(values, "sum").cpu())
+        return torch.cat(found)
+
+    def set_head(self, weights: torch.Tensor) -> None:
+        """Give the score head these weights [1, hidden]."""
+        reward.score_head(self.classifier).weight.data.copy_(weights)
+
+    def _batches(self, pairs: Sequence[Pair]) -> Iterator[tuple[Batch, bool]]:
+        """What this process computes of some pairs, and whether it counts: those with fewer passes repeat the shortest pair."""
         by_process = [
-            pair_batches(pairs, share, self.tokens_per_batch, packed=self.packed) for share in shares(pairs, processes)
+            pair_batches(pairs, share, self.tokens_per_batch, packed=self.packed)
+            for share in shares(pairs, self.args.world_size)
         ]
         mine = by_process[self.args.process_index]
-        rewards = torch.zeros(2 * len(pairs), device=self.args.device)
-        for batch in mine:
-            found = model(pack=batch)
-            rewards[batch.members] = found.detach()
-            # FSDP takes the mean over processes, where the sum is wanted.
-            loss = -logsigmoid(found[0::2] - found[1::2]).sum() * processes / len(pairs)
-            self.accelerator.backward(loss)
+        yield from ((batch, True) for batch in mine)
         least = min(range(len(pairs)), key=lambda i: sum(map(len, pairs[i])))
         for _ in range(max(map(len, by_process)) - len(mine)):
             (batch,) = pair_batches(pairs, [least], 0, packed=self.packed)
-            self.accelerator.backward(model(pack=batch).sum() * 0)
-        return self.accelerator.reduce(rewards, "sum")
+            yield batch, False
 
     def _passes_in_memory(self, model: torch.nn.Module, pairs: Sequence[Pair]) -> torch.Tensor | None:
         """:meth:`passes`, or None where memory runs out. The error, which holds on to activations, ends here."""
@@ -167,6 +222,56 @@ def out_of_memory(problem: BaseException) -> bool:
     """Whether it says that a GPU's memory, or the machine's, does not suffice."""
     known = isinstance(problem, torch.OutOfMemoryError | MemoryError)
     return known or any(said in str(problem) for said in ("DefaultCPUAllocator", "not enough memory"))
+
+
+class HeadStart(TrainerCallback):
+    """Starts the score head, unless training goes on from a checkpoint, which holds it.
+
+    ``normal`` leaves it as :func:`rmtransfer.models.reward.build_reward_model` drew it. ``zero`` has the first steps move the
+    head alone. ``probe`` fits it to the base model's states of the training pairs, so that training starts from what these
+    already tell and does not first bend them to a head that says nothing ("linear probing then fine-tuning", Kumar et al.,
+    arXiv 2202.10054). Neither depends on the seed.
+    """
+
+    def __init__(self, trainer: PackTrainer, how: str, pairs: Sequence[Pair]) -> None:
+        self.trainer, self.how, self.pairs = trainer, how, pairs
+
+    def on_train_begin(self, args, state, control, **kwargs):
+        if state.global_step or self.how == "normal":
+            return
+        weights = np.zeros(reward.score_head(self.trainer.classifier).in_features)
+        if self.how == "probe":
+            states = self.trainer.read(self.pairs, head=False).numpy()
+            weights = fit_probe(states[0::2], states[1::2])
+            right = ((states[0::2] - states[1::2]) @ weights > 0).mean()
+            report(f"the score head starts as a probe of the base model: training accuracy {right:.2f}")
+        self.trainer.set_head(torch.tensor(weights[None], dtype=torch.float32))
+
+
+class HeldOut(TrainerCallback):
+    """Loss and accuracy on pairs that are kept out of training: before the first step, after the last, and evenly between.
+
+    They go into the trainer's history, and with it into checkpoints. A tie is half right, so that a head that starts at zero
+    starts at chance.
+    """
+
+    def __init__(self, trainer: PackTrainer, pairs: Sequence[Pair], steps: int, evaluations: int) -> None:
+        self.trainer, self.pairs = trainer, pairs
+        self.at = {round(i * steps / (evaluations - 1)) for i in range(evaluations)} if pairs else set()
+
+    def on_train_begin(self, args, state, control, **kwargs):
+        if state.global_step == 0:  # else it is in the checkpoint's history
+            self.on_step_end(args, state, control)
+
+    def on_step_end(self, args, state, control, **kwargs):
+        if state.global_step in self.at:
+            rewards = self.trainer.read(self.pairs)
+            margins = rewards[0::2] - rewards[1::2]
+            measured = {
+                "held_out_loss": -logsigmoid(margins).mean().item(),
+                "held_out_accuracy": ((margins.sign() + 1) / 2).mean().item(),
+            }
+            state.log_history.append({**measured, "step": state.global_step})
 
 
 class StepCount(TrainerCallback):

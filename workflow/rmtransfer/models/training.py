@@ -40,12 +40,16 @@ def train_reward_model(
     gradient_checkpointing: bool | str = "auto",
     trunk_store: Path | None = None,
     trunk_gigabytes: float = 0,
+    held_out: Sequence[Row] = (),
 ) -> None:
     """Train on ``rows``, save to ``output``, reload from disk and rescore, and only then write the manifest.
 
     The loss is -log sigmoid(r(x, chosen) - r(x, rejected)), averaged over pairs (Bradley-Terry; Ouyang et al., arXiv
-    2203.02155, equation 1). Batch size in memory, device, number of processes and interruptions do not change what is learnt;
-    the training state rests in ``work`` under a hash of everything that does.
+    2203.02155, equation 1). Batch size in memory, device, number of processes and interruptions do not change what is learnt,
+    up to rounding; the training state rests in ``work`` under a hash of everything that does. On a CPU, in fp32, rounding stays
+    below what a reward is printed with. On a GPU products are in bf16, so that the same recipe with another token budget,
+    number of processes or disk for the trunk gives a like model and not the same one: the manifest says how it was, and scores
+    are of the weights that came out.
 
     Args:
         base: folder of the base model.
@@ -55,6 +59,7 @@ def train_reward_model(
         processes: how many train it together, on a GPU each or all on the CPU.
         gradient_checkpointing: whether activations are computed twice instead of kept; "auto": when memory runs out.
         trunk_store: folder for states of texts after the frozen layers, which may take ``trunk_gigabytes``; None for none.
+        held_out: pairs that are not trained on; how well they are told apart meanwhile goes into the training log.
 
     Raises:
         StudyError: a pair is longer than ``recipe["max_length"]``, or than the base model reads; the recipe does not go with
@@ -64,18 +69,18 @@ def train_reward_model(
     on = pick_device(device)
     check_machine(recipe["optimizer"], processes, on)
     tokenizer = chat.load_tokenizer(base)
-    pairs = encode_pairs(tokenizer, rows, recipe["max_length"])
-    positions = getattr(AutoConfig.from_pretrained(base).get_text_config(), "max_position_embeddings", None)
-    most = max(len(ids) for pair in pairs for ids in pair.values())
-    if positions is not None and most > positions:
-        raise StudyError(
-            f"training.max_length: a text has {most:,} tokens, more than the {positions:,} that {base.name} reads; lower it to "
-            f"{positions}"
-        )
+    all_rows = [*rows, *held_out]
+    pairs = encode_pairs(tokenizer, all_rows, recipe["max_length"])
+    most = chat.most_tokens(AutoConfig.from_pretrained(base))
+    lengths = [
+        (len(ids), f"row {row['id']!r}") for row, pair in zip(all_rows, pairs, strict=True) for ids in pair.values()
+    ]
+    chat.check_lengths(lengths, most, "training.max_length", f"lower it to {most}")
     longest = max(group_of([pair["chosen_ids"], pair["rejected_ids"]]).tokens for pair in pairs)
+    texts = [{**pair, "held_out": number >= len(rows)} for number, pair in enumerate(pairs)]
     how = {**recipe, "processes": processes, "gradient_checkpointing": gradient_checkpointing}
     warn_of_training(base, how, tokens_per_batch, longest, on.type == "cuda")
-    state = work / digest_of([stages.TRAINING.version, digest_folder(base), pairs, dict(recipe), seed])
+    state = work / digest_of([stages.TRAINING.version, digest_folder(base), texts, dict(recipe), seed])
     job = Fit(
         base=str(base),
         recipe=dict(recipe),
@@ -91,7 +96,7 @@ def train_reward_model(
         trunk_store=str(trunk_store) if trunk_store else None,
         trunk_gigabytes=trunk_gigabytes,
     )
-    dataset = Dataset.from_list(pairs)
+    dataset = Dataset.from_list(texts)
     free_memory()  # a large vocabulary takes much while it is read
     expected = fit(job, tokenizer, dataset) if processes == 1 else fit_together(job, dataset)
     free_memory()  # of the trained model, before another copy is read
@@ -105,10 +110,13 @@ def train_reward_model(
             "version": stages.TRAINING.version,
             **card,
             "seed": seed,
-            "pairs": len(pairs),
+            "pairs": len(rows),
+            "held_out_pairs": len(held_out),
             "training": dict(recipe),
             "trunk": {"base": digest_folder(base), "layers": job.unchanged_layers} if job.unchanged_layers else None,
             "device": on.type,
+            "tokens_per_batch": tokens_per_batch,
+            "processes": processes,
             "largest_difference_after_reload": rescored,
         },
     )

@@ -23,7 +23,7 @@ from transformers import PreTrainedModel
 from rmtransfer.kit.files import write_once
 from rmtransfer.kit.manifest import digest_of
 from rmtransfer.kit.progress import report
-from rmtransfer.models.attention import TESTED
+from rmtransfer.models.attention import TESTED, evaluating
 from rmtransfer.models.packing import PACKED, Batch, Group, group_of
 
 _FINAL_NORMS = ("norm", "final_layernorm", "final_layer_norm", "ln_f")
@@ -41,12 +41,14 @@ def build_trunk(model: PreTrainedModel, base: str, layers: int, store: Path, gig
         gigabytes: the most disk that it may take.
 
     Returns:
-        None where there is nothing to gain (no such blocks, no disk for them), where the model computes no packs, or where it
-        does not come apart at a block, which is reported.
+        None where there is nothing to gain (no such blocks, no disk for them), where the model computes no packs, where its
+        weights are in less than fp32 (a state would depend on what it happened to be computed with), or where it does not come
+        apart at a block, which is reported.
     """
-    if layers == 0 or gigabytes == 0 or model.config._attn_implementation != PACKED:
-        return None
     decoder = model.base_model
+    packed = model.config._attn_implementation == PACKED
+    if layers == 0 or gigabytes == 0 or not packed or decoder.dtype != torch.float32:
+        return None
     facts = [base, layers, str(decoder.dtype), decoder.device.type, torch.__version__, transformers.__version__]
     try:
         trunk = Trunk(model, layers, digest_of(facts), store, gigabytes)
@@ -55,7 +57,7 @@ def build_trunk(model: PreTrainedModel, base: str, layers: int, store: Path, gig
     except Exception as problem:  # whatever a model makes of having other layers than it was built with
         reason = str(problem)
     else:
-        if difference <= (1e-5 if decoder.dtype == torch.float32 else 1e-2):
+        if difference <= 1e-5:
             return trunk
         reason = f"in two parts it computes other states than as a whole (by {difference:.1g})"
     report(f"computing the frozen layers of every text again: the model does not come apart at a block ({reason})")
@@ -189,11 +191,9 @@ def _part(decoder: Any, layers: slice, others: dict[str, torch.nn.Module] | None
 def _difference(decoder: Any, trunk: Trunk) -> float:
     """How far the parts together are from the whole on a few tokens, relative to the largest state."""
     pack = Batch([group_of(_PROBE[:2]), group_of(_PROBE[2:])])
-    training = decoder.training
-    decoder.eval()
-    whole = pack.hidden(decoder)
-    parts = pack.hidden(trunk.upper, pack.hidden(trunk._lower)[None])
-    decoder.train(training)
+    with evaluating(decoder):
+        whole = pack.hidden(decoder)
+        parts = pack.hidden(trunk.upper, pack.hidden(trunk._lower)[None])
     return ((parts - whole).abs().max() / whole.abs().max()).item()
 
 

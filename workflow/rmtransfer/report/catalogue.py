@@ -62,6 +62,21 @@ FIGURES = (
         ),
     ),
     Figure(
+        name="training",
+        scope="study",
+        needs="bases",
+        tables=("training",),
+        draw="rmtransfer.report.figures.training:draw_training",
+        category="0. Training",
+        caption=(
+            "Bradley-Terry loss and accuracy on pairs that are kept out of training (``training.held_out``; the same pairs for "
+            "all models, each in the language that it is trained in), before the first step, after the last, and between. "
+            "Colour and marker: training set. With several seeds: each a thin line, and their mean. Dotted: a model that "
+            "tells no two answers apart. With more than eight training sets, heat maps of the mean. All steps, with loss and "
+            "accuracy on the pairs trained on, are in training.csv."
+        ),
+    ),
+    Figure(
         name="transfer",
         scope="benchmark",
         needs="",

@@ -44,10 +44,12 @@ class Classifier(RewardModel):
     if_constant = "the model tells no two answers apart: its weights are not those of a reward model, or output names the wrong one"
 
     def __init__(self, options: ClassifierOptions, key: str, resources: Resources) -> None:
+        from rmtransfer.models.device import tokens_at_once
         from rmtransfer.models.loading import Encoder, ModelSpec
 
-        self.key, self.output, self.tokens_per_batch = key, options.output, resources.tokens_per_batch
+        self.key, self.output = key, options.output
         self.spec = ModelSpec(options.path, options.revision, options, key, resources.device)
+        self.tokens_per_batch = tokens_at_once(self.spec.dtype, resources.tokens_per_batch)
         self.encoder = Encoder(self.spec)
 
     def settings(self) -> dict[str, Any]:

@@ -7,7 +7,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from rmtransfer.kit.errors import StudyError
 from rmtransfer.scoring.reward_model import Resources, RewardModel, Rewards
 from rmtransfer.study.options import Commit, Options, Text
 from rmtransfer.texts.items import distinct
@@ -87,19 +86,14 @@ class Trained(RewardModel):
         """
         from rmtransfer.kit.progress import Progress
         from rmtransfer.models import chat, reward
+        from rmtransfer.models.loading import lengths_of
 
         encoded = [
             [tuple(chat.encode_answer(self.tokenizer, item.prompt, answer.messages)) for answer in item.answers]
             for item in items
         ]
-        longest = getattr(self.model.config.get_text_config(), "max_position_embeddings", None)
-        for item, these in zip(items, encoded, strict=True):
-            for answer, ids in zip(item.answers, these, strict=True):
-                if longest is not None and len(ids) > longest:
-                    raise StudyError(
-                        f"{self.key}: {answer.origin(language)} has {len(ids):,} tokens with its {answer.name} answer, more "
-                        f"than the {longest:,} that the model reads; remove the row"
-                    )
+        most = chat.most_tokens(self.model.config)
+        chat.check_lengths(lengths_of(language, items, encoded), most, self.key, "remove the row")
         sequences = distinct(items, encoded)
         progress = Progress(f"scoring {language}", sum(map(len, sequences)), "tokens")
         run = (self.model, sequences, self.tokens_per_batch, progress.advance, self.trunk, self.workers)

@@ -194,6 +194,16 @@ class Training(Options):
     """pairs in one optimiser step"""
     warmup_ratio: Annotated[float, Field(ge=0, lt=1)] = 0.1
     """share of the steps in which the learning rate rises"""
+    head: Literal["normal", "zero", "probe"] = "normal"
+    """how the score head starts: drawn from N(0, 1 / sqrt(hidden + 1)) as in the paper, at zero, or as a probe of the base model:
+    a Bradley-Terry logistic regression on its states of the training pairs; of zero and probe a seed changes the order of pairs
+    alone"""
+    head_learning_rate: Annotated[float, Field(gt=0)] | None = None
+    """peak rate of the score head; learning_rate if not given"""
+    held_out: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """share of the preference pairs that is kept out of training, the same pairs in every language and training set"""
+    evaluations: Annotated[int, Field(ge=2)] = 5
+    """how often loss and accuracy on held-out pairs are measured: before the first step, after the last, and evenly between"""
     max_length: Annotated[int, Field(ge=8)] = 2048
     """tokens; a pair that is longer in any language is dropped in all of them"""
     freeze_embeddings: bool = False
