@@ -76,6 +76,7 @@ rule score_states:
         "<logs>/score_states/{benchmark}/{reward_model}.log",
     wildcard_constraints:
         reward_model=any_of(scored for scored in STUDY.all_scored if STUDY.reads_states(scored)),
+        benchmark=any_of(STUDY.parallel),
     conda:
         "../../envs/train.yaml"
     params:

@@ -31,5 +31,5 @@ with job.cores:
         gradient_checkpointing=job.config["training"]["gradient_checkpointing"],
         trunk_store=job.root / job.at.trunk,
         trunk_gigabytes=job.config["resources"]["trunk_gigabytes"],
-        held_out=mix(held_out, job.params.shares) if job.params.recipe["held_out"] else [],
+        held_out=mix(held_out, job.params.shares),
     )

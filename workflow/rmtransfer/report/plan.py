@@ -166,7 +166,8 @@ def _plan_models(study: Study, rows: Mapping[str, Path], root: Path) -> Iterator
         scored = sum(
             tokens_of(part, Path(study.at.folder)) * len(study.languages_of(part)) for part in study.benchmarks
         )
-        scored += answered * (name in config.alignment.reward_models)
+        if name in config.alignment.reward_models:
+            scored += round(answered * languages)
         named = {key: getattr(options, key) for key in kind.models if getattr(options, key, None) is not None}
         for key, model in named.items():
             places = (Path(study.model_folders(name, root)[key]), root / Path(model).expanduser())

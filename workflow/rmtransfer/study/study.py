@@ -131,6 +131,8 @@ class Study:
         if self.translated_back and benchmark == self.leading:
             found += [RewardModelId(base, TRANSLATE_TEST, seed) for base in self.bases for seed in self.config.seeds]
         for name in self.config.reward_models:
+            if self.reads_states(name) and benchmark in self.native:
+                continue  # there are hidden states of texts in every language alone
             fitted = self.reads_states(name) and self._kind(name).fitted
             found += [RewardModelId(name, language) for language in self.languages] if fitted else [RewardModelId(name)]
         return found
@@ -160,7 +162,7 @@ class Study:
         """The parts whose hidden states a base computes: those of the leading benchmark, and what heads on it read."""
         heads = [name for name, of in self.baselines.items() if of == base and self.reads_states(name)]
         fitted = [PREFERENCES] if any(self._kind(name).fitted for name in heads) else []
-        return [*(self.benchmarks if heads else [self.leading]), *fitted]
+        return [*(self.parallel if heads else [self.leading]), *fitted]
 
     def _kind(self, name: str) -> Any:
         """The class behind one of ``reward_models``."""

@@ -35,7 +35,7 @@ def evaluate_transfer(
         StudyError: a reward is not a finite number, the ids of a file are not those of the others, its rows are in
             another language than the one that it stands for, or a base's models do not all have the same seeds.
     """
-    evaluation = Evaluation(_load(score_files), sections, design, contaminated)
+    evaluation = Evaluation(load_scores(score_files), sections, design, contaminated)
     tables = {name: table_of(name, evaluation) for name in MEASURES}
     for name, table in tables.items():
         table.to_csv(outputs[name], index=False, float_format="%.6f")
@@ -60,7 +60,16 @@ def table_of(name: str, evaluation: Evaluation) -> pd.DataFrame:
     return pd.DataFrame(list(measure.rows(evaluation)), columns=list(measure.columns))
 
 
-def _load(score_files: Mapping[RewardModelId, Mapping[str, Path]]) -> dict[tuple[RewardModelId, str], pd.DataFrame]:
+def load_scores(
+    score_files: Mapping[RewardModelId, Mapping[str, Path]],
+) -> dict[tuple[RewardModelId, str], pd.DataFrame]:
+    """Score files, checked, by scorer and evaluation language.
+
+    A file with a column ``seed``, of a baseline that is drawn several times, holds as many scorers.
+
+    Raises:
+        StudyError: see :func:`evaluate_transfer`.
+    """
     scores: dict[tuple[RewardModelId, str], pd.DataFrame] = {}
     ids: list[str] | None = None
     for scorer, files in score_files.items():
@@ -81,9 +90,13 @@ def _load(score_files: Mapping[RewardModelId, Mapping[str, Path]]) -> dict[tuple
                 raise StudyError(
                     f"{path}: the rewards of {first!r} are not finite numbers; score again, or drop the model"
                 )
-            if ids is None:
-                ids = rows["id"].tolist()
-            elif rows["id"].tolist() != ids:
-                raise StudyError(f"{path}: holds other rows than the other score files; remove it and run again")
-            scores[scorer, language] = rows
+            draws = (
+                {scorer._replace(seed=seed): these for seed, these in rows.groupby("seed")} if "seed" in rows else {}
+            )
+            for each, these in (draws or {scorer: rows}).items():
+                if ids is None:
+                    ids = these["id"].tolist()
+                elif these["id"].tolist() != ids:
+                    raise StudyError(f"{path}: holds other rows than the other score files; remove it and run again")
+                scores[each, language] = these.reset_index(drop=True)
     return scores

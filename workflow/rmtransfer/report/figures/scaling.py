@@ -30,7 +30,15 @@ _MOST_PANELS = 30
 _LINES = dict(zip(ORIGINS, ("-", "--", ":"), strict=True))
 
 
-def draw_dose(tables: Mapping[str, Path], outputs: Sequence[Path], *, source: str, dpi: int, font_size: float) -> None:
+def draw_dose(
+    tables: Mapping[str, Path],
+    outputs: Sequence[Path],
+    *,
+    source: str,
+    baselines: Mapping[str, str],
+    dpi: int,
+    font_size: float,
+) -> None:
     """Accuracy against the number of training pairs: a panel per base model and evaluation language."""
     use_style(dpi, font_size)
     frame = read_table(tables["scaling"])
@@ -54,7 +62,15 @@ def draw_dose(tables: Mapping[str, Path], outputs: Sequence[Path], *, source: st
     save(figure, outputs)
 
 
-def draw_sizes(tables: Mapping[str, Path], outputs: Sequence[Path], *, source: str, dpi: int, font_size: float) -> None:
+def draw_sizes(
+    tables: Mapping[str, Path],
+    outputs: Sequence[Path],
+    *,
+    source: str,
+    baselines: Mapping[str, str],
+    dpi: int,
+    font_size: float,
+) -> None:
     """Accuracy of the reward models of full training sets by base model, from the smallest: a panel per evaluation language."""
     use_style(dpi, font_size)
     frame = read_table(tables["scaling"])
