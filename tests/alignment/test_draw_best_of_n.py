@@ -45,7 +45,8 @@ def panels(tmp_path, monkeypatch):
     kept = []
     monkeypatch.setattr(plt, "close", kept.append)
     style = {"dpi": 72, "font_size": 8}
-    draw("best_of_n", {"alignment": tmp_path / "alignment.csv"}, [tmp_path / "a.png"], source="en", style=style)
+    tables = {"alignment": tmp_path / "alignment.csv"}
+    draw("best_of_n", tables, [tmp_path / "a.png"], source="en", baselines={}, style=style)
     (figure,) = kept
     rows: dict[int, list] = {}
     for axis in figure.axes:

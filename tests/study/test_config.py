@@ -17,7 +17,11 @@ COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 @pytest.fixture
 def config() -> dict:
-    return yaml.safe_load((ROOT / "config.yaml").read_text(encoding="utf-8"))
+    config = yaml.safe_load((ROOT / "config.yaml").read_text(encoding="utf-8"))
+    # Tests name other reward models and bases.
+    config["reward_models"] = {name: config["reward_models"][name] for name in ("longer-answer", "random")}
+    config["alignment"]["reward_models"] = []
+    return config
 
 
 def change(config, path, value):

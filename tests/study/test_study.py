@@ -18,7 +18,9 @@ from rmtransfer.study.study import RewardModelId, Study
 def config() -> dict:
     config = yaml.safe_load((ROOT / "config.yaml").read_text(encoding="utf-8"))
     config["benchmarks"]["more"] = {"path": "resources/sample/benchmark.jsonl", "sections": "subsets"}
-    config["alignment"]["reward_models"] = []  # tests name other reward models
+    # Tests name other reward models and bases.
+    config["reward_models"] = {name: config["reward_models"][name] for name in ("longer-answer", "random")}
+    config["alignment"]["reward_models"] = []
     return config
 
 
