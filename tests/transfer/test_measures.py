@@ -223,7 +223,8 @@ def test_seeds_by_hand():
     # Two seeds: items 1, 1, 1/2, 1/2 and seeds 1, 1/2, less their interaction (all residuals 1/4).
     parts = [(1 / 12 / 4, 3), (0.125 / 2, 1), (-(8 / 16) / 3 / 4 / 2, 3)]
     variance = sum(value for value, _ in parts)
-    assert table.loc["m", "df"] == pytest.approx(variance**2 / sum(v**2 / df for v, df in parts))
+    assert variance**2 / sum(v**2 / df for v, df in parts) < 1  # Satterthwaite's, which is not taken below one
+    assert table.loc["m", "df"] == 1
     assert table.loc["m", "ci_high"] < 1
 
 
