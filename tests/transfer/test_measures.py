@@ -223,7 +223,8 @@ def test_seeds_by_hand():
     # Two seeds: items 1, 1, 1/2, 1/2 and seeds 1, 1/2, less their interaction (all residuals 1/4).
     parts = [(1 / 12 / 4, 3), (0.125 / 2, 1), (-(8 / 16) / 3 / 4 / 2, 3)]
     variance = sum(value for value, _ in parts)
-    assert table.loc["m", "df"] == pytest.approx(variance**2 / sum(v**2 / df for v, df in parts))
+    assert variance**2 / sum(v**2 / df for v, df in parts) < 1  # Satterthwaite's, which is not taken below one
+    assert table.loc["m", "df"] == 1
     assert table.loc["m", "ci_high"] < 1
 
 
@@ -234,6 +235,25 @@ def test_an_accuracy_that_never_varies_keeps_an_interval():
     assert (line["mean"], line["sd"]) == pytest.approx((1, 0))
     assert line[["ci_low", "ci_high"]].tolist() == pytest.approx([expected.low, expected.high])
     assert line.isna()["df"]
+
+
+def test_an_accuracy_that_never_varies_has_the_seeds_of_the_others():
+    """One model is always right; the other is right on all or on half of the items, by its seed."""
+    n = 20
+    right = {("en", 0): [True] * n, ("en", 1): [True] * n, ("es", 0): [True] * n, ("es", 1): [True, False] * (n // 2)}
+    table = measured("seeds", rows_of({("m", t, k, "en"): these for (t, k), these in right.items()}))
+    line = table[table["section"] == "average"].set_index("train_language").loc["en"]
+    # Seeds, and seeds x training language: deviations of +-1/8 in both models, and as much again; a cell holds half of each
+    # mean square. Items: deviations of 1/4 of the other model's, a quarter of that in each.
+    square, of_items = 4 / 8**2, 4 / 8**2 / (n - 1)
+    assert line["mean"] == pytest.approx(1)
+    variance = (square - of_items) / 2  # of the mean of two seeds
+    df = variance**2 / (2 * (square / 4) ** 2 + 2 * (of_items / 4) ** 2 / (n - 1))
+    assert line["df"] == pytest.approx(df)
+    t = stats.t.ppf(0.975, df)
+    items = min(n, 2 * (n + 2) / (n + 4) ** 2 / variance)
+    assert items < n
+    assert line["ci_low"] == pytest.approx(items / (items + t * t))
 
 
 def test_clusters_of_one_change_nothing():
