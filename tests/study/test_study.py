@@ -29,6 +29,7 @@ def test_scorers_are_ours_then_translate_test_then_others_and_translate_test_kno
         "seeds": [0, 3],
         "languages": {"source": "en", "targets": ["es"]},
         "mixtures": {"mix": {"en": 1, "es": 1}},
+        "reward_models": {"longer-answer": {"kind": "length", "unit": "characters"}, "random": {"kind": "random"}},
     }
     config["translation"]["translate_test"] = {"engine": "memory"}
     study = Study(load_config(config, ROOT))

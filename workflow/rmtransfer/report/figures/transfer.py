@@ -440,7 +440,8 @@ def draw_consistency(
         layout="constrained",
     )
     for axis, (group, rows) in zip(axes[:, 0], groups.items(), strict=True):
-        image = heat(axis, cells[group], "viridis", (lowest, 1), "{:.2f}", spread(rows, "kappa", languages))
+        deviation, inches = spread(rows, "kappa", languages), 2.5 if wide else 1.3
+        image = heat(axis, cells[group], "viridis", (lowest, 1), "{:.2f}", deviation, label_inches=inches)
         axis.set_title(group)
         if group not in OTHERS:
             axis.set_ylabel("trained in")
