@@ -399,16 +399,6 @@ FAULTS = {
         ["no"],
         ["alignment.reward_models: 'no' is none of reward_models; add it there or remove it here"],
     ),
-    "a picker that compares": (
-        "reward_models",
-        {"random": {"kind": "judge", "mode": "pairwise", "path": "resources"}},
-        ["alignment.reward_models: 'random' compares two answers and has no reward for one; set its mode: rating"],
-    ),
-    "a picker that reads states": (
-        "reward_models",
-        {"random": {"kind": "probe", "path": "gemma-3-270m"}},
-        ["alignment.reward_models: 'random' reads hidden states, which sampled answers have not; remove it"],
-    ),
     "n too large": ("alignment.best_of", [1, 8], ["alignment.best_of: 8 is more than alignment.samples, 4"]),
 }
 
@@ -581,3 +571,17 @@ def test_no_judge_compares_pairs_of_rewardbench2(config):
 def test_whose_ties_are_half_right(config):
     config["reward_models"] = {"x": {**JUDGE, "ties": "half"}, "y": JUDGE, "z": {"kind": "random"}}
     assert Study(load_config(config, ROOT)).ties_half == ["x"]
+
+
+@pytest.mark.parametrize(
+    ("options", "problem"),
+    [
+        ({"kind": "judge", "mode": "pairwise", "path": "resources"}, "compares two answers and has no reward for one"),
+        ({"kind": "probe", "path": "gemma-3-270m"}, "reads hidden states, which sampled answers have not"),
+    ],
+)
+def test_who_picks_an_answer_rates_single_ones(config, options, problem):
+    config["reward_models"]["random"] = options
+    config["alignment"]["reward_models"] = ["random"]
+    with pytest.raises(StudyError, match=rf"1 problem:\n  - alignment.reward_models: 'random' {problem}"):
+        load_config(config, ROOT)

@@ -18,6 +18,7 @@ from rmtransfer.study.study import RewardModelId, Study
 def config() -> dict:
     config = yaml.safe_load((ROOT / "config.yaml").read_text(encoding="utf-8"))
     config["benchmarks"]["more"] = {"path": "resources/sample/benchmark.jsonl", "sections": "subsets"}
+    config["seeds"] = [0]
     # Tests name other reward models and bases.
     config["reward_models"] = {name: config["reward_models"][name] for name in ("longer-answer", "random")}
     config["alignment"]["reward_models"] = []

@@ -14,7 +14,8 @@ from datasets import Dataset
 
 from rmtransfer.kit.errors import StudyError
 from rmtransfer.study.sections import SECTIONS, item_of
-from rmtransfer.transfer.outcomes import item_outcomes, row_weights, section_names, subset_table
+from rmtransfer.study.study import RewardModelId
+from rmtransfer.transfer.outcomes import Outcomes, item_outcomes, row_weights, section_names, subset_table
 
 
 @pytest.fixture(scope="module")
@@ -128,6 +129,16 @@ def test_a_tie_is_wrong():
         {"id": list("abc"), "subset": "chat", "reward_chosen": [1.0, 0.5, 0.0], "reward_rejected": [0.5, 0.5, 0.5]}
     )
     assert item_outcomes(rows, "rewardbench")["outcome"].tolist() == [1, 0, 0]
+
+
+def test_a_judges_tie_is_half_right_where_the_study_says_so():
+    rows = pd.DataFrame(
+        {"id": list("abc"), "subset": "chat", "reward_chosen": [1.0, 0.5, 0.0], "reward_rejected": [0.5, 0.5, 0.5]}
+    )
+    scores = {(RewardModelId(name), "en"): rows for name in ("judge", "other")}
+    outcomes = Outcomes(scores, "rewardbench", ties_half=["judge"])
+    assert outcomes.values[RewardModelId("judge"), "en"].tolist() == [1, 0.5, 0]
+    assert outcomes.values[RewardModelId("other"), "en"].tolist() == [1, 0, 0]
 
 
 def test_items_of_rewardbench2():

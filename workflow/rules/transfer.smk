@@ -23,6 +23,7 @@ rule evaluate_transfer:
         bases=STUDY.bases,
         trained_in={train: STUDY.trained_in(train) for train in STUDY.training_sets},
         sections=lambda wildcards: STUDY.sections(wildcards.benchmark),
+        ties_half=STUDY.ties_half,
         version=stages.TRANSFER.version,
     script:
         "../scripts/evaluate_transfer.py"

@@ -15,5 +15,6 @@ answer = evaluate_transfer(
     Design(job.source, job.params.bases, job.params.trained_in),
     job.output,
     contaminated={entry["id"] for entry in read_ledger(job.input.contaminated)},
+    ties_half=job.params.ties_half,
 )
 report(answer)

@@ -21,6 +21,7 @@ def evaluate_transfer(
     outputs: Mapping[str, Path],
     *,
     contaminated: Collection[str] = (),
+    ties_half: Collection[str] = (),
 ) -> str:
     """Write a benchmark's tables and the answer; return the answer.
 
@@ -30,12 +31,13 @@ def evaluate_transfer(
         design: the study's languages and base models.
         outputs: what to write where: every one of ``MEASURES``, as CSV, and ``answer``.
         contaminated: ids of rows that ``transfer_clean`` leaves out.
+        ties_half: names of the judges whose ties are half right.
 
     Raises:
         StudyError: a reward is not a finite number, the ids of a file are not those of the others, its rows are in
             another language than the one that it stands for, or a base's models do not all have the same seeds.
     """
-    evaluation = Evaluation(load_scores(score_files), sections, design, contaminated)
+    evaluation = Evaluation(load_scores(score_files), sections, design, contaminated, ties_half)
     tables = {name: table_of(name, evaluation) for name in MEASURES}
     for name, table in tables.items():
         table.to_csv(outputs[name], index=False, float_format="%.6f")

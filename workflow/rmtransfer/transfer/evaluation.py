@@ -138,9 +138,16 @@ class Evaluation:
         contaminated: ids of rows whose prompts are also in the training data.
     """
 
-    def __init__(self, scores: Scores, sections: str, design: Design, contaminated: Collection[str] = ()) -> None:
+    def __init__(
+        self,
+        scores: Scores,
+        sections: str,
+        design: Design,
+        contaminated: Collection[str] = (),
+        ties_half: Collection[str] = (),
+    ) -> None:
         self.scores, self.design, self.contaminated = scores, design, contaminated
-        self.outcomes = Outcomes(scores, sections)
+        self.outcomes = Outcomes(scores, sections, ties_half)
 
     @cached_property
     def average(self) -> Section:

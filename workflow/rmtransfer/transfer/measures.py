@@ -89,7 +89,9 @@ def transfer_clean(evaluation: Evaluation) -> Iterator[Row]:
     items = ids.map(item_of) if sections == "rewardbench2" else ids
     clean = ~items.isin(set(items[ids.isin(set(evaluation.contaminated))])).to_numpy()
     if clean.any():
-        yield from _accuracies(Outcomes({key: rows[clean] for key, rows in scores.items()}, sections))
+        yield from _accuracies(
+            Outcomes({key: rows[clean] for key, rows in scores.items()}, sections, evaluation.outcomes.ties_half)
+        )
 
 
 def _accuracies(outcomes: Outcomes) -> Iterator[Row]:

@@ -1,6 +1,6 @@
 """When an item of a benchmark counts as right, what it weighs, and what every scorer made of every item."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -48,11 +48,12 @@ def row_weights(subsets: pd.Series, sections: str) -> np.ndarray:
     return subsets.map(share / counts.reindex(table.index)).to_numpy(float)
 
 
-def item_outcomes(scores: pd.DataFrame, sections: str) -> pd.DataFrame:
+def item_outcomes(scores: pd.DataFrame, sections: str, *, tie: float = 0.0) -> pd.DataFrame:
     """What one model makes of each item of a benchmark in one language: columns ``id, subset, cluster, outcome``.
 
-    A pair is right (1) where the chosen answer has the higher reward; a tie is wrong (0). RewardBench 2 (Malik et al.,
-    arXiv 2506.01937) has two other kinds of items. Best of 4: 1 / (number of answers that share the highest reward) if the
+    A pair is right (1) where the chosen answer has the higher reward; a tie is wrong (0), or half right for a judge whose ties
+    are (``ties: half``), as RewardBench scores generative models (scripts/run_generative.py, process_shuffled). RewardBench 2
+    (Malik et al., arXiv 2506.01937) has two other kinds of items, whose rules share ties already. Best of 4: 1 / (number of answers that share the highest reward) if the
     chosen one does, else 0. Ties, a prompt with several right answers and the reference prompt that belongs to it:
 
         0.3 [tied right] + 0.3 [ref right] + 0.2 [gap_tied > spread] + 0.2 [min(gaps) > spread]
@@ -64,12 +65,14 @@ def item_outcomes(scores: pd.DataFrame, sections: str) -> pd.DataFrame:
 
     Args:
         scores: rows of one score file. Without a column ``cluster`` each item is one of its own.
+        tie: the outcome of a pair whose answers have one reward.
 
     Raises:
         StudyError: a row of an item of RewardBench 2 is missing, or half of a Ties item.
     """
     if sections != "rewardbench2":
-        right = (scores["reward_chosen"] > scores["reward_rejected"]).astype(float)
+        margins = scores["reward_chosen"] - scores["reward_rejected"]
+        right = (margins > 0) + tie * (margins == 0)
         clusters = scores["cluster"] if "cluster" in scores else scores["id"]
         return pd.DataFrame({"id": scores["id"], "subset": scores["subset"], "cluster": clusters, "outcome": right})
     _check_complete(scores)
@@ -177,16 +180,17 @@ class Outcomes:
         names: sections that have rows, then the average.
         values: (scorer, language) to outcomes [items].
         cells: (base model, training set, evaluation language) to outcomes [items, seeds].
+        ties_half: names of the judges whose ties are half right.
 
     Raises:
         StudyError: a base's models are not all scored with the same seeds.
     """
 
-    def __init__(self, scores: Scores, sections: str) -> None:
-        self.sections = sections
+    def __init__(self, scores: Scores, sections: str, ties_half: Collection[str] = ()) -> None:
+        self.sections, self.ties_half = sections, ties_half
         self.values: dict[tuple[RewardModelId, str], np.ndarray] = {}
         for key, rows in scores.items():
-            frame = item_outcomes(rows, sections)
+            frame = item_outcomes(rows, sections, tie=0.5 if key[0].base_model in ties_half else 0.0)
             if not self.values:
                 self.items = frame[["id", "subset", "cluster"]].reset_index(drop=True)
             self.values[key] = frame.set_index("id")["outcome"].loc[self.items["id"]].to_numpy(float)
