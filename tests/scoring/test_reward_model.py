@@ -20,7 +20,7 @@ COMMIT = "0123456789" * 4
 
 
 def test_every_kind_says_how_it_is_configured():
-    assert len(KINDS) == 7
+    assert len(KINDS) == 9
     for name, kind in KINDS.items():
         assert issubclass(kind.Options, Options)
         fields = kind.Options.model_fields
@@ -51,7 +51,7 @@ def test_an_unknown_kind_is_an_error_and_no_other_kind(tmp_path):
 CONFIGURED = """
 from rmtransfer.study.catalogue import JUDGE_PROTOCOLS, REWARD_MODELS, load
 found = [load(catalogue, name) for catalogue in (REWARD_MODELS, JUDGE_PROTOCOLS) for name in catalogue]
-assert len(found) == 9
+assert len(found) == 11
 """
 SCORED = """
 from pathlib import Path
