@@ -34,6 +34,7 @@ class Head(Protocol):
     if_constant: ClassVar[str | None] = None
     # What the study asks of every kind of reward model. The base is an input of its own.
     models: ClassVar[Mapping[str, str]] = {}
+    tokenizer_only: ClassVar[Collection[str]] = ()
     reads_states: ClassVar[bool] = True
     baseline: ClassVar[bool] = True
 
