@@ -44,6 +44,8 @@ MEANS = [
     ("m_1", "elsewhere minus in-language", -0.2, -0.3, -0.1, 3, 10, 3),
 ]
 
+ORIGINS = {"en": "original", "es": "translated", "ko": "native"}
+
 
 @pytest.fixture
 def write(tmp_path):
@@ -53,7 +55,7 @@ def write(tmp_path):
             columns = list(MEASURES[name].columns)
             pd.DataFrame(list(lines), columns=columns).to_csv(tmp_path / f"{name}.csv", index=False)
         paths = tmp_path / "table.tex", tmp_path / "table.md"
-        write_paper_tables({name: tmp_path / f"{name}.csv" for name in tables}, *paths, "en")
+        write_paper_tables({name: tmp_path / f"{name}.csv" for name in tables}, *paths, "en", ORIGINS)
         return [path.read_text(encoding="utf-8") for path in paths]
 
     return written
@@ -79,7 +81,7 @@ def test_every_training_set_and_baseline_has_a_row(write):
     _, markdown = write(OWN + SHELF, TESTS, MEANS)
     _, second = markdown.split("\n\n")
     assert second.splitlines() == [
-        "| Trained in, or name | Seeds | en | es | ko | Mean without en |",
+        "| Trained in, or name | Seeds | en (original) | es (translated) | ko (native) | Mean without en |",
         "| :-- | --: | --: | --: | --: | --: |",
         "| *m_1* |  |  |  |  |  |",
         "| en | 3 | 85.0 (75.0 to 90.0) | 67.5 (57.5 to 72.5) | 55.3 (45.3 to 60.3) | 61.4 |",

@@ -202,3 +202,10 @@ def test_headlines_of_each_base_and_of_all():
             ("elsewhere minus in-language", "all"): -3 / 8,
         }
     )
+
+
+def test_a_benchmark_that_was_written_in_its_language_says_so(tmp_path):
+    frames = rows_of({("m", "es", 0, "es"): [True, False]})
+    answer, _ = evaluate(tmp_path, frames, native="es")
+    assert answer.splitlines()[-1] == "The benchmark was written in es: none of it is translated."
+    assert "written in" not in evaluate(tmp_path, frames)[0]

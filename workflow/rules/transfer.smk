@@ -24,6 +24,7 @@ rule evaluate_transfer:
         trained_in={train: STUDY.trained_in(train) for train in STUDY.training_sets},
         sections=lambda wildcards: STUDY.sections(wildcards.benchmark),
         ties_half=STUDY.ties_half,
+        native=lambda wildcards: STUDY.native.get(wildcards.benchmark),
         version=stages.TRANSFER.version,
     script:
         "../scripts/evaluate_transfer.py"
@@ -56,6 +57,7 @@ rule write_paper_tables:
         "../../envs/analyse.yaml"
     params:
         source=STUDY.source,
+        origins=lambda wildcards: {k: origin for k, (origin, _) in STUDY.origins[wildcards.benchmark].items()},
         version=stages.PAPER_TABLES.version,
     script:
         "../scripts/write_paper_tables.py"

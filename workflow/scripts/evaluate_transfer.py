@@ -16,5 +16,6 @@ answer = evaluate_transfer(
     job.output,
     contaminated={entry["id"] for entry in read_ledger(job.input.contaminated)},
     ties_half=job.params.ties_half,
+    native=job.params.native,
 )
 report(answer)

@@ -6,4 +6,4 @@ job = start_job(snakemake)
 
 from rmtransfer.report.paper_tables import write_paper_tables
 
-write_paper_tables(job.input, job.output.latex, job.output.markdown, job.params.source)
+write_paper_tables(job.input, job.output.latex, job.output.markdown, job.params.source, job.params.origins)

@@ -35,7 +35,9 @@ class _Table:
     blocks: Sequence[Sequence[Sequence[_Cell]]]
 
 
-def write_paper_tables(tables: Mapping[str, Path], latex: Path, markdown: Path, source: str) -> None:
+def write_paper_tables(
+    tables: Mapping[str, Path], latex: Path, markdown: Path, source: str, origins: Mapping[str, str]
+) -> None:
     """Write the main results, once in LaTeX and once in Markdown: accuracies in per cent, means over seeds.
 
     The first table has the layout of Hong et al. (arXiv 2410.18027): per base model and target language, the reward model
@@ -50,6 +52,7 @@ def write_paper_tables(tables: Mapping[str, Path], latex: Path, markdown: Path, 
         tables: the benchmark's ``seeds``, ``significance`` and ``headline``.
         latex, markdown: files to write.
         source: the study's source language.
+        origins: where the benchmark's texts in a language come from, see :meth:`rmtransfer.study.study.Study.origin`.
     """
     seeds, significance, headline = (
         pd.read_csv(tables[name], keep_default_na=False, na_values=[""], dtype=dict.fromkeys(_TEXTS, str))
@@ -58,7 +61,7 @@ def write_paper_tables(tables: Mapping[str, Path], latex: Path, markdown: Path, 
     cells = seeds.set_index(["base_model", "train_language", "eval_language"])
     tests = significance[significance["family"] == PRIMARY].set_index(["base_a", "eval_language"])
     means = headline[headline["comparison"] == SOURCE_AGAINST_TARGETS].set_index("base_model")
-    found = [_all_models(cells, source)]
+    found = [_all_models(cells, source, origins)]
     if len(tests):
         found.insert(0, _source_against_targets(cells, tests, means, source))
     needs = "% Accuracy in per cent. Needs \\usepackage{booktabs}; many columns need \\resizebox around the tabular."
@@ -100,7 +103,7 @@ def _source_against_targets(cells: pd.DataFrame, tests: pd.DataFrame, means: pd.
     return _Table(2, ["Evaluated in", "Trained in", "Seeds", *titles, _INTERVAL, "Difference", _INTERVAL], blocks)
 
 
-def _all_models(cells: pd.DataFrame, source: str) -> _Table:
+def _all_models(cells: pd.DataFrame, source: str, origins: Mapping[str, str]) -> _Table:
     average = cells[cells["section"] == AVERAGE]
     languages = list(average.index.unique("eval_language"))
     blocks: dict[str, list[list[_Cell]]] = {}
@@ -118,7 +121,8 @@ def _all_models(cells: pd.DataFrame, source: str) -> _Table:
         cells_of_row = [name, _seeds(by_language), *texts, _number(mean)]
         blocks.setdefault(title, [[_Cell(title)]]).append([*map(_Cell, cells_of_row)])
     mean_title = "Mean" if source not in languages else f"Mean without {source}"
-    return _Table(1, ["Trained in, or name", "Seeds", *languages, mean_title], list(blocks.values()))
+    titles = [f"{k} ({origins[k]})" for k in languages]
+    return _Table(1, ["Trained in, or name", "Seeds", *titles, mean_title], list(blocks.values()))
 
 
 def _seeds(rows: pd.DataFrame) -> str:

@@ -22,6 +22,7 @@ def evaluate_transfer(
     *,
     contaminated: Collection[str] = (),
     ties_half: Collection[str] = (),
+    native: str | None = None,
 ) -> str:
     """Write a benchmark's tables and the answer; return the answer.
 
@@ -32,6 +33,7 @@ def evaluate_transfer(
         outputs: what to write where: every one of ``MEASURES``, as CSV, and ``answer``.
         contaminated: ids of rows that ``transfer_clean`` leaves out.
         ties_half: names of the judges whose ties are half right.
+        native: the language that the benchmark was written in, where it is no translation and in that one alone.
 
     Raises:
         StudyError: a reward is not a finite number, the ids of a file are not those of the others, its rows are in
@@ -42,6 +44,8 @@ def evaluate_transfer(
     for name, table in tables.items():
         table.to_csv(outputs[name], index=False, float_format="%.6f")
     answer = answer_of(evaluation, tables["significance"])
+    if native is not None:
+        answer += f"\nThe benchmark was written in {native}: none of it is translated."
     outputs["answer"].write_text(answer + "\n", encoding="utf-8")
     return answer
 
