@@ -39,7 +39,7 @@ def test_every_figure_is_one_function_that_is_called_like_all_others(figure):
     function = getattr(importlib.import_module(module), name)
     assert str(inspect.signature(function)) == (
         "(tables: collections.abc.Mapping[str, pathlib.Path], outputs: collections.abc.Sequence[pathlib.Path], *, "
-        "source: str, dpi: int, font_size: float) -> None"
+        "source: str, baselines: collections.abc.Mapping[str, str], dpi: int, font_size: float) -> None"
     )
     assert len({other.draw for other in FIGURES}) == len(FIGURES)
 
@@ -60,4 +60,4 @@ def test_one_file_sets_all_captions():
 
 def test_an_unknown_figure_is_an_error():
     with pytest.raises(KeyError, match="piechart"):
-        catalogue.draw("piechart", {}, [], source="en", style={"dpi": 72, "font_size": 8})
+        catalogue.draw("piechart", {}, [], source="en", baselines={}, style={"dpi": 72, "font_size": 8})

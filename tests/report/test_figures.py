@@ -15,6 +15,7 @@ from matplotlib.text import Text
 
 from rmtransfer.report.catalogue import FIGURES, draw
 from rmtransfer.report.figures import rewards, style
+from rmtransfer.report.figures.baselines import GREY
 from rmtransfer.transfer.measures import MEASURES
 
 PATH = {**os.environ, "PYTHONPATH": str(Path(style.__file__).parents[3])}
@@ -57,8 +58,44 @@ MODELS = [
     "random",
     "likelihood-gemma",
 ]
+BASELINES = {
+    "untrained-head": "gemma-3-270m",
+    "probe": "gemma-3-270m",
+    "likelihood": "gemma-3-270m",
+    "longer-answer": "",
+}
+BASELINES |= {"untrained-qwen": "Qwen2.5-3B", "probe-qwen": "Qwen2.5-3B", "length-tokens": "", "random": ""}
+
+
+def baseline_rows(base: str, languages: list[str]) -> list:
+    """What a study adds for one of its bases: 20 untrained heads, a probe for each language, likelihood and length."""
+    rows = []
+    for name in (name for name, of in BASELINES.items() if of in (base, "")):
+        several = range(20 if name.startswith("untrained") else 1)
+        trains = languages if name.startswith("probe") else ["-"]
+        rows += [(name, train, seed) for train in trains for seed in several]
+    return rows
+
+
 SHAPES = {
     "one base": ([("gemma-3-270m", k, 0) for k in FIVE], FIVE, ["Chat", "Chat Hard", "Safety", "Reasoning"]),
+    "seeds and baselines": (
+        [("gemma-3-270m", k, s) for k in FIVE for s in range(3)] + baseline_rows("gemma-3-270m", FIVE),
+        FIVE,
+        ["Chat", "Chat Hard", "Safety", "Reasoning"],
+    ),
+    "bases, seeds and baselines": (
+        [(b, k, s) for b in ("gemma-3-270m", "Qwen2.5-3B") for k in (*FIVE, "all") for s in range(3)]
+        + [(MODELS[0], "-", 0)]
+        + list(dict.fromkeys(baseline_rows("gemma-3-270m", FIVE) + baseline_rows("Qwen2.5-3B", FIVE))),
+        FIVE,
+        REWARDBENCH_2,
+    ),
+    "many languages with baselines": (
+        [("gemma-3-270m", k, s) for k in MANY for s in range(3)] + baseline_rows("gemma-3-270m", MANY),
+        MANY,
+        ["Chat", "Chat Hard", "Safety", "Reasoning"],
+    ),
     "two bases": (
         [(b, t, s) for b in ("Llama-3.2-3B", "Qwen2.5-3B") for t in (*FIVE, "all", "translate-test") for s in (0, 1)]
         + [(MODELS[0], "-", 0)],
@@ -87,7 +124,10 @@ REASONS = [
     "cut off",
 ]
 KEYS = ["base_model", "train_language", "seed", "eval_language"]
-SIGNIFICANCE = "eval_language base_a train_a base_b train_b family difference ci_low ci_high p_value p_holm n seeds"
+CHANCE = ["section", "chance", "n"]
+SIGNIFICANCE = (
+    "eval_language base_a train_a base_b train_b family difference ci_low ci_high p_value p_holm p_items n seeds"
+)
 
 
 def write(folder: Path, name: str, rows: list, columns: list[str]) -> None:
@@ -116,22 +156,23 @@ def write_tables(folder: Path, models: list, languages: list[str], sections: lis
     write(folder, "calibration", [(*cell, draw(0, 0.3)) for cell in cells], [*KEYS, "ece"])
     length = [(*cell, draw(0.5, 0.9), draw(0.4, 0.8)) for cell in cells]
     write(folder, "length_bias", length, [*KEYS, "accuracy_longer", "accuracy_shorter"])
-    bases = dict.fromkeys(base for base, train, _ in models if train != "-")
+    bases = dict.fromkeys(base for base, train, _ in models if train != "-" and base not in BASELINES)
     baseline = [(base, language, "average", 0.5, 90) for base in bases for language in languages]
     write(folder, "length_baseline", baseline, ["base_model", "eval_language", "subset", "accuracy", "n"])
-    tests = [
-        (k, base, train, base, k, "in-language", 0.1, 0, 0.2, 0.01, draw(0, 0.1), 90, 1)
-        for base, train in dict.fromkeys((b, t) for b, t, _ in models if t != "-")
-        for k in languages
-        if k != train
-    ]
+    trained = dict.fromkeys((base, train) for base, train, _ in models if base in bases)
+    tests = []
+    for base, train in trained:
+        for k in (k for k in languages if k != train and (base, k) in trained):
+            family, gap = "primary" if train == "en" else "in-language", draw(-0.1, 0.1)
+            p = draw(0, 0.1)
+            tests.append((k, base, train, base, k, family, gap, gap - 0.06, gap + 0.06, p, p, p, 90, 3))
     write(folder, "significance", tests, SIGNIFICANCE.split())
-    means = [
-        (*cell, draw(0.5, 0.9), 0.02, 0.4, 0.95, 2)
-        for cell in dict.fromkeys((*row[:2], *row[3:5]) for row in accuracies)
-    ]
-    seeds = "base_model train_language eval_language section mean sd ci_low ci_high seeds"
-    write(folder, "seeds", means, seeds.split())
+    frame = pd.DataFrame(accuracies, columns=[*KEYS, "section", "accuracy"])
+    keys = ["base_model", "train_language", "eval_language", "section"]
+    means = frame.groupby(keys, sort=False)["accuracy"].agg(["mean", "std", "count"]).reset_index()
+    rows = [(*row[:6], row[4] - 0.07, row[4] + 0.07, row[6], 2.0, 90) for row in means.itertuples(index=False)]
+    write(folder, "seeds", rows, [*keys, "mean", "sd", "ci_low", "ci_high", "seeds", "df", "n"])
+    write(folder, "chance", [(name, 0.25 if name == "Math" else 0.5, 90) for name in [*sections, "average"]], CHANCE)
     if len(languages) > 1:
         write_translations(folder, languages)
     if bases:
@@ -141,7 +182,7 @@ def write_tables(folder: Path, models: list, languages: list[str], sections: lis
             for model in models
             for language in languages
             for n, gain in ((1, 0.0), (2, draw(0.2, 0.3)), (4, draw(0.4, 0.6)), (8, draw(0.6, 0.9)))
-            if model[1] != "-"
+            if model[0] in bases
         ]
         write(
             folder,
@@ -166,7 +207,7 @@ def write_translations(folder: Path, languages: list[str]) -> None:
 
 def write_representations(folder: Path, models: list, languages: list[str]) -> None:
     draw = np.random.default_rng(0)
-    ours = [model for model in models if model[1] != "-"]
+    ours = [model for model in models if model[1] != "-" and model[0] not in BASELINES]
     every = [*dict.fromkeys((base, "base", "") for base, _, _ in ours), *ours]
     center = {language: draw.normal(0, 20, 2) for language in languages}
     points = [
@@ -195,14 +236,14 @@ def draw_all(folder: Path, suffix: str = "png") -> dict[str, list[Path]]:
         tables = {name: folder / f"{name}.csv" for name in figure.tables}
         if all(path.is_file() for path in tables.values()):
             out[figure.name] = [folder / f"{figure.name}.{suffix}"]
-            draw(figure.name, tables, out[figure.name], source="en", style=STYLE)
+            draw(figure.name, tables, out[figure.name], source="en", baselines=BASELINES, style=STYLE)
     return out
 
 
 def draw_one(name: str, folder: Path, outputs: list[Path] | None = None) -> None:
     (figure,) = (figure for figure in FIGURES if figure.name == name)
     tables = {table: folder / f"{table}.csv" for table in figure.tables}
-    draw(name, tables, outputs or [folder / f"{name}.png"], source="en", style=STYLE)
+    draw(name, tables, outputs or [folder / f"{name}.png"], source="en", baselines=BASELINES, style=STYLE)
 
 
 @pytest.fixture
@@ -287,7 +328,8 @@ from rmtransfer.report.catalogue import FIGURES, draw
 folder = Path(sys.argv[1])
 for figure in FIGURES:
     tables = {name: folder / f"{name}.csv" for name in figure.tables}
-    draw(figure.name, tables, [folder / f"{figure.name}.png"], source="en", style={"dpi": 72, "font_size": 8})
+    style = {"dpi": 72, "font_size": 8}
+    draw(figure.name, tables, [folder / f"{figure.name}.png"], source="en", baselines={}, style=style)
 print(*sorted({module.split(".")[0] for module in sys.modules}))
 """
     run = subprocess.run([sys.executable, "-c", code, tmp_path], env=PATH, capture_output=True, text=True, check=True)
@@ -307,29 +349,31 @@ def test_the_same_table_gives_the_same_bytes(tmp_path):
     assert written[0] == written[1]
 
 
-def draw_heatmap(folder: Path, tests: list) -> None:
-    write_tables(folder, [("m", k, 0) for k in ("en", "es", "ko")], ["en", "es", "ko"], ["Chat"])
+def draw_heatmap(folder: Path, tests: list, *more: str) -> None:
+    write_tables(folder, [("m", k, 0) for k in ("en", "es", "ko", *more)], ["en", "es", "ko"], ["Chat"])
     write(folder, "significance", tests, SIGNIFICANCE.split())
     draw_one("transfer", folder)
 
 
 def test_hatched_and_italic_is_what_no_test_finds_significant(kept, tmp_path):
     def line(language, train, p, family="in-language", against=None):
-        return (language, "m", train, "m", against or language, family, 0.1, 0, 0.2, p, p, 90, 1)
+        return (language, "m", train, "m", against or language, family, 0.1, 0, 0.2, p, p, p, 90, 1)
 
     tests = [
-        line("es", "en", 0.04),  # significant
-        line("ko", "en", 0.05),  # on the bound: not
+        line("es", "en", 0.04, "primary"),  # significant
+        line("ko", "en", 0.05, "primary"),  # on the bound: not
         line("en", "es", 0.9),
         line("ko", "es", 0.9),
         line("ko", "es", 0.001, "other", "en"),  # not the difference that is shown
         line("en", "ko", 0.0),
+        line("en", "all", 0.01, "other"),  # a mixture that holds English has a test, too
         # es of ko: no test
     ]
-    draw_heatmap(tmp_path, tests)
+    draw_heatmap(tmp_path, tests, "all")
     accuracy, difference = (a for a in kept[0].axes if a.images and a.get_xlabel().startswith("evaluated"))
-    place = ["en", "es", "ko"].index
-    expected = {(place(k), place(t)) for t, k in (("en", "ko"), ("es", "en"), ("es", "ko"), ("ko", "es"))}
+    place = ["en", "es", "ko", "all"].index
+    cells = (("en", "ko"), ("es", "en"), ("es", "ko"), ("ko", "es"), ("all", "es"), ("all", "ko"))
+    expected = {(place(k), place(t)) for t, k in cells}
     hatches = [p for p in difference.patches if isinstance(p, Rectangle) and p.get_hatch()]
     assert {(round(p.get_x() + 0.5), round(p.get_y() + 0.5)) for p in hatches} == expected
     assert {t.get_position() for t in difference.texts if t.get_fontstyle() == "italic"} == expected
@@ -442,14 +486,133 @@ def test_tick_labels_are_turned_and_shrunk_until_they_fit(kept, tmp_path):
     assert all(5 <= label.get_fontsize() < 7 for label in axes[0].get_xticklabels())
 
 
-def test_one_seed_keeps_its_interval_and_several_show_their_range():
-    columns = ["model", "accuracy", "ci_low", "ci_high"]
-    frame = pd.DataFrame([("a", 0.6, 0.5, 0.7), ("b", 0.6, 0.5, 0.7), ("b", 0.8, 0.7, 0.9)], columns=columns)
-    cells = style.over_seeds(frame, ["model"])
-    np.testing.assert_allclose(cells.loc["a"], [60, 50, 70])
-    np.testing.assert_allclose(cells.loc["b"], [70, 60, 80])
-    seeds = pd.DataFrame([("b", 0.7, 0.4, 0.95)], columns=["model", "mean", "ci_low", "ci_high"])
-    np.testing.assert_allclose(style.over_seeds(seeds, ["model"]).loc["b"], [70, 40, 95])
+def test_intervals_are_those_of_seeds_and_items():
+    seeds = pd.DataFrame([("b", 0.7, 0.4, 0.95, 0.1)], columns=["model", "mean", "ci_low", "ci_high", "sd"])
+    np.testing.assert_allclose(style.intervals(seeds, ["model"]).loc["b"], [70, 40, 95, 10])
+
+
+def test_groups_are_bases_then_models_of_others_then_baselines():
+    models = [("m", "en"), ("theirs", "-"), ("probe", "en"), ("probe", "es"), ("m", "es"), ("fresh", "-")]
+    frame = pd.DataFrame(models, columns=["base_model", "train_language"])
+    groups = style.model_groups(frame, {"probe": "m", "fresh": "m", "absent": ""})
+    assert {group: cells["model"].tolist() for group, cells in groups.items()} == {
+        "m": ["en", "es"],
+        "off the shelf": ["theirs"],
+        "baselines": ["probe en", "probe es", "fresh"],
+    }
+
+
+def in_per_cent(folder: Path, name: str, query: str, columns: list[str]) -> np.ndarray:
+    return 100 * style.read_table(folder / f"{name}.csv").query(query)[columns].to_numpy()
+
+
+def test_sections_show_chance_and_what_a_reward_model_must_beat(kept, tmp_path):
+    write_tables(tmp_path, *SHAPES["seeds and baselines"])
+    write(
+        tmp_path, "chance", [("Chat", 0.25, 90), *((s, 0.5, 90) for s in ("Chat Hard", "Safety", "Reasoning"))], CHANCE
+    )
+    chance = pd.read_csv(tmp_path / "chance.csv")
+    pd.concat([chance, pd.DataFrame([("average", 0.4, 90)], columns=CHANCE)]).to_csv(
+        tmp_path / "chance.csv", index=False
+    )
+    draw_one("sections", tmp_path)
+    panels = {axis.get_title(): axis for axis in kept[0].axes if axis.axison}
+    lines = {name: [line for line in axis.lines if line.get_linestyle() == ":"] for name, axis in panels.items()}
+    assert {name: line.get_ydata()[0] for name, (line,) in lines.items()} == pytest.approx(
+        {"Chat": 25, "Chat Hard": 50, "Safety": 50, "Reasoning": 50, "Average": 40}
+    )
+    here = "section == 'Safety' and base_model == "
+    bands = [patch.get_bbox() for patch in panels["Safety"].patches]
+    mean, sd = in_per_cent(tmp_path, "seeds", f"{here}'untrained-head'", ["mean", "sd"]).T
+    np.testing.assert_allclose([[box.y0, box.y1] for box in bands], np.transpose([mean - sd, mean + sd]))
+    assert [round(box.x0 + box.x1) / 2 for box in bands] == list(range(5))
+    crosses = [line.get_ydata() for line in panels["Safety"].lines if line.get_marker() == "x"]
+    np.testing.assert_allclose(
+        np.concatenate(crosses)[:, None],
+        np.concatenate(
+            [in_per_cent(tmp_path, "seeds", f"{here}'probe' and train_language == '{k}'", ["mean"]) for k in FIVE]
+        ),
+    )
+    points = [container.lines[0] for container in panels["Safety"].containers]
+    for cross, point in zip((line for line in panels["Safety"].lines if line.get_marker() == "x"), points, strict=True):
+        np.testing.assert_allclose(cross.get_xdata(), point.get_xdata())
+    assert len(panels["Safety"].collections) >= 4 * 5  # dashes of likelihood, length in two units and random
+    (legend,) = kept[0].legends
+    assert {"untrained-head, ± sd", "probe, of the same training language", "likelihood", "chance"} <= {
+        text.get_text() for text in legend.get_texts()
+    }
+
+
+def test_a_base_has_the_baselines_that_are_made_of_it(kept, tmp_path):
+    write_tables(tmp_path, *SHAPES["bases, seeds and baselines"])
+    draw_one("sections", tmp_path)
+    panels = [axis for axis in kept[0].axes if axis.get_title() == "Average"]
+    for axis, name in zip(panels, ("untrained-head", "untrained-qwen", None), strict=True):
+        query = f"section == 'average' and base_model == '{name}'"
+        mean, sd = in_per_cent(tmp_path, "seeds", query, ["mean", "sd"]).T
+        tops = [patch.get_bbox().y1 for patch in axis.patches]
+        np.testing.assert_allclose(tops, mean + sd)
+
+
+def test_the_headlines_figure_draws_the_tables_intervals(kept, tmp_path):
+    write_tables(tmp_path, *SHAPES["seeds and baselines"])
+    draw_one("source_against_target", tmp_path)
+    left, right = kept[0].axes
+    table = style.read_table(tmp_path / "seeds.csv").query("section == 'average' and base_model == 'gemma-3-270m'")
+    cells = 100 * table.set_index(["train_language", "eval_language"])[["mean", "ci_low", "ci_high"]]
+    ours, theirs = (cells.loc[[(t or k, k) for k in FIVE[1:]]].to_numpy() for t in ("en", None))
+    drawn = {line.get_marker(): line.get_xdata() for line in left.lines}
+    np.testing.assert_allclose(drawn["o"], ours[:, 0])
+    np.testing.assert_allclose(drawn["s"], theirs[:, 0])
+    segments = [s for c in left.collections for s in c.get_segments()]
+    bars = sorted((s[:, 0].min(), s[:, 0].max()) for s in segments if s[0, 0] != s[1, 0])
+    np.testing.assert_allclose(bars, sorted(map(tuple, [*ours[:, 1:], *theirs[:, 1:]])))
+    query = "family == 'primary'"
+    gaps = in_per_cent(tmp_path, "significance", query, ["difference", "ci_low", "ci_high"])
+    np.testing.assert_allclose(
+        [x for line in right.lines if line.get_marker() == "o" for x in line.get_xdata()], gaps[:, 0]
+    )
+    np.testing.assert_allclose([s[:, 0] for s in right.collections[0].get_segments()], gaps[:, 1:])
+    probes = style.read_table(tmp_path / "seeds.csv").query("section == 'average' and base_model == 'probe'")
+    probes = 100 * probes.set_index(["train_language", "eval_language"])["mean"]
+    np.testing.assert_allclose(drawn["+"], probes.loc[[("en", k) for k in FIVE[1:]]])
+    np.testing.assert_allclose(drawn["x"], probes.loc[[(k, k) for k in FIVE[1:]]])
+
+
+def test_heat_maps_have_a_row_for_every_baseline(kept, tmp_path):
+    write_tables(tmp_path, *SHAPES["seeds and baselines"])
+    draw_one("transfer", tmp_path)
+    (axis,) = (axis for axis in kept[0].axes if axis.get_title().startswith("baselines"))
+    names = [label.get_text() for label in axis.get_yticklabels()]
+    single = ["likelihood", "longer-answer", "length-tokens", "random"]
+    assert names == ["untrained-head", *(f"probe {k}" for k in FIVE), *single]
+    mean, sd = in_per_cent(
+        tmp_path, "seeds", "section == 'average' and base_model == 'untrained-head'", ["mean", "sd"]
+    ).T
+    np.testing.assert_allclose(axis.images[0].get_array()[0], mean)
+    written = [text.get_text() for text in axis.texts[: len(FIVE)]]
+    assert written == [f"{m:.0f}\n±{s:.0f}" for m, s in zip(mean, sd, strict=True)]
+
+
+def test_length_bias_spreads_by_the_standard_deviation_over_seeds(kept, tmp_path):
+    write_tables(tmp_path, *SHAPES["seeds and baselines"])
+    draw_one("length_bias", tmp_path)
+    axis = {axis.get_title(): axis for axis in kept[0].axes}["trained in es"]
+    table = style.read_table(tmp_path / "length_bias.csv").query("train_language == 'es'")
+    ours = (
+        100
+        * table.query("base_model == 'gemma-3-270m' and eval_language == 'ko'")[["accuracy_shorter", "accuracy_longer"]]
+    )
+    x_bar, y_bar = (c.get_segments()[0] for c in axis.containers[FIVE.index("ko")].lines[2])
+    mean, sd = ours.mean(), ours.std()
+    np.testing.assert_allclose(np.ptp(x_bar[:, 0]), 2 * sd["accuracy_shorter"])
+    np.testing.assert_allclose(np.ptp(y_bar[:, 1]), 2 * sd["accuracy_longer"])
+    np.testing.assert_allclose(y_bar[:, 0], mean["accuracy_shorter"])
+    grey = np.array([line.get_xydata()[0] for line in axis.lines if line.get_color() == GREY])
+    probe = (
+        100 * table.query("base_model == 'probe'").set_index("eval_language")[["accuracy_shorter", "accuracy_longer"]]
+    )
+    np.testing.assert_allclose(grey[np.argsort(grey[:, 0])], probe.sort_values("accuracy_shorter"))
 
 
 def test_rewards_are_standardised_by_all_answers_of_a_model():
@@ -471,7 +634,7 @@ def test_the_config_decides_resolution_and_size_of_letters(kept, tmp_path):
     write_tables(tmp_path, [("m", "en", 0)], ["en", "es"], ["Chat"])
     path, style = tmp_path / "rewards.png", {"dpi": 110, "font_size": 11}
     tables = {name: tmp_path / f"{name}.csv" for name in ("rewards", "calibration")}
-    draw("rewards", tables, [path], source="en", style=style)
+    draw("rewards", tables, [path], source="en", baselines={}, style=style)
     height, width, _ = plt.imread(path).shape
     assert (width, height) == pytest.approx(kept[0].get_size_inches() * 110, abs=1)
     assert {text.get_fontsize() for text in labels(kept[0])} == {10, 11}

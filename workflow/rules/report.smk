@@ -30,6 +30,8 @@ for figure in figures_of(STUDY):
             figure=figure.name,
             caption=figure.caption,
             source=STUDY.source,
+            # Only tables of a benchmark have rows of them.
+            baselines=STUDY.baselines if figure.of_benchmark else {},
             style=config["figures"],
             version=stages.FIGURES.version,
         script:

@@ -11,5 +11,6 @@ draw(
     job.input,
     [job.output.png, job.output.pdf],
     source=job.params.source,
+    baselines=job.params.baselines,
     style=job.params.style,
 )

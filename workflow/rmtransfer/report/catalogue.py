@@ -46,6 +46,11 @@ class Figure(NamedTuple):
 
 
 _SEEDS = "With several seeds: means over seeds"
+_CHANCE = "The dotted line is what rewards by chance come to"
+_BASELINES = (
+    "In grey what a reward model must beat: a band for heads that were never trained, drawn several times (mean ± the standard "
+    "deviation over draws), dashes for other baselines"
+)
 
 FIGURES = (
     Figure(
@@ -65,46 +70,49 @@ FIGURES = (
         name="transfer",
         scope="benchmark",
         needs="",
-        tables=("transfer", "significance", "length_baseline"),
+        tables=("transfer", "significance", "length_baseline", "chance"),
         draw="rmtransfer.report.figures.transfer:draw_heatmap",
         category="1. Transfer",
         caption=(
             "Accuracy in per cent on the benchmark, the mean of its sections, of the reward model in the row on texts in "
             "the column's language; in brackets how often the longer answer, in tokens, is the better one. Beside or "
             "below it the difference in percentage points to the model trained in the column's own language, so that the "
-            "diagonal is zero. Hatched cells with numbers in italics: the difference is not significant (paired test, "
-            "Holm-corrected over all differences to in-language models, p ≥ 0.05). Off-the-shelf models and baselines "
-            f"have no in-language model to compare with. Grey cells were not evaluated. {_SEEDS}, ± the standard deviation "
-            "over seeds. All intervals and tests are in the benchmark's transfer.csv, seeds.csv and significance.csv."
+            "diagonal is zero. Hatched cells with numbers in italics: the difference is not significant (p ≥ 0.05 after Holm's "
+            "correction within the comparison's family; with several seeds the test is of seeds and items, with one of items "
+            "alone). Off-the-shelf models and baselines have no in-language model to compare with; a probe is named with the "
+            f"language that it was fitted in. Grey cells were not evaluated. {_SEEDS}, ± the standard deviation over seeds; of "
+            "untrained heads, over their draws. Intervals and tests are in the benchmark's seeds.csv and significance.csv."
         ),
     ),
     Figure(
         name="sections",
         scope="benchmark",
         needs="",
-        tables=("transfer",),
+        tables=("seeds", "chance"),
         draw="rmtransfer.report.figures.transfer:draw_sections",
         category="1. Transfer",
         caption=(
-            f"Accuracy by benchmark section and on average, with the 95 % interval. {_SEEDS}, with the range from the "
-            "lowest to the highest seed. The dotted line is chance in a comparison of two answers; the axis does not "
-            "start at zero. Colour and marker: language that the reward model was trained in, or its name. With too many "
-            "models or languages for points, one heat map per section."
+            f"Accuracy by benchmark section and on average. {_SEEDS}, with 95 % intervals that hold seeds and items; with one "
+            "seed, items alone. Colour and marker: language that the reward model was trained in, or its name. "
+            f"{_BASELINES}, and a cross for a probe of the base model's states, beside the reward model of the language that it "
+            f"was fitted in. {_CHANCE}; the axis does not start at zero. With too many models or languages for points, one heat "
+            "map per section, without probes."
         ),
     ),
     Figure(
         name="source_against_target",
         scope="benchmark",
         needs="bases",
-        tables=("seeds",),
+        tables=("seeds", "significance", "chance"),
         draw="rmtransfer.report.figures.transfer:draw_source_against_target",
         category="1. Transfer",
         caption=(
             "Average accuracy in every target language of two reward models: trained in the source language (filled "
-            "circle, upper interval) and trained in the target language itself (open square, lower interval), with 95 % "
-            f"intervals. Right: their difference in percentage points. {_SEEDS}, with intervals from a bootstrap over "
-            "seeds and items. The paired test of the difference is in the benchmark's significance.csv. The axis does not "
-            "start at zero."
+            "circle, upper interval) and trained in the target language itself (open square, lower interval). Right: their "
+            f"difference, the primary family of comparisons. {_SEEDS}. All 95 % intervals hold seeds and items; with one seed, "
+            "items alone. They are not corrected for their number; the corrected p-values are in the benchmark's "
+            f"significance.csv. {_BASELINES}, and crosses for probes of the base model's states, fitted in the source "
+            f"(upright) and in the target language (oblique). {_CHANCE}; the axis does not start at zero."
         ),
     ),
     Figure(
@@ -131,7 +139,8 @@ FIGURES = (
             "Rewards of chosen and rejected answers by language, one panel per reward model: median, quartiles, and "
             "whiskers from the 5 % to the 95 % quantile. Reward models share no scale: rewards are standardised per model "
             f"by the mean and standard deviation of all its rewards, over all languages. {_SEEDS} in the boxes, dots are "
-            "the medians of each seed. ECE: expected calibration error of the sigmoid of the reward margin, 10 bins."
+            "the medians of each seed, or of each draw of an untrained head. ECE: expected calibration error of the sigmoid of "
+            "the reward margin, 10 bins. Probes are in rewards.csv alone."
         ),
     ),
     Figure(
@@ -144,7 +153,8 @@ FIGURES = (
         caption=(
             "Accuracy where the chosen answer is the longer one, in tokens, against accuracy where it is the shorter one. "
             "On the diagonal length decides nothing; above it longer answers are favoured, below it shorter ones. "
-            f"{_SEEDS}, with the range from the lowest to the highest. Only models whose tokens are counted."
+            f"{_SEEDS}, with the standard deviation over seeds. Small and grey: a probe of the base model's states, fitted in the "
+            "language that the panel's reward model was trained in; with more than ten languages in length_bias.csv alone. Only models whose tokens are counted."
         ),
     ),
     Figure(
@@ -203,7 +213,13 @@ def figures_of(study: Study) -> list[Figure]:
 
 
 def draw(
-    name: str, tables: Mapping[str, Path], outputs: Sequence[Path], *, source: str, style: Mapping[str, Any]
+    name: str,
+    tables: Mapping[str, Path],
+    outputs: Sequence[Path],
+    *,
+    source: str,
+    baselines: Mapping[str, str],
+    style: Mapping[str, Any],
 ) -> None:
     """Draw a figure.
 
@@ -212,7 +228,8 @@ def draw(
         tables: where each of its ``tables`` lies.
         outputs: files to write, one per format.
         source: the study's source language.
+        baselines: which rows of the tables are baselines, see :attr:`rmtransfer.study.study.Study.baselines`.
         style: ``dpi`` and ``font_size`` in points.
     """
     module, _, function = {figure.name: figure.draw for figure in FIGURES}[name].partition(":")
-    getattr(importlib.import_module(module), function)(tables, outputs, source=source, **style)
+    getattr(importlib.import_module(module), function)(tables, outputs, source=source, baselines=baselines, **style)

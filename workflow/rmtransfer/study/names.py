@@ -12,8 +12,14 @@ AVERAGE = "average"
 NOT_OURS = "-"
 # The source-language reward model on the benchmark translated back into the source language.
 TRANSLATE_TEST = "translate-test"
-# A family of comparisons: with the same base's model trained in the evaluation language.
+# Families of comparisons, each corrected on its own. The source's model with the same base's model trained in the evaluation
+# language; a training set without that language with the same; any other two.
+PRIMARY = "primary"
 IN_LANGUAGE = "in-language"
+OTHER = "other"
+# Means of such comparisons: the source's models against the targets' own, and all whole languages' against the in-language one.
+SOURCE_AGAINST_TARGETS = "source minus target-language"
+FROM_ELSEWHERE = "elsewhere minus in-language"
 # A p-value, adjusted within its family, that is below this makes a difference significant.
 ALPHA = 0.05
 

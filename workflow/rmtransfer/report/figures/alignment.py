@@ -29,7 +29,13 @@ _MOST_CURVES = 8  # that a reader can follow through one panel: they lie close t
 
 
 def draw_best_of_n(
-    tables: Mapping[str, Path], outputs: Sequence[Path], *, source: str, dpi: int, font_size: float
+    tables: Mapping[str, Path],
+    outputs: Sequence[Path],
+    *,
+    source: str,
+    baselines: Mapping[str, str],
+    dpi: int,
+    font_size: float,
 ) -> None:
     """Gain of the best of n, judged by the other reward models: curves in one panel per language of the answers.
 

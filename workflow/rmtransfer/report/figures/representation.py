@@ -30,7 +30,15 @@ from rmtransfer.study.names import BASE, MODEL_COLUMNS
 _MOST_CLOUDS = 8  # languages whose texts are told apart where their clouds overlap
 
 
-def draw_pca(tables: Mapping[str, Path], outputs: Sequence[Path], *, source: str, dpi: int, font_size: float) -> None:
+def draw_pca(
+    tables: Mapping[str, Path],
+    outputs: Sequence[Path],
+    *,
+    source: str,
+    baselines: Mapping[str, str],
+    dpi: int,
+    font_size: float,
+) -> None:
     """First two principal components of every text's hidden states, one panel per model."""
     use_style(dpi, font_size)
     points, measures = read_table(tables["pca"]), read_table(tables["representation"])
@@ -84,7 +92,13 @@ def _title(model: Any, several_bases: bool, several_seeds: bool, inches: float) 
 
 
 def draw_representation(
-    tables: Mapping[str, Path], outputs: Sequence[Path], *, source: str, dpi: int, font_size: float
+    tables: Mapping[str, Path],
+    outputs: Sequence[Path],
+    *,
+    source: str,
+    baselines: Mapping[str, str],
+    dpi: int,
+    font_size: float,
 ) -> None:
     """Shift from the base model, singular-value share and norms: beside each other, with many languages stacked."""
     use_style(dpi, font_size)

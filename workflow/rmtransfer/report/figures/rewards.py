@@ -10,9 +10,11 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.patches import Patch
 
+from rmtransfer.report.figures.baselines import GREY
 from rmtransfer.report.figures.style import (
     FULL,
-    OFF_THE_SHELF,
+    MANY,
+    OTHERS,
     grid_shape,
     label_lowest,
     legend_above,
@@ -26,6 +28,7 @@ from rmtransfer.report.figures.style import (
     use_style,
     wrapped,
 )
+from rmtransfer.study.names import NOT_OURS
 
 _QUANTILES = {"whislo": "q05", "q1": "q25", "med": "q50", "q3": "q75", "whishi": "q95"}
 _ABOVE: dict[str, Any] = {"xycoords": ("data", "axes fraction"), "textcoords": "offset points", "va": "bottom"}
@@ -36,22 +39,29 @@ _BOXES: dict[str, dict[str, Any]] = {
 
 
 def draw_rewards(
-    tables: Mapping[str, Path], outputs: Sequence[Path], *, source: str, dpi: int, font_size: float
+    tables: Mapping[str, Path],
+    outputs: Sequence[Path],
+    *,
+    source: str,
+    baselines: Mapping[str, str],
+    dpi: int,
+    font_size: float,
 ) -> None:
     """Rewards of chosen and rejected answers in every language, one panel per model, with the expected calibration error.
 
     Reward models share no scale. Those of one model (and seed) are standardised together, over all languages, by their
     mean m and standard deviation: with group sizes n_i, means m_i and standard deviations s_i from the table,
     m = sum(n_i m_i) / N and sd^2 = sum(n_i (s_i^2 + (m_i - m)^2)) / N. Boxes are means over seeds, dots the seeds' medians.
+    Probes are left out: they would be as many panels again.
     """
     use_style(dpi, font_size)
     frame = read_table(tables["rewards"])
-    frame = _standardised(frame[frame["what"].isin(_BOXES)])
+    frame = _standardised(frame[frame["what"].isin(_BOXES) & ~_is_probe(frame, baselines)])
     errors = read_table(tables["calibration"])
     errors = errors.groupby(["base_model", "train_language", "eval_language"])["ece"].mean()
     languages = order(frame["eval_language"])
     most_columns = max(1, min(5, int(6.3 / (0.3 * len(languages)))))  # two boxes and a number per language
-    panels = _panels(frame, 5.5 / most_columns)
+    panels = _panels(frame, baselines, 5.5 / most_columns)
     rows, columns = grid_shape(len(panels), most_columns)
     figure, axes = plt.subplots(
         rows,
@@ -84,6 +94,10 @@ def draw_rewards(
     patches = [Patch(edgecolor="black", linewidth=0.6, **look) for look in _BOXES.values()]
     legend_above(figure, patches, [f"{what} answers" for what in _BOXES])
     save(figure, outputs)
+
+
+def _is_probe(frame: pd.DataFrame, baselines: Mapping[str, str]) -> pd.Series:
+    return frame["base_model"].isin(list(baselines)) & (frame["train_language"] != NOT_OURS)
 
 
 def _boxes(axis: Axes, cells: pd.DataFrame, languages: Sequence[str], what: str, offset: float) -> None:
@@ -121,11 +135,18 @@ def _standardised(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def draw_length_bias(
-    tables: Mapping[str, Path], outputs: Sequence[Path], *, source: str, dpi: int, font_size: float
+    tables: Mapping[str, Path],
+    outputs: Sequence[Path],
+    *,
+    source: str,
+    baselines: Mapping[str, str],
+    dpi: int,
+    font_size: float,
 ) -> None:
     """Accuracy where the chosen answer is the longer one against where it is the shorter one; a panel per model.
 
-    A model that length does not sway lies on the diagonal; one that always picks the longer answer lies top left.
+    A model that length does not sway lies on the diagonal; one that always picks the longer answer lies top left. A probe of
+    the same base and training language is small and grey beside it.
     """
     use_style(dpi, font_size)
     measured = ["accuracy_longer", "accuracy_shorter"]
@@ -134,7 +155,8 @@ def draw_length_bias(
         say("No reward model counts tokens, so length bias is not measured.", outputs)
         return
     frame[measured] *= 100
-    languages, panels = order(frame["eval_language"]), _panels(frame, 1.1)
+    languages, is_probe = order(frame["eval_language"]), _is_probe(frame, baselines)
+    probes, panels = frame[is_probe & (len(languages) <= MANY)], _panels(frame[~is_probe], baselines, 1.1)
     rows, columns = grid_shape(len(panels), 5)
     panel = min(1.9, 6.3 / columns)
     figure, axes = plt.subplots(
@@ -152,15 +174,21 @@ def draw_length_bias(
     looks = {k: series(i) for i, k in enumerate(languages)}
     for axis, (title, cells) in zip(axes.flat, panels.items(), strict=False):
         axis.plot(limits, limits, color="0.6", linewidth=0.7, linestyle="--", zorder=0)
+        base, train = cells["base_model"].iloc[0], cells["train_language"].iloc[0]
+        beside = probes[(probes["base_model"].map(baselines) == base) & (probes["train_language"] == train)]
+        for k, at in beside.groupby("eval_language")[measured].mean().iterrows():
+            look = {name: GREY for name, value in looks[str(k)].items() if value == looks[str(k)]["color"]}
+            axis.plot(
+                at["accuracy_shorter"], at["accuracy_longer"], markersize=2.2, zorder=1, **{**looks[str(k)], **look}
+            )
         groups = cells.groupby("eval_language", sort=False)[measured]
-        mean, least, most = groups.mean(), groups.min(), groups.max()
+        mean, deviation = groups.mean(), groups.std().fillna(0)
         for k, at in mean.iterrows():
-            x, y = at["accuracy_shorter"], at["accuracy_longer"]
             axis.errorbar(
-                x,
-                y,
-                xerr=[[x - least.at[k, "accuracy_shorter"]], [most.at[k, "accuracy_shorter"] - x]],
-                yerr=[[y - least.at[k, "accuracy_longer"]], [most.at[k, "accuracy_longer"] - y]],
+                at["accuracy_shorter"],
+                at["accuracy_longer"],
+                xerr=deviation.at[k, "accuracy_shorter"],
+                yerr=deviation.at[k, "accuracy_longer"],
                 markersize=3.5,
                 elinewidth=0.6,
                 **looks[str(k)],
@@ -175,17 +203,19 @@ def draw_length_bias(
     figure.supxlabel("accuracy where the chosen answer is shorter, %")
     figure.supylabel("accuracy where\nit is longer, %")
     handles = [plt.Line2D([], [], linestyle="none", markersize=3.5, **look) for look in looks.values()]
-    legend_above(figure, handles, languages, "evaluated in")
+    names = [f"{name} (grey)" for name in order(probes["base_model"])]
+    handles += [plt.Line2D([], [], linestyle="none", marker="o", markersize=2.2, color=GREY) for _ in names]
+    legend_above(figure, handles, [*languages, *names], "evaluated in")
     save(figure, outputs)
 
 
-def _panels(frame: pd.DataFrame, inches: float) -> Mapping[str, pd.DataFrame]:
+def _panels(frame: pd.DataFrame, baselines: Mapping[str, str], inches: float) -> Mapping[str, pd.DataFrame]:
     """Every model's rows by the title of its panel, which is so wide."""
-    groups, languages = model_groups(frame), set(frame["eval_language"])
-    several = len([group for group in groups if group != OFF_THE_SHELF]) > 1
+    groups, languages = model_groups(frame, baselines), set(frame["eval_language"])
+    several = len(groups.keys() - set(OTHERS)) > 1
     panels = {}
     for group, rows in groups.items():
         for model, cells in rows.groupby("model", sort=False):
             title = wrapped(f"trained in {model}" if model in languages else str(model), inches)
-            panels[f"{wrapped(group, inches)}\n{title}" if several and group != OFF_THE_SHELF else title] = cells
+            panels[f"{wrapped(group, inches)}\n{title}" if several and group not in OTHERS else title] = cells
     return panels

@@ -1,7 +1,7 @@
 """What all figures share: palette, tables in, heat maps, labels that fit, files out."""
 
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,8 @@ MARKERS = ["o", "s", "^", "D", "v", "P", "X", "<"]
 _FILLS = ["full", "open", "left"]
 MOST_SERIES = len(MARKERS) * len(_FILLS)
 MANY = 10  # languages from which on a heat map takes the full width
-OFF_THE_SHELF = "off the shelf"
+OFF_THE_SHELF, BASELINES = "off the shelf", "baselines"
+OTHERS = (OFF_THE_SHELF, BASELINES)  # what is not trained in the study
 _KEYS = (
     *("base_model", "train_language", "seed", "eval_language", "section", "what", "metric"),
     *("base_a", "train_a", "base_b", "train_b", "family"),
@@ -41,18 +42,22 @@ def read_table(path: Path) -> pd.DataFrame:
     return frame.fillna({key: "" for key in _KEYS if key in frame})
 
 
-def model_groups(frame: pd.DataFrame) -> dict[str, pd.DataFrame]:
-    """Our own reward models by base model, then all others as ``OFF_THE_SHELF``.
+def model_groups(frame: pd.DataFrame, baselines: Mapping[str, str]) -> dict[str, pd.DataFrame]:
+    """Our own reward models by base model, then all others as ``OFF_THE_SHELF``, and ``BASELINES``.
 
-    The added column ``model`` names a model within its group: by training language (or mixture), or by its own name.
+    The added column ``model`` names a model within its group: by training language (or mixture), by its own name, or by both.
     """
-    others = frame["train_language"] == NOT_OURS
+    is_baseline = frame["base_model"].isin(list(baselines))
+    is_other = ~is_baseline & (frame["train_language"] == NOT_OURS)
     groups = {
         str(base): cell.assign(model=cell["train_language"])
-        for base, cell in frame[~others].groupby("base_model", sort=False)
+        for base, cell in frame[~is_baseline & ~is_other].groupby("base_model", sort=False)
     }
-    if others.any():
-        groups[OFF_THE_SHELF] = frame[others].assign(model=frame.loc[others, "base_model"])
+    for group, inside in zip(OTHERS, (is_other, is_baseline), strict=True):
+        if inside.any():
+            rows = frame[inside]
+            fitted = (" " + rows["train_language"]).where(rows["train_language"] != NOT_OURS, "")
+            groups[group] = rows.assign(model=rows["base_model"] + fitted)
     return groups
 
 
@@ -73,23 +78,10 @@ def spread(frame: pd.DataFrame, value: str, languages: Sequence[str]) -> pd.Data
     return deviation if deviation.notna().any(axis=None) else None
 
 
-def over_seeds(frame: pd.DataFrame, keys: Sequence[str]) -> pd.DataFrame:
-    """``accuracy, low, high`` by ``keys``, in per cent: one seed with its interval, or the mean with the seeds' range.
-
-    Takes rows of transfer.csv, or of seeds.csv, whose own mean and interval are kept.
-    """
-    if "mean" in frame:
-        cells = frame.set_index(list(keys))[["mean", "ci_low", "ci_high"]]
-        return 100 * cells.set_axis(["accuracy", "low", "high"], axis="columns")
-    groups = frame.groupby(list(keys), sort=False)
-    several = groups.size() > 1
-    return 100 * pd.DataFrame(
-        {
-            "accuracy": groups["accuracy"].mean(),
-            "low": groups["accuracy"].min().where(several, groups["ci_low"].min()),
-            "high": groups["accuracy"].max().where(several, groups["ci_high"].max()),
-        }
-    )
+def intervals(frame: pd.DataFrame, keys: Sequence[str]) -> pd.DataFrame:
+    """``accuracy, low, high, sd`` by ``keys``, in per cent, of rows of seeds.csv."""
+    cells = frame.set_index(list(keys))[["mean", "ci_low", "ci_high", "sd"]]
+    return 100 * cells.set_axis(["accuracy", "low", "high", "sd"], axis="columns")
 
 
 def series(i: int) -> dict[str, Any]:

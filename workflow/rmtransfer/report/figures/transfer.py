@@ -9,24 +9,26 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
+from rmtransfer.report.figures.baselines import CHANCE, PROBE, baselines_of, draw_marks, legend_of, looks_of, probes_of
 from rmtransfer.report.figures.style import (
+    BASELINES,
     COLORS,
     COLUMN,
     FULL,
     MANY,
     MOST_SERIES,
-    OFF_THE_SHELF,
+    OTHERS,
     color_bar,
     grid_shape,
     hatched,
     heat,
+    intervals,
     label_lowest,
     legend_above,
     matrix,
     model_groups,
     number,
     order,
-    over_seeds,
     read_table,
     save,
     say,
@@ -35,26 +37,32 @@ from rmtransfer.report.figures.style import (
     use_style,
     wrapped,
 )
-from rmtransfer.study.names import ALPHA, AVERAGE, IN_LANGUAGE
+from rmtransfer.study.names import ALPHA, AVERAGE, NOT_OURS, PRIMARY
 
 
 def draw_heatmap(
-    tables: Mapping[str, Path], outputs: Sequence[Path], *, source: str, dpi: int, font_size: float
+    tables: Mapping[str, Path],
+    outputs: Sequence[Path],
+    *,
+    source: str,
+    baselines: Mapping[str, str],
+    dpi: int,
+    font_size: float,
 ) -> None:
     """Heat maps of accuracy and of the difference to the in-language model.
 
-    Differences that are not significant (``p_holm`` of the family ``in-language`` not below 0.05, or no test at all) are
-    hatched, their numbers in italics.
+    Differences that are not significant (``p_holm`` within their family not below 0.05, or no test at all) are hatched, their
+    numbers in italics.
     """
     use_style(dpi, font_size)
     frame, significance = read_table(tables["transfer"]), read_table(tables["significance"])
-    baseline = read_table(tables["length_baseline"])
-    groups = model_groups(frame[frame["section"] == AVERAGE])
+    length_rule, chance = read_table(tables["length_baseline"]), _chance(tables["chance"])
+    groups = model_groups(frame[frame["section"] == AVERAGE], baselines)
     languages = order(frame["eval_language"])
     accuracy = {group: 100 * matrix(cells, "accuracy", languages) for group, cells in groups.items()}
-    difference = {group: _difference(cells) for group, cells in accuracy.items() if group != OFF_THE_SHELF}
+    difference = {group: _difference(cells) for group, cells in accuracy.items() if group not in OTHERS}
     difference = {group: cells for group, cells in difference.items() if not cells.empty}
-    lowest = min([50.0, *(float(np.nanmin(cells)) for cells in accuracy.values())])
+    lowest = min([chance[AVERAGE], *(float(np.nanmin(cells)) for cells in accuracy.values())])
     largest = max([1.0, *(float(np.nanmax(np.abs(cells))) for cells in difference.values())])
 
     # Accuracy left and difference right; with many languages one above the other.
@@ -89,8 +97,8 @@ def draw_heatmap(
                 None if deviation is None else 100 * deviation,
             )
             axis.set_title(f"{group}: accuracy, %")
-            axis.set_xlabel(_with_length_rule(axis, baseline, group, languages))
-            axis.set_ylabel("" if group == OFF_THE_SHELF else "trained in")
+            axis.set_xlabel(_with_length_rule(axis, length_rule, group, languages))
+            axis.set_ylabel("" if group in OTHERS else "trained in")
         elif group in difference:
             marked = _not_significant(difference[group], significance, group)
             images[what] = heat(axis, difference[group], "RdBu_r", (-largest, largest), "{:+.0f}", marked=marked)
@@ -119,8 +127,7 @@ def _difference(accuracy: pd.DataFrame) -> pd.DataFrame:
 def _not_significant(difference: pd.DataFrame, significance: pd.DataFrame, base: str) -> pd.DataFrame:
     """Bool in the shape of ``difference``: no test says that the cell differs. The models themselves need no test."""
     tests = significance[
-        (significance["family"] == IN_LANGUAGE)
-        & (significance["base_a"] == base)
+        (significance["base_a"] == base)
         & (significance["base_b"] == base)
         & (significance["train_b"] == significance["eval_language"])
         & (significance["p_holm"] < ALPHA)
@@ -128,6 +135,11 @@ def _not_significant(difference: pd.DataFrame, significance: pd.DataFrame, base:
     found = set(zip(tests["train_a"], tests["eval_language"], strict=True))
     marks = [[(m, k) not in found and m != k for k in difference.columns] for m in difference.index]
     return pd.DataFrame(marks, difference.index, difference.columns)
+
+
+def _chance(path: Path) -> dict[str, float]:
+    """Section to what rewards by chance come to there, in per cent."""
+    return dict(read_table(path).set_index("section")["chance"] * 100)
 
 
 def _with_length_rule(axis: Axes, baseline: pd.DataFrame, group: str, languages: Sequence[str]) -> str:
@@ -147,64 +159,101 @@ def _height(models: int) -> float:
 
 
 def draw_sections(
-    tables: Mapping[str, Path], outputs: Sequence[Path], *, source: str, dpi: int, font_size: float
+    tables: Mapping[str, Path],
+    outputs: Sequence[Path],
+    *,
+    source: str,
+    baselines: Mapping[str, str],
+    dpi: int,
+    font_size: float,
 ) -> None:
     """Accuracy by benchmark section: a panel of points each, or a heat map each where points are too many."""
     use_style(dpi, font_size)
-    frame = read_table(tables["transfer"])
-    groups = model_groups(frame)
+    frame, chance = read_table(tables["seeds"]), _chance(tables["chance"])
+    groups = model_groups(frame, baselines)
     languages, names = order(frame["eval_language"]), order(frame["section"])
+    # Baselines are marks beside the points of reward models, and points themselves where there are no others.
+    drawn = {group: cells for group, cells in groups.items() if group != BASELINES} or groups
     styles: dict[tuple[bool, str], int] = {}
-    for group, cells in groups.items():
+    for group, cells in drawn.items():
         for model in order(cells["model"]):
-            styles.setdefault((group == OFF_THE_SHELF, model), len(styles))
-    most = max(cells["model"].nunique() for cells in groups.values())
+            styles.setdefault((group in OTHERS, model), len(styles))
+    most = max(cells["model"].nunique() for cells in drawn.values())
     width = max(1.15, 0.036 * most * len(languages))  # inches that a panel of points needs
     if len(styles) > MOST_SERIES or width > FULL / 2:
-        _draw_section_heatmaps(groups, languages, names, outputs)
+        if BASELINES in groups:  # without probes, which would be as many rows again
+            rows = groups[BASELINES]
+            groups[BASELINES] = rows[rows["train_language"] == NOT_OURS]
+        _draw_section_heatmaps(
+            {g: cells for g, cells in groups.items() if len(cells)}, languages, names, chance, outputs
+        )
         return
-    rows, columns = grid_shape(len(names), min(5, int(6.3 / width)))
+    marks = {group: baselines_of(groups, group, baselines) for group in drawn if group != BASELINES}
+    beside = pd.concat([*marks.values(), frame.iloc[:0]])
+    looks = looks_of(beside)
+    # With marks between the points wider panels are easier to read, as long as the figure stays on a page.
+    shapes = [grid_shape(len(names), min(5, int(6.3 / inches))) for inches in (1.5 * width, width)]
+    rows, columns = shapes[0] if not beside.empty and shapes[0][0] * len(drawn) < 4 else shapes[1]
     figure, axes = plt.subplots(
-        rows * len(groups),
+        rows * len(drawn),
         columns,
-        figsize=(FULL, (1.95 if rows * len(groups) < 4 else 1.6) * rows * len(groups) + 0.5),
+        figsize=(FULL, (1.95 if rows * len(drawn) < 4 else 1.6) * rows * len(drawn) + 0.5),
         sharex=True,
         sharey=True,
         squeeze=False,
         layout="constrained",
     )
-    for g, (group, cells) in enumerate(groups.items()):
+    for g, (group, cells) in enumerate(drawn.items()):
         panels = axes[g * rows : (g + 1) * rows]
         for axis, name in zip(panels.flat, names, strict=False):
+            axis.axhline(chance[name], zorder=0.5, **CHANCE)
+            if group in marks:
+                draw_marks(axis, marks[group][marks[group]["section"] == name], languages, looks, "x")
             _section_panel(
                 axis,
                 cells[cells["section"] == name],
-                {m: i for (other, m), i in styles.items() if other == (group == OFF_THE_SHELF)},
+                {m: i for (other, m), i in styles.items() if other == (group in OTHERS)},
                 languages,
             )
+            if group in marks:
+                of_section = marks[group][marks[group]["section"] == name]
+                _section_probes(axis, of_section, order(cells["model"]), languages)
             axis.set_title(wrapped(_title(name), 5.6 / columns))
         for axis in panels.flat[len(names) :]:
             axis.set_axis_off()
         for axis in panels[:, 0]:
             axis.set_ylabel(f"{wrapped(group, 1.4)}\naccuracy, %")
     label_lowest(axes)
-    axes[0, 0].set_ylim(min(45.0, 100 * frame["ci_low"].min() - 2, 100 * frame["accuracy"].min() - 2), 102)
+    lowest = 100 * min(frame["ci_low"].min(), frame["mean"].min())
+    axes[0, 0].set_ylim(min([45.0, lowest, *chance.values()]) - 2, 102)
     handles = [
         axes.flat[0].errorbar([], [], yerr=[], linestyle="none", markersize=3, elinewidth=0.7, **series(i))
         for i in styles.values()
     ]
+    labels = [model for _, model in styles]
+    if probes := probes_of(beside):
+        handles.append(plt.Line2D([], [], marker="x", **PROBE))
+        labels.append(f"{', '.join(probes)}, of the same training language")
+    for label, handle in legend_of(beside, looks).items():
+        handles.append(handle)
+        labels.append(label)
     title = "reward model" if all(other for other, _ in styles) else "reward model (training language or name)"
-    legend_above(figure, handles, [model for _, model in styles], title)
+    legend_above(figure, handles, labels, title)
     figure.supxlabel("evaluated in")
     save(figure, outputs)
 
 
+def _offset(place: int, models: int) -> float:
+    """Where a model's points lie in the slot of a language."""
+    return (place - (models - 1) / 2) * 0.7 / models
+
+
 def _section_panel(axis: Axes, frame: pd.DataFrame, styles: Mapping[str, int], languages: Sequence[str]) -> None:
-    cells = over_seeds(frame, ["model", "eval_language"])
+    cells = intervals(frame, ["model", "eval_language"])
     models = order(frame["model"])
     for place, model in enumerate(models):
         mine = cells.loc[model].reindex(languages)
-        x = np.arange(len(languages)) + (place - (len(models) - 1) / 2) * 0.7 / len(models)
+        x = np.arange(len(languages)) + _offset(place, len(models))
         low, high = mine["accuracy"] - mine["low"], mine["high"] - mine["accuracy"]
         axis.errorbar(
             x,
@@ -216,15 +265,24 @@ def _section_panel(axis: Axes, frame: pd.DataFrame, styles: Mapping[str, int], l
             elinewidth=0.7,
             **series(styles[model]),
         )
-    axis.axhline(50, color="0.6", linewidth=0.7, linestyle=":")
     axis.set_xticks(range(len(languages)), languages)
     axis.set_xlim(-0.6, len(languages) - 0.4)
+
+
+def _section_probes(axis: Axes, rows: pd.DataFrame, models: Sequence[str], languages: Sequence[str]) -> None:
+    """A probe of every training language where the reward model of that language is."""
+    for cells in probes_of(rows).values():
+        for place, model in enumerate(models):
+            if model in cells.index:
+                x = np.arange(len(languages)) + _offset(place, len(models))
+                axis.plot(x, cells.loc[model].reindex(languages)["accuracy"], marker="x", zorder=5, **PROBE)
 
 
 def _draw_section_heatmaps(
     groups: Mapping[str, pd.DataFrame],
     languages: Sequence[str],
     names: Sequence[str],
+    chance: Mapping[str, float],
     outputs: Sequence[Path],
 ) -> None:
     """What points cannot show any more: one heat map per section, two beside each other where a page is too short."""
@@ -240,11 +298,11 @@ def _draw_section_heatmaps(
         layout="constrained",
     )
     cells = {
-        (group, name): 100 * matrix(frame[frame["section"] == name], "accuracy", languages)
+        (group, name): 100 * matrix(frame[frame["section"] == name], "mean", languages)
         for group, frame in groups.items()
         for name in names
     }
-    lowest = min([50.0, *(float(np.nanmin(values)) for values in cells.values())])
+    lowest = min([*chance.values(), *(float(np.nanmin(values)) for values in cells.values())])
     for g, group in enumerate(groups):
         panels = axes[g * rows : (g + 1) * rows]
         for axis, name in zip(panels.flat, names, strict=False):
@@ -254,7 +312,7 @@ def _draw_section_heatmaps(
             axis.set_axis_off()
         for axis in panels[:, 1:].flat:
             axis.set_yticks([])
-        if group != OFF_THE_SHELF:
+        if group not in OTHERS:
             for axis in panels[:, 0]:
                 axis.set_ylabel("trained in")
     label_lowest(axes)
@@ -268,65 +326,99 @@ def _title(section: str) -> str:
 
 
 def draw_source_against_target(
-    tables: Mapping[str, Path], outputs: Sequence[Path], *, source: str, dpi: int, font_size: float
+    tables: Mapping[str, Path],
+    outputs: Sequence[Path],
+    *,
+    source: str,
+    baselines: Mapping[str, str],
+    dpi: int,
+    font_size: float,
 ) -> None:
-    """Accuracy in every target language of the reward models trained in the source language and in that language."""
+    """Accuracy in every target language of the reward models trained in the source language and in that language; beside it
+    their difference."""
     use_style(dpi, font_size)
-    frame = read_table(tables["seeds"])
+    frame, chance = read_table(tables["seeds"]), _chance(tables["chance"])
     frame = frame[frame["section"] == AVERAGE]
-    pairs = {}
-    for group, rows in model_groups(frame).items():
-        cells = over_seeds(rows, ["model", "eval_language"])
-        targets = [
-            k
-            for k in order(rows["eval_language"])
-            if k != source and (k, k) in cells.index and (source, k) in cells.index
-        ]
-        if group != OFF_THE_SHELF and targets:
-            pairs[group] = (
-                cells.loc[[(source, k) for k in targets]].set_axis(targets),
-                cells.loc[[(k, k) for k in targets]].set_axis(targets),
-            )
+    tests = read_table(tables["significance"])
+    tests = tests[tests["family"] == PRIMARY]
+    groups = model_groups(frame, baselines)
+    pairs = {group: cells for group, cells in groups.items() if group not in OTHERS and group in set(tests["base_a"])}
     if not pairs:
         say(f"No reward model is trained in {source} and in a target language.", outputs)
         return
-    heights = [0.27 * len(theirs) + 0.2 for _, theirs in pairs.values()]
+    marks = {group: baselines_of(groups, group, baselines) for group in pairs}
+    beside = pd.concat(list(marks.values()))
+    looks, probes = looks_of(beside), ", ".join(probes_of(beside))
+    targets = {group: order(tests.loc[tests["base_a"] == group, "eval_language"]) for group in pairs}
+    heights = [0.27 * len(rows) + 0.2 for rows in targets.values()]
+    legend: dict[str, Any] = {}
     figure, axes = plt.subplots(
         len(pairs),
-        1,
-        figsize=(COLUMN, sum(heights) + 0.9),
+        2,
+        figsize=(COLUMN, sum(heights) + 1.3),
         height_ratios=heights,
-        sharex=True,
+        width_ratios=[1.6, 1],
+        sharex="col",
         squeeze=False,
         layout="constrained",
     )
-    handles: list[Any] = []
-    for axis, (base, (ours, theirs)) in zip(axes[:, 0], pairs.items(), strict=True):
-        y = np.arange(len(theirs))
-        axis.hlines(y, ours["accuracy"], theirs["accuracy"], color="0.75", linewidth=2.5, zorder=1)
+    for (left, right), (base, rows) in zip(axes, pairs.items(), strict=True):
+        languages = targets[base]
+        y = np.arange(len(languages))
+        cells = intervals(rows, ["model", "eval_language"])
+        left.axvline(chance[AVERAGE], zorder=0.5, **CHANCE)
+        draw_marks(left, marks[base], languages, looks, "y")
         # The source's filled circle fits into the target's open square, so that both are seen where they coincide.
-        handles = []
-        for cells, side, color, look in (
-            (ours, -1, COLORS[0], {"marker": "o", "markersize": 3.5, "zorder": 4}),
-            (theirs, 1, COLORS[1], {"marker": "s", "markersize": 6.5, "markerfacecolor": "white", "zorder": 3}),
+        for label, keys, side, color, look in (
+            (
+                f"RM trained in {source}",
+                [(source, k) for k in languages],
+                *(-1, COLORS[0], {"marker": "o", "markersize": 3.5, "zorder": 4}),
+            ),
+            (
+                "RM trained in target",
+                [(k, k) for k in languages],
+                *(1, COLORS[1], {"marker": "s", "markersize": 6.5, "markerfacecolor": "white", "zorder": 3}),
+            ),
         ):
-            axis.hlines(y + 0.27 * side, cells["low"], cells["high"], color=color, linewidth=0.9)
-            handles += axis.plot(cells["accuracy"], y, linestyle="none", color=color, **look)
-        for place, gain in zip(y, ours["accuracy"] - theirs["accuracy"], strict=True):
-            axis.annotate(
-                number("{:+.1f}", gain), (1.02, place), xycoords=("axes fraction", "data"), va="center", ha="left"
-            )
-        axis.set_title(base)
-        axis.set_yticks(y, theirs.index)
-        axis.set_ylim(len(theirs) - 0.4, -0.6)
-        axis.tick_params(axis="y", length=0)
-    axes[-1, 0].set_xlabel(f"accuracy, % (right: {source} minus target, points)")
-    legend_above(figure, handles, [f"RM trained in {source}", "in the target language"])
+            mine = cells.reindex(keys)
+            left.hlines(y + 0.27 * side, mine["low"], mine["high"], color=color, linewidth=0.9)
+            legend[label] = left.plot(mine["accuracy"], y, linestyle="none", color=color, **look)[0]
+            shape = {"marker": "+" if side < 0 else "x", **PROBE}
+            for fitted in probes_of(marks[base]).values():
+                left.plot(fitted.reindex(keys)["accuracy"], y + 0.27 * side, zorder=5, **shape)
+            if probes:
+                legend[f"{probes}, {source if side < 0 else 'target'}"] = plt.Line2D([], [], **shape)
+        test = tests[tests["base_a"] == base].set_index("eval_language").loc[languages]
+        difference, low, high = (100 * test[name] for name in ("difference", "ci_low", "ci_high"))
+        right.axvline(0, color="0.6", linewidth=0.7)
+        right.hlines(y, low, high, color="black", linewidth=0.9)
+        right.plot(difference, y, "o", color="black", markersize=3)
+        for place, value, end in zip(y, difference, high, strict=True):
+            right.annotate(number("{:+.1f}", value), (end, place), (3, 0), textcoords="offset points", va="center")
+        left.set_title(base)
+        left.set_yticks(y, languages)
+        right.set_yticks([])
+        for axis in (left, right):
+            axis.set_ylim(len(languages) - 0.4, -0.6)
+            axis.tick_params(axis="y", length=0)
+    low, high = axes[0, 1].get_xlim()
+    axes[0, 1].set_xlim(low, high + 0.35 * (high - low))  # room for the numbers
+    axes[-1, 0].set_xlabel("accuracy, %")
+    axes[-1, 1].set_xlabel(f"{source} minus target,\npoints")
+    legend |= legend_of(beside, looks)
+    legend_above(figure, list(legend.values()), list(legend))
     save(figure, outputs)
 
 
 def draw_consistency(
-    tables: Mapping[str, Path], outputs: Sequence[Path], *, source: str, dpi: int, font_size: float
+    tables: Mapping[str, Path],
+    outputs: Sequence[Path],
+    *,
+    source: str,
+    baselines: Mapping[str, str],
+    dpi: int,
+    font_size: float,
 ) -> None:
     """Cohen's kappa of a reward model's outcomes in a language against those in the source language: model x language."""
     use_style(dpi, font_size)
@@ -334,7 +426,7 @@ def draw_consistency(
     if frame.empty:
         say("No reward model is evaluated in the source language and in another.", outputs)
         return
-    languages, groups = order(frame["eval_language"]), model_groups(frame)
+    languages, groups = order(frame["eval_language"]), model_groups(frame, baselines)
     cells = {group: matrix(rows, "kappa", languages) for group, rows in groups.items()}
     lowest = min(0.0, *(float(np.nanmin(c)) for c in cells.values()))
     wide = len(languages) > MANY
@@ -348,9 +440,10 @@ def draw_consistency(
         layout="constrained",
     )
     for axis, (group, rows) in zip(axes[:, 0], groups.items(), strict=True):
-        image = heat(axis, cells[group], "viridis", (lowest, 1), "{:.2f}", spread(rows, "kappa", languages))
+        deviation, inches = spread(rows, "kappa", languages), 2.5 if wide else 1.3
+        image = heat(axis, cells[group], "viridis", (lowest, 1), "{:.2f}", deviation, label_inches=inches)
         axis.set_title(group)
-        if group != OFF_THE_SHELF:
+        if group not in OTHERS:
             axis.set_ylabel("trained in")
     axes[-1, 0].set_xlabel("evaluated in")
     color_bar(figure, image, axes, "Cohen's κ")

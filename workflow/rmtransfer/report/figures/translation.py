@@ -11,7 +11,13 @@ from rmtransfer.report.figures.style import COLORS, FULL, HATCHES, legend_above,
 
 
 def draw_translation(
-    tables: Mapping[str, Path], outputs: Sequence[Path], *, source: str, dpi: int, font_size: float
+    tables: Mapping[str, Path],
+    outputs: Sequence[Path],
+    *,
+    source: str,
+    baselines: Mapping[str, str],
+    dpi: int,
+    font_size: float,
 ) -> None:
     """Bars of what became of every text: kept, kept after a retry, refused and why; one bar per language and engine."""
     use_style(dpi, font_size)
