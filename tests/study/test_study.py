@@ -26,6 +26,7 @@ def test_scorers_are_ours_then_translate_test_then_others_and_translate_test_kno
         "seeds": [0, 3],
         "languages": {"source": "en", "targets": ["es"]},
         "mixtures": {"mix": {"en": 1, "es": 1}},
+        "reward_models": {"longer-answer": {"kind": "length", "unit": "characters"}, "random": {"kind": "random"}},
     }
     config["translation"]["translate_test"] = {"engine": "memory"}
     study = Study(load_config(config, ROOT))
@@ -105,7 +106,7 @@ def test_heads_read_the_states_of_their_base_and_a_probe_has_a_row_for_each_lang
     assert rows[2].id == probe
     assert study.scoring_options(probe) == {"kind": "probe", "path": base}
     assert study.base_states(probe, "more", ["es"]) == [f"{states}/more/es.npz"]
-    assert study.fitted_states(probe) == [f"{states}/preferences/es.npz"]
+    assert study.fitted_states(probe) == f"{states}/preferences/es.npz"
     assert study.fitted_states("untrained-head") == []
     assert study.model_folders(probe, ROOT) == {"base": "results/sample/base_models/gemma-3-270m"}
     assert not study.loads_weights(probe)

@@ -141,6 +141,23 @@ def test_results_follow_the_contract(finished):
     assert not (results / ".work/training").exists()
 
 
+def test_baselines_rerun_nothing_of_what_is_there(finished):
+    """A probe asks the base for the states of the preferences; no model is trained, and none that is there scores again."""
+    heads = {"fresh": {"kind": "untrained", "path": "llama"}, "linear": {"kind": "probe", "path": "llama"}}
+    after = {"evaluate", "gather", "write", "draw"}  # what is made of scores
+
+    def before(reward_models: dict) -> set[str]:
+        found = jobs(finished, changed(reward_models=reward_models))
+        assert found >= TABLES_OF_A_BENCHMARK | DRAWINGS_OF_A_BENCHMARK
+        return {job for job in found if job.split("_")[0] not in after}
+
+    assert before({"fresh": heads["fresh"]}) == {"score_states fresh sample"}
+    assert before(heads) == {
+        "embed_base llama/base preferences",
+        *(f"score_states {head} sample" for head in ("fresh", "linear/en/seed0", "linear/es/seed0")),
+    }
+
+
 def test_the_tables_are_those_that_were_kept(finished):
     """Whoever refreshes a stage's digest says that results do not change: here they are."""
     tables = finished / "results/tiny/tables"

@@ -124,10 +124,10 @@ class Study:
         base = RewardModelId(self.config.reward_models[RewardModelId.parse(reward_model).base_model].path, BASE)
         return [self.at.states.fill(reward_model=base.id, benchmark=part, language=language) for language in languages]
 
-    def fitted_states(self, reward_model: str) -> list[Pattern]:
-        """The hidden states of the training pairs that a head is fitted to; none for one that is not fitted."""
+    def fitted_states(self, reward_model: str) -> Pattern | list[Pattern]:
+        """The file of the training pairs' hidden states that a head is fitted to; nothing for one that is not fitted."""
         train = RewardModelId.parse(reward_model).train_language
-        return [] if train == NOT_OURS else self.base_states(reward_model, PREFERENCES, [train])
+        return [] if train == NOT_OURS else self.base_states(reward_model, PREFERENCES, [train])[0]
 
     def embedded(self, base: str) -> list[str]:
         """The parts whose hidden states a base computes: those of the leading benchmark, and what heads on it read."""

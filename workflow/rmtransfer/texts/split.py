@@ -1,16 +1,33 @@
 """Which preference pairs are kept out of training: the same ones in every language, mixture, part and seed."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from rmtransfer.kit.errors import StudyError
 from rmtransfer.kit.manifest import digest_of
+from rmtransfer.texts.corpus import Row
+
+Rows = dict[str, list[Row]]
+
+
+def split(rows: Mapping[str, Sequence[Row]], share: float) -> tuple[Rows, Rows]:
+    """Pairs to train on and pairs that are kept out, by language; see :func:`held_out`.
+
+    Args:
+        rows: language to the same pairs.
+    """
+    kept_out = held_out([row["id"] for row in next(iter(rows.values()))], share)
+    parts = [
+        {language: [row for row in these if (row["id"] in kept_out) is out] for language, these in rows.items()}
+        for out in (False, True)
+    ]
+    return parts[0], parts[1]
 
 
 def held_out(ids: Sequence[str], share: float) -> set[str]:
     """Ids of the pairs that are kept out: the nearest whole number to ``share`` of them, the first by a hash of their id.
 
-    A larger share holds out the same pairs and more. The hash is another one than mixtures hand pairs out by, so that a mixture's
-    held-out pairs are in all of its languages.
+    A larger share holds out the same pairs and more. The hash is not the one that orders a training set
+    (:mod:`rmtransfer.texts.mixture`): what is held out is neither its beginning nor its end.
 
     Args:
         ids: of all pairs that there are, in any order.
