@@ -82,7 +82,7 @@ rule score_states:
     params:
         options=lambda wildcards: STUDY.scoring_options(wildcards.reward_model),
         rows=lambda wildcards: content_of(wildcards.benchmark, STUDY.languages),
-        held_out=STUDY.recipe.get("held_out", 0),
+        held_out=STUDY.config.training.held_out,
         version=stages.BASELINES.version,
     script:
         "../scripts/score_states.py"
