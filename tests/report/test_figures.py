@@ -17,11 +17,8 @@ from rmtransfer.alignment.best_of_n import COLUMNS
 from rmtransfer.report.catalogue import FIGURES, draw
 from rmtransfer.report.figures import rewards, style
 from rmtransfer.report.figures.baselines import GREY
-<<<<<<< HEAD
 from rmtransfer.study.names import ORIGINS
 from rmtransfer.transfer import scaling as scaling_table
-=======
->>>>>>> baselines
 from rmtransfer.transfer.measures import MEASURES
 
 PATH = {**os.environ, "PYTHONPATH": str(Path(style.__file__).parents[3])}
@@ -182,7 +179,6 @@ def write_tables(folder: Path, models: list, languages: list[str], sections: lis
     if len(languages) > 1:
         write_translations(folder, languages)
     if bases:
-<<<<<<< HEAD
         scaling = [
             (base, 3e8 * 4**i, pairs, language, origin, mean := draw(0.4, 0.9), None, mean - 0.1, mean + 0.1, 1, 90)
             for i, base in enumerate(bases)
@@ -190,15 +186,6 @@ def write_tables(folder: Path, models: list, languages: list[str], sections: lis
             for origin in ORIGINS
             for language in (*languages, "all")
             if language != "en" or origin != "source"
-=======
-        write_representations(folder, models, languages)
-        gains = [
-            (*model, language, n, 4, gain, gain - 0.1, gain + 0.1, 24)
-            for model in models
-            for language in languages
-            for n, gain in ((1, 0.0), (2, draw(0.2, 0.3)), (4, draw(0.4, 0.6)), (8, draw(0.6, 0.9)))
-            if model[0] in bases
->>>>>>> baselines
         ]
         write(folder, "scaling", scaling, list(scaling_table.COLUMNS))
         write_representations(folder, models, languages)

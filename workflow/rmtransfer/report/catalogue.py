@@ -128,7 +128,6 @@ FIGURES = (
             "items alone. They are not corrected for their number; the corrected p-values are in the benchmark's "
             f"significance.csv. {_BASELINES}, and crosses for probes of the base model's states, fitted in the source "
             f"(upright) and in the target language (oblique). {_CHANCE}; the axis does not start at zero."
-<<<<<<< HEAD
         ),
     ),
     Figure(
@@ -159,8 +158,6 @@ FIGURES = (
             "languages (their mean). One panel per evaluation language and one for the mean over the target languages. With "
             "95 % intervals; the axis of accuracy does not start at zero. With too many languages for panels, the mean alone. "
             "All numbers are in the benchmark's scaling.csv."
-=======
->>>>>>> baselines
         ),
     ),
     Figure(
