@@ -25,21 +25,20 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from torch.nn.functional import logsigmoid, scaled_dot_product_attention, softplus
+from torch.nn.functional import logsigmoid, scaled_dot_product_attention
 
 from benchmarks import common
 from rmtransfer.models import chat, reward
 from rmtransfer.models.attention import prefer_packs
 from rmtransfer.models.device import train_with_onednn
 from rmtransfer.models.packing import Batch, Group, group_of
+from rmtransfer.models.probe import fit_probe
 from rmtransfer.models.trunk import _part
 from rmtransfer.texts.corpus import Row, load_selected
 
 DOCUMENT = common.ROOT / "docs/recipe.md"
 PAIRS_PER_STEP, WARMUP = 8, 0.1  # the study's
 FOLDS = 4
-INNER_FOLDS = 8  # of the probe's own cross-validation
-PENALTIES = [10.0 ** (step / 2) for step in range(-8, 3)]  # of the probe, relative to the mean square of its inputs
 PAIRS_PER_PASS = 12  # when judging
 LARGE_HELD_OUT, LARGE_SIZES, LARGE_TOKENS = 84, (24, 96, 200), 300
 _LISTED = 5  # values; of more, mean and spread alone
@@ -50,8 +49,8 @@ class Recipe(NamedTuple):
     """How a reward model is trained.
 
     Attributes:
-        head: how the score head starts. normal: drawn; zero; probe: fitted to the base model's states (:func:`probe`), or
-            plain-probe: the same without scaling the states' dimensions.
+        head: how the score head starts, as in the study's ``training.head``: normal (drawn), zero, or probe (fitted to the
+            base model's states).
         head_rate: the head's learning rate, in learning rates of the body.
         frozen: blocks that stay as they are.
     """
@@ -63,18 +62,17 @@ class Recipe(NamedTuple):
     epochs: int = 1
 
 
-RECOMMENDED = Recipe("probe", 1, 17)
+CHEAPEST = Recipe("probe", 1, 17)
 _HEADS = [(head, rate) for head in ("normal", "zero") for rate in (1, 10, 100)] + [("probe", 1)]
 # Recipes and their seeds, which are fewer where a run takes longer. What comes first is known first.
 HELD_OUT = {
-    **{Recipe(*head, frozen): 2 for frozen in (18, 17) for head in [*_HEADS, ("probe", 10), ("plain-probe", 1)]},
+    **{Recipe(*head, frozen): 2 for frozen in (18, 17) for head in [*_HEADS, ("probe", 10)]},
     **{Recipe("probe", 1, 17, rate): 1 for rate in (1e-4, 2e-4, 5e-4)},
     Recipe("probe", 1, 17, epochs=2): 1,
     Recipe("normal", 1, 17, 5e-4): 1,
     Recipe("zero", 100, 17, 2e-4): 1,
     Recipe("probe", 1, 16): 2,
     Recipe("probe", 1, 16, 1e-4): 1,
-    Recipe("probe", 1, 16, 2e-4): 1,
     **{Recipe(*head, 16): 1 for head in (("normal", 1), ("zero", 100))},
     Recipe("probe", 1, 15): 1,
     Recipe("probe", 1, 14): 1,
@@ -306,56 +304,7 @@ def first_head(kind: str, states: torch.Tensor, seed: int) -> torch.Tensor:
         return torch.randn((1, width), generator=torch.Generator().manual_seed(seed))[0] / (width + 1) ** 0.5
     if kind == "zero":
         return torch.zeros(width)
-    return probe(states[:, 0] - states[:, 1], scaled=kind == "probe").weights
-
-
-class Probe(NamedTuple):
-    """A head that is fitted to pairs: its weights [hidden], and the penalty relative to the inputs' mean square."""
-
-    weights: torch.Tensor
-    penalty: float
-
-
-def probe(differences: torch.Tensor, *, scaled: bool = True, penalty: float | None = None) -> Probe:
-    """Bradley-Terry weights of differences [pairs, hidden] between the states of chosen and rejected answers.
-
-    Each dimension is divided by its root mean square, because a few have most of the variance.
-
-    Args:
-        penalty: default: the one of least loss in a cross-validation over these pairs.
-    """
-    scale = 1 / differences.square().mean(0).sqrt().clamp_min(1e-6) if scaled else torch.ones(differences.shape[1])
-    inputs = differences * scale
-    unit = inputs.square().sum(1).mean().item()
-    numbers = torch.arange(len(inputs)) % min(INNER_FOLDS, len(inputs))
-
-    def loss(penalty: float) -> float:
-        total = 0.0
-        for part in numbers.unique():
-            weights = bradley_terry(inputs[numbers != part], penalty * unit)
-            total += softplus(-(inputs[numbers == part] @ weights)).sum().item()
-        return total
-
-    penalty = penalty or min(PENALTIES, key=loss)
-    return Probe(scale * bradley_terry(inputs, penalty * unit), penalty)
-
-
-def bradley_terry(differences: torch.Tensor, penalty: float) -> torch.Tensor:
-    """The weights w of least mean(log(1 + exp(-differences w))) + penalty / 2 |w|^2, by Newton's method in their span."""
-    basis, triangle = torch.linalg.qr(differences.double().T)
-    inputs = triangle.T
-    count, width = inputs.shape
-    ridge = penalty * torch.eye(width, dtype=torch.double)
-    weights = torch.zeros(width, dtype=torch.double)
-    for _ in range(50):
-        wrong = torch.sigmoid(-(inputs @ weights))
-        gradient = ridge @ weights - inputs.T @ wrong / count
-        curvature = (inputs.T * (wrong * (1 - wrong))) @ inputs / count + ridge
-        step = torch.linalg.solve(curvature, gradient)
-        weights = weights - step
-        if step.norm() <= 1e-9 * (1 + weights.norm()):
-            break
-    return (basis @ weights).float()
+    return torch.from_numpy(fit_probe(states[:, 0].numpy(), states[:, 1].numpy())).float()
 
 
 def in_random_order(ids: Sequence[str], salt: str = "") -> list[int]:
@@ -479,21 +428,15 @@ def at_sizes(
 
 
 def resampled(raw: Raw, pairs: Mapping[str, Pairs], benchmark: Mapping[str, Pairs], samples: int) -> None:
-    """Probes alone, of as many pairs drawn with replacement, judged by a benchmark: what other pairs would change.
-
-    The same pairs are drawn in all languages. The penalty is that of the pairs themselves, because a pair that is drawn twice
-    would be on both sides of a cross-validation.
-    """
+    """Probes alone, of as many pairs drawn with replacement (the same in all languages), judged by a benchmark."""
     some = next(iter(benchmark.values()))
     for language, found in pairs.items():
-        differences = found.last[:, 0] - found.last[:, 1]
-        penalty = probe(differences).penalty
         for sample in range(samples):
             facts = {"what": "resampled", "recipe": PROBE_ALONE, "language": language, "part": 0, "seed": sample}
             if facts in raw:
                 continue
-            drawn = np.random.default_rng(sample).integers(0, len(differences), len(differences))
-            weights = probe(differences[drawn], penalty=penalty).weights
+            drawn = np.random.default_rng(sample).integers(0, len(found.ids), len(found.ids))
+            weights = first_head("probe", found.last[drawn], sample)
             margins = {
                 judging: [round(margin, 5) for margin in ((other.last[:, 0] - other.last[:, 1]) @ weights).tolist()]
                 for judging, other in benchmark.items()
@@ -721,7 +664,7 @@ def main() -> None:
         experiment(arguments, raw)
     tables = {
         "held out": held_out_table(raw.of("held out")),
-        "differences": differences_table(raw.of("held out"), RECOMMENDED),
+        "differences": differences_table(raw.of("held out"), CHEAPEST),
         "benchmark": benchmark_table(raw.of("benchmark"), arguments.source),
         "resampled": benchmark_table(raw.of("resampled"), arguments.source),
         "large": sizes_table(raw.of("large")),
