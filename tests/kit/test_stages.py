@@ -66,10 +66,10 @@ READS_TEXTS = {"CORPUS", "TRANSLATION", "BASE_MODEL", "SELECTION", "TRAINING", "
     ("file", "expected"),
     [
         ("models/training.py", {"TRAINING"}),
-        ("models/reward.py", {"TRAINING", "SCORING"}),  # by a scorer too, inside its methods
-        ("texts/mixture.py", {"TRAINING"}),
+        ("models/reward.py", {"TRAINING", "SCORING", "BASELINES"}),  # by a scorer too, inside its methods
+        ("texts/mixture.py", {"SELECTION", "TRAINING"}),  # selection refuses sets that are larger than what there is
         ("models/pretrained.py", {"BASE_MODEL"}),  # named in a catalogue
-        ("scoring/rating.py", {"SCORING"}),  # named in a catalogue that a module of another catalogue uses
+        ("scoring/rating.py", {"SCORING", "BASELINES"}),  # named in a catalogue that a module of another catalogue uses
         ("translation/deepl.py", {"TRANSLATION"}),
         ("report/figures/rewards.py", {"FIGURES"}),  # named in a string of the figures' catalogue
         ("alignment/best_of_n.py", {"BEST_OF_N"}),
@@ -128,10 +128,12 @@ def test_raising_and_refreshing(tmp_path):
     for name in ("models/training.py", "models/reward.py"):
         with (folder / "rmtransfer" / name).open("a", encoding="utf-8") as file:
             file.write("\n_NEW = 1\n")
-    assert run() == (1, "TRAINING\nSCORING")
+    assert run() == (1, "TRAINING\nSCORING\nBASELINES")
     assert run("raise", "TRAINING") == (0, "TRAINING: raise")
-    assert run() == (1, "SCORING")
+    assert run() == (1, "SCORING\nBASELINES")
     assert run("refresh", "SCORING") == (0, "SCORING: refresh")
+    assert run() == (1, "BASELINES")
+    assert run("refresh") == (0, "BASELINES: refresh")
     assert run()[0] == 0
     assert numbers() == {**before, "TRAINING": before["TRAINING"] + 1}
     assert run("raise")[0] == run("refresh", "NOTHING")[0] == run("reset")[0] == 2

@@ -133,7 +133,7 @@ def test_results_follow_the_contract(finished):
     for folder, names in (("figures/sample", OF_A_BENCHMARK), ("figures", OF_THE_STUDY)):
         files = {p.name for p in (results / folder).iterdir() if p.is_file()}
         assert files == {f"{name}.{suffix}" for name in names for suffix in ("png", "pdf")}
-    assert len(FIGURES) == 11
+    assert len(FIGURES) == 13
     scores = pd.read_parquet(results / "scores/llama/en/seed0/sample/es.parquet")
     assert set(scores["language"]) == {"es"}
     assert json.loads((results / "scores/llama/en/seed0/sample/settings.json").read_text())["kind"] == "trained"
