@@ -43,8 +43,9 @@ rule evaluate_best_of_n:
         "../../envs/analyse.yaml"
     params:
         best_of=STUDY.config.alignment.best_of,
-        trained_in={name: STUDY.trained_in(name) for name in STUDY.training_sets},
-        baselines=list(STUDY.baselines),
+        # Of those that pick alone: a new part of a training set, or a head on the base's states, changes nothing here.
+        trained_in={m.train_language: STUDY.trained_in(m.train_language) for m in STUDY.full_reward_models},
+        baselines=[name for name in STUDY.config.alignment.reward_models if name in STUDY.baselines],
         version=stages.BEST_OF_N.version,
     script:
         "../scripts/evaluate_best_of_n.py"
