@@ -124,7 +124,8 @@ def draw_representation(
     for (shifts, shares, norms), (base, cells) in zip(np.reshape(axes, (-1, 3)), bases.items(), strict=True):
         name = f"{base}: " if stacked and len(bases) > 1 else ""
         moved = matrix(cells[cells["metric"] == "shift_cosine"], "value", languages)
-        image = heat(shifts, moved, "viridis", (0, max(0.01, float(np.nanmax(moved)))), "{:.2f}")
+        most = max(0.01, float(np.nanmax(moved)))
+        image = heat(shifts, moved, "viridis", (0, most), "{:.2f}" if most >= 0.1 else "{:.3f}")
         color_bar(figure, image, shifts)
         shifts.set_title(f"{name}shift from base, 1 $-$ cosine")
         shifts.set_xlabel("evaluated in")
