@@ -39,13 +39,13 @@ SCORING = Stage(3, ("score",), "b8571b92c148ba51")
 BASELINES = Stage(1, ("score_states",), "b8571b92c148ba51")
 CONTAMINATION = Stage(1, ("find_contamination",), "7ce8d35e59ac8ce4")
 SCALING = Stage(1, ("evaluate_scaling",), "3c85e5da86a59eec")
-TRANSFER = Stage(3, ("evaluate_transfer",), "5ea118c8b88a46ab")
+TRANSFER = Stage(3, ("evaluate_transfer",), "6de8d304947e8433")
 VARIANCE = Stage(1, ("gather_variance",), "f837beef8dd31692")
 PAPER_TABLES = Stage(2, ("write_paper_tables",), "dca08094dfb6da38")
 REPRESENTATION = Stage(1, ("analyse_representations",), "96e37c4c19242731")
 SAMPLING = Stage(3, ("sample_answers",), "474218fcd6430c14")
 BEST_OF_N = Stage(3, ("evaluate_best_of_n",), "a086d1f49c805464")
-FIGURES = Stage(4, ("draw_figure",), "340153f950b69d4c")
+FIGURES = Stage(4, ("draw_figure",), "2b539d58df50049a")
 
 _LIBRARY = Path(__file__).parents[2]
 _PACKAGE = "rmtransfer"

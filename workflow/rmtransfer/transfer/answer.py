@@ -11,9 +11,9 @@ from rmtransfer.transfer.evaluation import Evaluation
 from rmtransfer.transfer.outcomes import Outcomes
 from rmtransfer.transfer.variance import Estimate
 
-# By how many points another seed moves one model's accuracy in one language (standard deviation): the default study's
-# "another seed: an accuracy", as docs/statistics.md states it.
-SEED_SD = 5.1
+# By how many points another seed moves one model's accuracy in one language (standard deviation over runs of a cell): of two
+# recipes in docs/recipe.md, on the embedded benchmark, that differ in how the score head starts.
+SEED_SD = {"probe": 1.5, "normal": 8.3}
 
 
 def answer_of(evaluation: Evaluation, significance: pd.DataFrame) -> str:
@@ -41,8 +41,9 @@ def answer_of(evaluation: Evaluation, significance: pd.DataFrame) -> str:
         sentences += _source_against_rest(evaluation)
     elif estimate.seeds == 1:
         sentences.append(
-            "There is one seed: the chance of a training run is not in these intervals and tests. In the default study "
-            f"another seed moves the accuracy of a reward model in a language by {SEED_SD:.1f} points (standard deviation)."
+            "There is one seed: the chance of a training run is not in these intervals and tests. On the embedded benchmark "
+            f"another seed moves the accuracy of a reward model in a language by {SEED_SD['probe']:.1f} points (standard "
+            f"deviation) where its score head starts fitted, and by {SEED_SD['normal']:.1f} where it is drawn at random."
         )
     return "\n".join([*sentences, *_empty_sections(evaluation.outcomes)])
 
