@@ -471,4 +471,4 @@ def test_the_published_studies_plan_and_dry_run_without_a_network(checkout, stud
     waiting = jobs(checkout, config)
     assert {"fetch_model armorm-8b path", "score armorm-8b m-rewardbench"} <= waiting
     trained = {job for job in waiting if job.startswith("train_reward_model")}
-    assert len(trained) == {"paper": 2 * (5 + 3), "m_rewardbench": 0}[study]
+    assert len(trained) == {"paper": 2 * (5 + 3) * 3, "m_rewardbench": 0}[study]  # bases, training sets, seeds
