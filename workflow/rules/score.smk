@@ -33,7 +33,9 @@ rule score:
         requests_at_once=RESOURCES.requests_at_once,
     params:
         options=lambda wildcards: STUDY.scoring_options(wildcards.reward_model),
-        rows=lambda wildcards: content_of(wildcards.benchmark, STUDY.content_scored(wildcards.reward_model)),
+        rows=lambda wildcards: content_of(
+            wildcards.benchmark, STUDY.content_scored(wildcards.reward_model, wildcards.benchmark)
+        ),
         cache=AT.cache,
         version=stages.SCORING.version,
     script:
@@ -111,35 +113,12 @@ use rule score as score_answers with:
         rows="",  # their age counts, not what selection says of them
 
 
-# What was written in one language is scored in that one: a rule each, because a rule's outputs are in the same languages.
-for native in dict.fromkeys(STUDY.native.values()):
-
-    rule:
-        name:
-            f"score_native_{native}"
-        input:
-            unpack(lambda wildcards: STUDY.model_folders(wildcards.reward_model, Path.cwd())),
-            rows=ancient(lambda wildcards: STUDY.rows(wildcards.benchmark)),
-            ids=ancient(ids_of("{benchmark}")),
-        output:
-            scores=expand(AT.scores, language=native, allow_missing=True),
-            settings=AT.settings,
-        log:
-            "<logs>/score/{benchmark}/{reward_model}.log",
-        wildcard_constraints:
-            benchmark=any_of(name for name, language in STUDY.native.items() if language == native),
-        priority: SECOND
-        conda:
-            "../../envs/train.yaml"
-        threads: lambda wildcards: HEAVY if STUDY.loads_weights(wildcards.reward_model) else 1
-        resources:
-            **DEVICE,
-            gpu=lambda wildcards: int(STUDY.loads_weights(wildcards.reward_model)),
-            requests_at_once=RESOURCES.requests_at_once,
-        params:
-            options=lambda wildcards: STUDY.scoring_options(wildcards.reward_model),
-            rows=lambda wildcards: content_of(wildcards.benchmark, STUDY.languages_of(wildcards.benchmark)),
-            cache=AT.cache,
-            version=stages.SCORING.version,
-        script:
-            "../scripts/score.py"
+use rule score as score_native with:
+    # What was written in one language is scored in that one.
+    output:
+        scores=[AT.scores],
+        settings=AT.native_settings,
+    log:
+        "<logs>/score/{benchmark}/{reward_model}.{language}.log",
+    wildcard_constraints:
+        benchmark=any_of(STUDY.native),

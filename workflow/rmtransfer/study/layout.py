@@ -76,6 +76,7 @@ class Layout:
         self.model = at("models/{reward_model}")
         self.scores = at("scores/{reward_model}/{benchmark}/{language}.parquet")
         self.settings = at("scores/{reward_model}/{benchmark}/settings.json")
+        self.native_settings = at("scores/{reward_model}/{benchmark}/settings.{language}.json")
         self.states = at("hidden_states/{reward_model}/{benchmark}/{language}.npz")
         self.answers = at("alignment/answers/{base}/{language}.parquet")
         self.answer_rewards = at("alignment/rewards/{reward_model}/{base}/{language}.parquet")

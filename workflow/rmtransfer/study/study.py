@@ -240,10 +240,10 @@ class Study:
             for language in self.languages
         ]
 
-    def content_scored(self, reward_model: str) -> list[str]:
+    def content_scored(self, reward_model: str, benchmark: str) -> list[str]:
         """What ``corpus/selected.json`` calls the languages of :meth:`rows_scored`."""
         if not _judges_back(reward_model):
-            return self.languages
+            return self.languages_of(benchmark)
         return [self.source, *(back_name(language, self.source) for language in self.translated_back)]
 
     def rows(self, part: str) -> list[Pattern]:
