@@ -22,7 +22,6 @@ from rmtransfer.report.figures.style import (
     read_table,
     save,
     series,
-    use_style,
     wrapped,
 )
 from rmtransfer.study.names import BASE, MODEL_COLUMNS
@@ -30,17 +29,8 @@ from rmtransfer.study.names import BASE, MODEL_COLUMNS
 _MOST_CLOUDS = 8  # languages whose texts are told apart where their clouds overlap
 
 
-def draw_pca(
-    tables: Mapping[str, Path],
-    outputs: Sequence[Path],
-    *,
-    source: str,
-    baselines: Mapping[str, str],
-    dpi: int,
-    font_size: float,
-) -> None:
+def draw_pca(tables: Mapping[str, Path], outputs: Sequence[Path]) -> None:
     """First two principal components of every text's hidden states, one panel per model."""
-    use_style(dpi, font_size)
     points, measures = read_table(tables["pca"]), read_table(tables["representation"])
     variance = measures[measures["metric"].str.startswith("explained_variance")]
     shares = {model: 100 * cells["value"].to_numpy() for model, cells in variance.groupby([*MODEL_COLUMNS])}
@@ -91,17 +81,8 @@ def _title(model: Any, several_bases: bool, several_seeds: bool, inches: float) 
     return "\n".join(wrapped(line, inches) for line in lines)
 
 
-def draw_representation(
-    tables: Mapping[str, Path],
-    outputs: Sequence[Path],
-    *,
-    source: str,
-    baselines: Mapping[str, str],
-    dpi: int,
-    font_size: float,
-) -> None:
+def draw_representation(tables: Mapping[str, Path], outputs: Sequence[Path]) -> None:
     """Shift from the base model, singular-value share and norms: beside each other, with many languages stacked."""
-    use_style(dpi, font_size)
     frame = read_table(tables["representation"])
     frame = frame.assign(model=frame["train_language"])
     bases = {str(base): cells for base, cells in frame.groupby("base_model", sort=False)}
