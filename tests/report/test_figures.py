@@ -434,16 +434,16 @@ def test_section_panels_follow_the_table(kept, tmp_path):
     assert len({a.get_subplotspec().rowspan.start for a in shown}) == 2
 
 
-def test_every_pca_panel_is_named_and_holds_its_models_texts(kept, tmp_path):
+def test_every_pca_panel_is_named_and_holds_the_texts_of_a_models_first_seed(kept, tmp_path):
     write_tables(
-        tmp_path, [(b, k, s) for b in ("a", "b") for k in ("en", "es") for s in (0, 1)], ["en", "es"], ["Chat"]
+        tmp_path, [(b, k, s) for b in ("a", "b") for k in ("en", "es") for s in (3, 1)], ["en", "es"], ["Chat"]
     )
     draw_one("pca", tmp_path)
     panels = {axis.get_title(): axis for axis in kept[0].axes if axis.axison}
-    trained = {f"{b}\ntrained in {k}\nseed {s}" for b in "ab" for k in ("en", "es") for s in (0, 1)}
+    trained = {f"{b}\ntrained in {k}" for b in "ab" for k in ("en", "es")}
     assert set(panels) == {"a, untrained", "b, untrained", *trained}
-    table = pd.read_csv(tmp_path / "pca.csv").query("base_model == 'b' and train_language == 'es' and seed == 1")
-    drawn = [line.get_xydata() for line in panels["b\ntrained in es\nseed 1"].lines]
+    table = pd.read_csv(tmp_path / "pca.csv").query("base_model == 'b' and train_language == 'es' and seed == 3")
+    drawn = [line.get_xydata() for line in panels["b\ntrained in es"].lines]
     np.testing.assert_allclose(np.concatenate(drawn), table[["pc1", "pc2"]])
 
 

@@ -45,7 +45,7 @@ PAPER_TABLES = Stage(2, ("write_paper_tables",), "dca08094dfb6da38")
 REPRESENTATION = Stage(1, ("analyse_representations",), "96e37c4c19242731")
 SAMPLING = Stage(3, ("sample_answers",), "474218fcd6430c14")
 BEST_OF_N = Stage(3, ("evaluate_best_of_n",), "ed8a4d28453f338e")
-FIGURES = Stage(4, ("draw_figure",), "97b8523e70448327")
+FIGURES = Stage(5, ("draw_figure",), "20bf0e3e4a74aca4")
 
 _LIBRARY = Path(__file__).parents[2]
 _PACKAGE = "rmtransfer"

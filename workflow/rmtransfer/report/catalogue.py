@@ -222,8 +222,8 @@ FIGURES = (
         caption=(
             "First two principal components of the last-layer hidden state of the last token, which is what the score "
             "head reads, of each model on all benchmark texts, chosen and rejected, in every language. Each panel has its "
-            "own axes, fitted on all its points; their share of the variance is in brackets. With more than eight "
-            "languages, dots are texts and the marker is their mean."
+            "own axes, fitted on all its points; their share of the variance is in brackets. With several seeds, models of "
+            "the first; the others are in pca.csv. With more than eight languages, dots are texts and the marker is their mean."
         ),
     ),
     Figure(
