@@ -6,7 +6,7 @@ import json
 import sys
 from pathlib import Path
 
-LIBRARY = Path(workflow.basedir) / "workflow"
+LIBRARY = Path(str(workflow.current_basedir)).parent  # not workflow.basedir, which is that of whoever uses this as a module
 sys.path.insert(0, str(LIBRARY))
 
 from rmtransfer.kit import stages
