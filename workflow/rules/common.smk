@@ -1,10 +1,12 @@
 """What only Snakemake can say: the checked study, its wildcards, a heavy job's share of the machine, what is selected."""
 
+import functools
+import gc
 import json
 import sys
 from pathlib import Path
 
-LIBRARY = Path(workflow.basedir) / "workflow"
+LIBRARY = Path(str(workflow.current_basedir)).parent  # not workflow.basedir, which is that of whoever uses this as a module
 sys.path.insert(0, str(LIBRARY))
 
 from rmtransfer.kit import stages
@@ -14,6 +16,7 @@ from rmtransfer.study.config import load_config
 from rmtransfer.study.layout import any_of
 from rmtransfer.study.study import RewardModelId, Study
 
+gc.set_threshold(100_000, 50, 50)  # a DAG stays as it grows: looking through it for garbage is a tenth of planning
 HERE = workflow.local_exec and not workflow.remote_exec  # a job that was sent to a node parses this again there
 LIMIT = getattr(workflow.global_resources.get("gpu"), "value", None)  # --resources gpu=
 try:
@@ -37,15 +40,19 @@ def ids_of(part):
     """
 
     def ids(wildcards):
-        checkpoints.select_rows.get()
+        selected()
         return AT.ids.fill(part=part.format(**dict(wildcards.items())))
 
     return ids
 
 
+@functools.cache  # once they are there: before, the checkpoint raises
+def selected():
+    return json.loads(Path(checkpoints.select_rows.get().output.digests).read_text("utf-8"))
+
+
 def content_of(part, languages):
-    digests = json.loads(Path(checkpoints.select_rows.get().output.digests).read_text("utf-8"))[part]
-    return [digests[language] for language in languages]
+    return [selected()[part][language] for language in languages]
 
 
 pathvars:

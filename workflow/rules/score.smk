@@ -7,6 +7,8 @@ Out: scores/<reward_model>/<benchmark>/<language>.parquet with settings.json, wh
      alignment/rewards/<reward_model>/<base>/<language>.parquet.
 """
 
+OURS = any_of(model.id for model in STUDY.full_reward_models)
+
 
 ruleorder: score_with_states > score_translate_test > score_states > score
 
@@ -22,6 +24,8 @@ rule score:
     log:
         "<logs>/score/{benchmark}/{reward_model}.log",
     wildcard_constraints:
+        # Snakemake plans a job of every rule that fits before it drops all but one: what score_with_states does fits here no more.
+        reward_model=f"(?!(?:{OURS})/{any_of([STUDY.leading])}/)(?:{any_of(STUDY.all_scored)})",
         benchmark=any_of(STUDY.parallel),
     priority: SECOND
     conda:
@@ -49,8 +53,8 @@ use rule score as score_with_states with:
         settings=AT.settings,
         states=expand(AT.states, language=STUDY.languages, allow_missing=True),
     wildcard_constraints:
-        reward_model=any_of(model.id for model in STUDY.full_reward_models),
-        benchmark=STUDY.leading,
+        reward_model=OURS,
+        benchmark=any_of([STUDY.leading]),
 
 
 use rule score as embed_base with:
@@ -108,6 +112,8 @@ use rule score as score_answers with:
         scores=expand(AT.answer_rewards, language=STUDY.languages, allow_missing=True),
     log:
         "<logs>/score_answers/{base}/{reward_model}.log",
+    wildcard_constraints:
+        reward_model=any_of(STUDY.all_scored),
     priority: THIRD
     params:
         rows="",  # their age counts, not what selection says of them
