@@ -5,7 +5,7 @@ from rmtransfer.study.job import start_job
 job = start_job(snakemake)
 
 from rmtransfer.kit.manifest import read_manifest
-from rmtransfer.models.footprint import parameters_of
+from rmtransfer.study.footprint import parameters_of
 from rmtransfer.study.study import TrainingSet
 from rmtransfer.transfer.scaling import evaluate_scaling
 
