@@ -1,0 +1,228 @@
+"""Why jobs would run: what changed, from what to what, for which jobs, what only follows from that, and what comes back."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from rmtransfer.kit import manifest
+from rmtransfer.kit.kept import Entry, Keep, disk, entries
+from rmtransfer.kit.progress import report
+from rmtransfer.report.changes import clause, environment_change, files, input_changes, params_changes
+from rmtransfer.study.config import load_config
+from rmtransfer.study.layout import Layout
+from rmtransfer.study.study import Study
+
+_NAMED = 3  # jobs whose wildcards are said
+_DRAWS = "draw_"
+_COMPARED = 1_000_000  # bytes of an input up to which Snakemake compares the content, and else the age
+_KEPT = ("train_reward_model", "sample_answers")  # scripts that keep what they make
+
+
+class Record(NamedTuple):
+    """What Snakemake notes of a run of a job.
+
+    Attributes:
+        params: representations of their values.
+        environment: the file that describes the job's software, in base64; empty for none.
+        deployed: identifies the software that it ran in.
+    """
+
+    params: Sequence[str] = ()
+    input: Sequence[str] = ()
+    environment: str = ""
+    deployed: str = ""
+
+
+@dataclass(frozen=True)
+class Pending:
+    """A job that would run.
+
+    Attributes:
+        script: its name, without folder and suffix; empty where a rule has none.
+        output: the first of its outputs.
+        base: folder of the model that it starts from; empty where the rule names none.
+        params: by name; only those that can be known now.
+        record: of its last run; None if there was none.
+        current: what a record would say now, params apart.
+        missing, incomplete: outputs that are not there, or that a killed run left behind.
+        updated: inputs that have changed since.
+        edited: whether the script is newer than the outputs.
+        after: numbers of the pending jobs that make it run, because it reads what they write.
+        waits: whether a checkpoint that is pending decides what it reads.
+    """
+
+    rule: str
+    wildcards: Mapping[str, str]
+    script: str = ""
+    output: str = ""
+    base: str = ""
+    params: Mapping[str, Any] = field(default_factory=dict)
+    record: Record | None = None
+    current: Record = field(default_factory=Record)
+    missing: Sequence[str] = ()
+    incomplete: Sequence[str] = ()
+    updated: Sequence[str] = ()
+    edited: bool = False
+    after: Sequence[int] = ()
+    waits: bool = False
+
+    @property
+    def new(self) -> bool:
+        """Whether it would run for the first time."""
+        return self.record is None and bool(self.missing)
+
+
+def print_why(config: Mapping[str, Any], jobs: Sequence[Pending], root: Path) -> None:
+    """Report which jobs would run, why, and what of what they make is kept.
+
+    Args:
+        config: the study's configuration.
+        jobs: all that would run, each after those that it reads from.
+    """
+    report("\n" + render_why(Study(load_config(config, root)), jobs))
+
+
+def render_why(study: Study, jobs: Sequence[Pending]) -> str:
+    """What :func:`print_why` reports, as text."""
+    at = study.at
+    kept = entries(Path(at.kept), Path(at.folder))
+    if not jobs:
+        return "\n".join([f"Nothing would run: {at.folder} is what the configuration asks for.", *_aside(kept, [], at)])
+    found = findings(jobs, study.config.plain())
+    replaced = [job.output for job, _, certain in found if certain and job.script in _KEPT and not job.missing]
+    return "\n".join(
+        [
+            f"{len(jobs)} jobs would run" + ("" if all(one.certain for one in found) else ", some of them perhaps"),
+            *explain(found, [_returns(job, at) for job in jobs]),
+            *_lost(kept, replaced, at),
+            *_aside(kept, replaced, at),
+        ]
+    )
+
+
+class Finding(NamedTuple):
+    """A job and why it would run.
+
+    Attributes:
+        reason: what changed for it; empty for one that runs for the first time, or only because of others.
+        certain: whether it runs whatever comes out of the checkpoints that are pending.
+    """
+
+    job: Pending
+    reason: str
+    certain: bool
+
+
+def findings(jobs: Sequence[Pending], config: Mapping[str, Any]) -> list[Finding]:
+    """Why each of some jobs would run.
+
+    Args:
+        jobs: each after those that it reads from.
+        config: the study's configuration as builtins.
+    """
+    found: list[Finding] = []
+    for job in jobs:
+        reason = "" if job.new else "; ".join(causes(job, config))
+        found.append(
+            Finding(job, reason, job.new or bool(reason) or any(found[number].certain for number in job.after))
+        )
+    return found
+
+
+def explain(found: Sequence[Finding], returns: Sequence[bool]) -> list[str]:
+    """Lines: each thing that changed with the jobs that it concerns, what follows from them, and what may.
+
+    Args:
+        returns: which of the jobs take what they make from what is kept.
+    """
+    sections: dict[str, list[int]] = {f"because {one.reason}": [] for one in found if one.reason}
+    first, following, perhaps = (
+        "for the first time",
+        "after them",
+        "perhaps, as the rows decide that select_rows will select; if they are the same, none of these",
+    )
+    sections |= {first: [], following: [], perhaps: []}
+    for number, (job, reason, certain) in enumerate(found):
+        title = f"because {reason}" if reason else first if job.new else following if certain else perhaps
+        sections[title].append(number)
+    lines = []
+    for title, numbers in sections.items():
+        if numbers:
+            lines += ["", f"{title}:", *_counted([found[number].job for number in numbers])]
+        if back := sum(returns[number] for number in numbers):
+            lines.append(
+                f"  {'all' if back == len(numbers) else back} of them made before and kept: nothing is computed again"
+            )
+    return lines
+
+
+def causes(job: Pending, config: Mapping[str, Any]) -> list[str]:
+    """What changed for a job itself, as clauses; none for one that only follows others."""
+    found = [f"{files(job.missing)} is missing"] if job.missing else []
+    if job.incomplete:
+        found.append(f"{files(job.incomplete)} is what a killed run left behind")
+    if job.record is not None:
+        changes = params_changes(job.record.params, job.params, complete=not job.waits)
+        found += [clause(change, job.script, config) for change in changes]
+        if not job.waits:
+            found += input_changes(job.record.input, job.current.input)
+        if job.record.deployed != job.current.deployed:
+            found.append(environment_change(job.record.environment, job.current.environment))
+    known = job.record.input if job.record else job.updated
+    found += [
+        f"{path} {'has another content' if _is_compared(path) else 'is newer'}" for path in job.updated if path in known
+    ]
+    if job.edited:
+        found.append(f"workflow/scripts/{job.script}.py is newer than what it made (edited, or checked out again)")
+    return found
+
+
+def _is_compared(path: str) -> bool:
+    return Path(path).is_file() and Path(path).stat().st_size <= _COMPARED
+
+
+def _counted(jobs: Sequence[Pending]) -> list[str]:
+    """Jobs by rule, those that draw together; of few their wildcards."""
+    rules: dict[str, list[str]] = {}
+    for job in jobs:
+        rule = f"{_DRAWS}*" if job.rule.startswith(_DRAWS) else job.rule
+        rules.setdefault(rule, []).append(" ".join(job.wildcards.values()))
+    return [
+        f"  {len(names)} {rule}" + (f" ({', '.join(names)})" if len(names) <= _NAMED and all(names) else "")
+        for rule, names in rules.items()
+    ]
+
+
+def _returns(job: Pending, at: Layout) -> bool:
+    """Whether a job takes its output from what is kept."""
+    if job.script not in _KEPT or job.waits or not (Path(job.base) / manifest.NAME).is_file():
+        return False
+    decides = {**job.wildcards, **job.params}
+    return Keep(Path(at.kept), Path(at.folder), Path(job.output), decides, Path(job.base)).holds()
+
+
+def _lost(kept: Sequence[Entry], replaced: Sequence[str], at: Layout) -> list[str]:
+    """What a run would delete for good: made before such things were kept, or what is kept of it was deleted."""
+    safe = {str(Path(at.folder) / entry.what) for entry in kept if entry.current}
+    lost = [output for output in replaced if output not in safe]
+    if not lost:
+        return []
+    return [
+        "",
+        f"WARNING: {files(lost)} is not in {at.kept}, and the run deletes it: copy it elsewhere if you want it back",
+    ]
+
+
+def _aside(kept: Sequence[Entry], replaced: Sequence[str], at: Layout) -> list[str]:
+    """What is kept beside what is current, and what this run adds to it."""
+    aside = sum(not entry.current for entry in kept)
+    added = sum(entry.current and str(Path(at.folder) / entry.what) in replaced for entry in kept)
+    if not aside + added:
+        return []
+    return [
+        "",
+        f"kept in {at.kept}: {aside} models and sets of answers of other settings, {disk(Path(at.kept)) / 1e9:,.2f} GB"
+        + (f"; {added} more that this run replaces" if added else "")
+        + ". snakemake kept --cores 1 lists them.",
+    ]
