@@ -40,9 +40,14 @@ async def plain(dag):
     run = set(dag.needrun_jobs())
     # What depends on a checkpoint that is pending Snakemake looks at when that has run, and leaves out until then.
     run.update(dag.bfs(dag.depending, *[these for these in run if these.is_checkpoint]))
-    those = [these for level in dag.toposorted() for these in level if these in run and not these.rule.norun]
+    run = {these for these in run if not these.rule.norun}
+    those = [these for level in dag.toposorted() for these in sorted(run.intersection(level), key=named)]
     number = {these: place for place, these in enumerate(those)}
     return [await plain_job(dag, these, number) for these in those]
+
+
+def named(these):
+    return these.rule.name, *these.wildcards_dict.values()
 
 
 async def plain_job(dag, these, number):

@@ -1,0 +1,153 @@
+"""First causes apart from what follows, and what nobody knows before a checkpoint has run."""
+
+from pathlib import Path
+
+import pytest
+
+from rmtransfer.kit.kept import Keep
+from rmtransfer.kit.manifest import write_manifest
+from rmtransfer.report.kept import print_kept
+from rmtransfer.report.why import Pending, Record, causes, explain, findings, render_why
+from rmtransfer.study.config import load_config
+from rmtransfer.study.study import Study
+
+CONFIG = {"training": {"learning_rate": 2e-5}}
+
+
+def trained(train: str, rate: float = 2e-5, **more) -> Pending:
+    wildcards = {"reward_model": f"llama/{train}/seed0"}
+    output = f"results/tiny/models/llama/{train}/seed0"
+    record = Record([repr({"learning_rate": 5e-5})], ["base"])
+    params = {"recipe": {"learning_rate": rate}}
+    current = Record([], ["base"])
+    return Pending(
+        "train_reward_model", wildcards, "train_reward_model", output, "base", params, record, current, **more
+    )
+
+
+def told(jobs: list[Pending], returns: list[bool] | None = None) -> list[str]:
+    return [line for line in explain(findings(jobs, CONFIG), returns or [False] * len(jobs)) if line]
+
+
+def test_causes_are_apart_from_what_follows_and_jobs_are_counted():
+    ran = Record()
+    jobs = [
+        *(trained(train) for train in ("en", "es", "it", "ko")),
+        Pending("score", {"reward_model": "llama/en/seed0", "benchmark": "sample"}, record=ran, after=[0]),
+        Pending("gather_training_logs", {}, record=ran, after=[0, 1, 2, 3]),
+        Pending("draw_pca", {}, record=ran, after=[4]),
+        Pending("draw_transfer", {}, record=ran, after=[4]),
+        Pending("sample_answers", {"base": "new", "language": "es"}, missing=["es.parquet"]),
+    ]
+    assert told(jobs, [True, True, False, False] + [False] * 5) == [
+        "because training.learning_rate was 5e-05 and is 2e-05:",
+        "  4 train_reward_model",
+        "  2 of them made before and kept: nothing is computed again",
+        "for the first time:",
+        "  1 sample_answers (new es)",
+        "after them:",
+        "  1 score (llama/en/seed0 sample)",
+        "  1 gather_training_logs",
+        "  2 draw_*",
+    ]
+
+
+def test_behind_a_checkpoint_only_what_changed_itself_is_certain():
+    ran = Record()
+    jobs = [
+        Pending("select_rows", {}, record=Record([], ["es"]), current=Record([], ["es"]), updated=["es"]),
+        trained("en", waits=True),
+        trained("es", rate=5e-5, waits=True),
+        Pending("score", {"reward_model": "llama/en/seed0"}, record=ran, waits=True, after=[1]),
+        Pending("score", {"reward_model": "llama/es/seed0"}, record=ran, waits=True, after=[2]),
+    ]
+    assert told(jobs) == [
+        "because es is newer:",
+        "  1 select_rows",
+        "because training.learning_rate was 5e-05 and is 2e-05:",
+        "  1 train_reward_model (llama/en/seed0)",
+        "after them:",
+        "  1 score (llama/en/seed0)",
+        "perhaps, as the rows decide that select_rows will select; if they are the same, none of these:",
+        "  1 train_reward_model (llama/es/seed0)",
+        "  1 score (llama/es/seed0)",
+    ]
+
+
+def test_every_cause_has_its_clause(tmp_path):
+    (tmp_path / "small").write_text("x")
+    path = str(tmp_path / "small")
+    job = Pending(
+        "score",
+        {},
+        "score",
+        record=Record([], [path], deployed="none"),
+        current=Record([], [path, "new"], deployed="conda"),
+        missing=["a.parquet", "b.parquet"],
+        incomplete=["c.parquet"],
+        updated=[path, "new"],
+        edited=True,
+    )
+    assert causes(job, CONFIG) == [
+        "a.parquet and 1 more is missing",
+        "c.parquet is what a killed run left behind",
+        "it reads new too",
+        "its software is another (--sdm), of the same description",
+        f"{path} has another content",
+        "workflow/scripts/score.py is newer than what it made (edited, or checked out again)",
+    ]
+    assert causes(Pending("score", {}, missing=["a"]), CONFIG) == ["a is missing"]
+
+
+@pytest.fixture
+def study(tmp_path, monkeypatch):
+    """A study with a base model and one trained model."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("preferences", "benchmark", "instructions"):
+        Path(f"{name}.jsonl").write_text("")
+    segments = "".join(f'<tuv xml:lang="{language}"><seg>a</seg></tuv>' for language in ("en", "es"))
+    Path("memory.tmx").write_text(f'<tmx version="1.4"><body><tu>{segments}</tu></body></tmx>')
+    for folder in ("base", "results/tiny/models/llama/en/seed0"):
+        Path(folder).mkdir(parents=True)
+        (Path(folder) / "weights").write_bytes(b"weights")
+        write_manifest(Path(folder), {})
+    config = {
+        "study": "tiny",
+        "languages": {"source": "en", "targets": ["es"]},
+        "base_models": {"llama": {"path": "base"}},
+        "preferences": {"path": "preferences.jsonl"},
+        "benchmarks": {"sample": {"path": "benchmark.jsonl"}},
+        "instructions": {"path": "instructions.jsonl"},
+        "translation": {"engine": "memory", "memory": "memory.tmx"},
+    }
+    return Study(load_config(config, tmp_path))
+
+
+def keep(study: Study, job: Pending) -> None:
+    decides = {**job.wildcards, **job.params}
+    Keep(Path(study.at.kept), Path(study.at.folder), Path(job.output), decides, Path(job.base)).put()
+
+
+def test_it_says_beforehand_what_comes_back_what_goes_and_what_stays(study, capsys):
+    before, after = trained("en", 5e-5), trained("en")
+    assert "WARNING: results/tiny/models/llama/en/seed0 is not in results/tiny/.work/kept" in render_why(study, [after])
+    keep(study, before)
+    shown = render_why(study, [after])
+    assert "WARNING" not in shown
+    assert "kept in results/tiny/.work/kept: 0 models and sets of answers of other settings" in shown
+    assert "; 1 more that this run replaces" in shown
+    assert "made before" not in shown
+    (Path(after.output) / "weights").write_bytes(b"others")  # trained again
+    write_manifest(Path(after.output), {})
+    keep(study, after)
+    assert "  all of them made before and kept: nothing is computed again" in render_why(study, [before])
+    assert render_why(study, []).startswith("Nothing would run")
+    print_kept(study.at)
+    listed = capsys.readouterr().out
+    assert "(what is in results now)" in listed
+    assert "recipe.learning_rate: 5e-05" in listed
+    assert "rm -r results/tiny/.work/kept deletes them" in listed
+
+
+def test_nothing_to_do_is_one_sentence(study):
+    assert render_why(study, []) == "Nothing would run: results/tiny is what the configuration asks for."
