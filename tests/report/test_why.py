@@ -4,12 +4,18 @@ from pathlib import Path
 
 import pytest
 
+from conftest import pair
 from rmtransfer.kit.kept import Keep
 from rmtransfer.kit.manifest import write_manifest
 from rmtransfer.report.kept import print_kept
 from rmtransfer.report.why import Pending, Record, causes, explain, findings, render_why
 from rmtransfer.study.config import load_config
 from rmtransfer.study.study import Study
+from rmtransfer.texts.corpus import save_rows
+from rmtransfer.translation import Machine
+from rmtransfer.translation.engines import build_engine
+from rmtransfer.translation.pipeline import adopt
+from rmtransfer.translation.store import SegmentStore, Translation
 
 CONFIG = {"training": {"learning_rate": 2e-5}}
 
@@ -128,11 +134,13 @@ def keep(study: Study, job: Pending) -> None:
     Keep(Path(study.at.kept), Path(study.at.folder), Path(job.output), decides, Path(job.base)).put()
 
 
-def test_it_says_beforehand_what_comes_back_what_goes_and_what_stays(study, capsys):
+def test_it_says_beforehand_what_comes_back_what_goes_and_what_stays(study, tmp_path, capsys):
     before, after = trained("en", 5e-5), trained("en")
-    assert "WARNING: results/tiny/models/llama/en/seed0 is not in results/tiny/.work/kept" in render_why(study, [after])
+    assert "WARNING: results/tiny/models/llama/en/seed0 is not in results/tiny/.work/kept" in render_why(
+        study, [after], tmp_path
+    )
     keep(study, before)
-    shown = render_why(study, [after])
+    shown = render_why(study, [after], tmp_path)
     assert "WARNING" not in shown
     assert "kept in results/tiny/.work/kept: 0 models and sets of answers of other settings" in shown
     assert "; 1 more that this run replaces" in shown
@@ -140,8 +148,8 @@ def test_it_says_beforehand_what_comes_back_what_goes_and_what_stays(study, caps
     (Path(after.output) / "weights").write_bytes(b"others")  # trained again
     write_manifest(Path(after.output), {})
     keep(study, after)
-    assert "  all of them made before and kept: nothing is computed again" in render_why(study, [before])
-    assert render_why(study, []).startswith("Nothing would run")
+    assert "  all of them made before and kept: nothing is computed again" in render_why(study, [before], tmp_path)
+    assert render_why(study, [], tmp_path).startswith("Nothing would run")
     print_kept(study.at)
     listed = capsys.readouterr().out
     assert "(what is in results now)" in listed
@@ -149,5 +157,21 @@ def test_it_says_beforehand_what_comes_back_what_goes_and_what_stays(study, caps
     assert "rm -r results/tiny/.work/kept deletes them" in listed
 
 
-def test_nothing_to_do_is_one_sentence(study):
-    assert render_why(study, []) == "Nothing would run: results/tiny is what the configuration asks for."
+def test_what_the_store_does_not_hold_is_to_be_paid(study, tmp_path, monkeypatch):
+    rows = [pair("a", "How old is it?", "Ten years.", "Nobody knows.")]
+    save_rows(rows, Path("results/tiny/corpus/sample.parquet"))
+    deepl = {"engine": "deepl", "options": {}}
+    params = {"part": "sample", "spec": deepl, "source": "en", "target": "es", "version": 2}
+    job = Pending(
+        "translate_rows", {"language": "es", "part": "sample"}, "translate_rows", params=params, missing=["es"]
+    )
+    shown = render_why(study, [job], tmp_path)
+    assert "to pay: 37 characters that the translation store does not hold, about 0.00" in shown
+    engine = build_engine(deepl, "en", "es", Machine(tmp_path))
+    texts = ["How old is it?", "Ten years.", "Nobody knows."]
+    adopt({text: Translation("x") for text in texts}, engine, SegmentStore(tmp_path / study.config.translation.store))
+    assert "to pay: nothing, the translation store holds every text" in render_why(study, [job], tmp_path)
+
+
+def test_nothing_to_do_is_one_sentence(study, tmp_path):
+    assert render_why(study, [], tmp_path) == "Nothing would run: results/tiny is what the configuration asks for."

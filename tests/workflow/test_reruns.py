@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+from base64 import urlsafe_b64encode
 from pathlib import Path
 
 import pytest
@@ -113,7 +114,17 @@ def test_a_kept_model_that_is_damaged_is_trained_again(finished):
     config = entry / "seed0/config.json"
     config.write_text(config.read_text() + " ")
     shutil.rmtree(model)
-    assert "because results/tiny/models/llama/en/seed0 is missing:" in sections(told(finished, CONFIG))
+    table = "results/tiny/tables/sample/paper.md"
+    (finished / ".snakemake/incomplete" / urlsafe_b64encode(table.encode()).decode()).write_text("{}")  # of a killed run
+    (finished / "results/tiny/tables/training.csv").unlink()
+    shown = sections(told(finished, CONFIG))
+    # Nobody asks for a model by itself: it is made again because a table is.
+    assert shown["because results/tiny/models/llama/en/seed0 is missing:"] == [
+        "1 train_reward_model (llama/en/seed0)",
+        "all of them made before and kept: nothing is computed again",
+    ]
+    assert shown["because results/tiny/tables/training.csv is missing:"] == ["1 gather_training_logs"]
+    assert shown[f"because {table} is what a killed run left behind:"] == ["1 write_paper_tables (sample)"]
     done = snakemake(finished, CONFIG, str(model.relative_to(finished)))
     assert done.returncode == 0, done.stdout
     assert "config.json: is not what was kept" in done.stdout

@@ -14,8 +14,6 @@ rule why:
     """snakemake why --cores 1: which jobs would run, and what changed since they last did."""
     log:
         "<logs>/why.log",
-    resources:
-        **STORE,
     params:
         # With what this run was started, for the one that it looks at.
         started=lambda wildcards: {
@@ -25,7 +23,6 @@ rule why:
             "triggers": [trigger.item_to_choice() for trigger in workflow.rerun_triggers],
             "deployment": list(workflow.deployment_settings.deployment_method),
         },
-        ways=WAYS,
     script:
         "../scripts/why.py"
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from snakemake.api import SnakemakeApi
 from snakemake.io import is_flagged
 from snakemake.settings import types
-from snakemake.settings.enums import Quietness, RerunTrigger
+from snakemake.settings.enums import ChangeType, Quietness, RerunTrigger
 
 from rmtransfer.report.why import Pending, Record, print_why
 
@@ -28,11 +28,10 @@ def pending_jobs(started):
             deployment_settings=types.DeploymentSettings(deployment_method=frozenset(started["deployment"])),
             snakefile=Path(started["snakefile"]),
         )
-        settings = types.DAGSettings(rerun_triggers=RerunTrigger.parse_choices_set(started["triggers"]))
+        triggers = RerunTrigger.parse_choices_set(started["triggers"])
+        settings = types.DAGSettings(rerun_triggers=triggers, force_incomplete=True)
         with contextlib.redirect_stdout(io.StringIO()):
-            study.dag(
-                settings
-            ).printrulegraph()  # of all that Snakemake offers, what builds the DAG and does least besides
+            study.dag(settings).list_changes(ChangeType.INPUT)  # builds the DAG as a run would, and does little besides
         return study._workflow.async_run(plain(study._workflow.dag))
 
 

@@ -12,6 +12,8 @@ from rmtransfer.report.changes import clause, environment_change, files, input_c
 from rmtransfer.study.config import load_config
 from rmtransfer.study.layout import Layout
 from rmtransfer.study.study import Study
+from rmtransfer.translation.budget import plan_translation
+from rmtransfer.translation.engines import PAID
 
 _NAMED = 3  # jobs whose wildcards are said
 _DRAWS = "draw_"
@@ -80,10 +82,10 @@ def print_why(config: Mapping[str, Any], jobs: Sequence[Pending], root: Path) ->
         config: the study's configuration.
         jobs: all that would run, each after those that it reads from.
     """
-    report("\n" + render_why(Study(load_config(config, root)), jobs))
+    report("\n" + render_why(Study(load_config(config, root)), jobs, root))
 
 
-def render_why(study: Study, jobs: Sequence[Pending]) -> str:
+def render_why(study: Study, jobs: Sequence[Pending], root: Path) -> str:
     """What :func:`print_why` reports, as text."""
     at = study.at
     kept = entries(Path(at.kept), Path(at.folder))
@@ -95,6 +97,7 @@ def render_why(study: Study, jobs: Sequence[Pending]) -> str:
         [
             f"{len(jobs)} jobs would run" + ("" if all(one.certain for one in found) else ", some of them perhaps"),
             *explain(found, [_returns(job, at) for job in jobs]),
+            *_payment([job for job, _, certain in found if certain], study, root),
             *_lost(kept, replaced, at),
             *_aside(kept, replaced, at),
         ]
@@ -200,6 +203,32 @@ def _returns(job: Pending, at: Layout) -> bool:
         return False
     decides = {**job.wildcards, **job.params}
     return Keep(Path(at.kept), Path(at.folder), Path(job.output), decides, Path(job.base)).holds()
+
+
+def _payment(jobs: Sequence[Pending], study: Study, root: Path) -> list[str]:
+    """What paid engines will be asked for that the translation store does not hold."""
+    ways: dict[str, dict[str, Any]] = {}
+    for job in jobs:
+        if job.script == "translate_rows" and job.params["spec"]["engine"] in PAID:
+            source, part = job.params["source"], job.params["part"]
+            way = {
+                **{key: job.params[key] for key in ("spec", "source")},
+                "language": job.wildcards["language"],
+                "rows": {},
+            }
+            way["target"] = study.plain_language(job.params["target"])
+            ways.setdefault(f"{source} > {job.params['target']}", way)["rows"][part] = str(study.at.rows(part, source))
+    if not ways:
+        return []
+    rows = {part: path for part in study.parts if (path := Path(study.rows(part)[0])).is_file()}
+    entries = plan_translation(list(ways.values()), rows, root / study.config.translation.store, root)
+    paid, price = sum(entry["characters"] for entry in entries), study.config.translation.price_per_million
+    if not paid:
+        return ["", "to pay: nothing, the translation store holds every text that is to be translated"]
+    return [
+        "",
+        f"to pay: {paid:,} characters that the translation store does not hold, about {paid * price / 1e6:,.2f}",
+    ]
 
 
 def _lost(kept: Sequence[Entry], replaced: Sequence[str], at: Layout) -> list[str]:
