@@ -115,10 +115,12 @@ def test_a_kept_model_that_is_damaged_is_trained_again(finished):
     config.write_text(config.read_text() + " ")
     shutil.rmtree(model)
     table = "results/tiny/tables/sample/paper.md"
-    (finished / ".snakemake/incomplete" / urlsafe_b64encode(table.encode()).decode()).write_text("{}")  # of a killed run
-    (finished / "results/tiny/tables/training.csv").unlink()
+    (finished / ".snakemake/incomplete" / urlsafe_b64encode(table.encode()).decode()).write_text(
+        "{}"
+    )  # of a killed run
+    for name in ("tables/training.csv", "figures/training.png"):  # nobody asks for a model or this table by itself
+        (finished / "results/tiny" / name).unlink()
     shown = sections(told(finished, CONFIG))
-    # Nobody asks for a model by itself: it is made again because a table is.
     assert shown["because results/tiny/models/llama/en/seed0 is missing:"] == [
         "1 train_reward_model (llama/en/seed0)",
         "all of them made before and kept: nothing is computed again",
