@@ -85,7 +85,8 @@ def test_what_is_damaged_is_not_used_said_and_made_again(study, damage, capsys):
     assert not keep.entry.exists()
 
 
-def test_what_a_killed_job_left_is_not_used_and_goes(study, monkeypatch):
+@pytest.mark.parametrize(("where", "step"), [(kept.json, "dumps"), (Path, "rename")])
+def test_what_a_killed_job_left_is_not_used_and_goes(study, monkeypatch, where, step):
     keep = keep_of(study)
 
     class Killed(BaseException):
@@ -95,7 +96,7 @@ def test_what_a_killed_job_left_is_not_used_and_goes(study, monkeypatch):
         raise Killed
 
     with monkeypatch.context() as patched:
-        patched.setattr(kept.json, "dumps", kill)
+        patched.setattr(where, step, kill)
         with pytest.raises(Killed):
             keep.put()
     assert not keep.holds()

@@ -23,8 +23,8 @@ CONFIG = {"training": {"learning_rate": 2e-5}}
 def trained(train: str, rate: float = 2e-5, **more) -> Pending:
     wildcards = {"reward_model": f"llama/{train}/seed0"}
     output = f"results/tiny/models/llama/{train}/seed0"
-    record = Record([repr({"learning_rate": 5e-5})], ["base"])
-    params = {"recipe": {"learning_rate": rate}}
+    record = Record([repr({"learning_rate": 5e-5}), "['0a']"], ["base"])
+    params = {"recipe": {"learning_rate": rate}, **({} if "waits" in more else {"rows": ["0a"]})}
     current = Record([], ["base"])
     return Pending(
         "train_reward_model", wildcards, "train_reward_model", output, "base", params, record, current, **more
