@@ -7,9 +7,9 @@ from transformers import AutoModelForCausalLM
 
 from conftest import ROOT, pair
 from rmtransfer.kit import machine
-from rmtransfer.models import footprint
 from rmtransfer.report import plan
 from rmtransfer.report.plan import print_plan, render_plan
+from rmtransfer.study import footprint
 from rmtransfer.study.config import load_config
 from rmtransfer.study.study import Study
 from rmtransfer.texts.corpus import save_rows
@@ -19,6 +19,8 @@ COMMIT = 40 * "a"
 DEEPL = {"engine": "deepl", "options": {}}
 SPANISH = {"language": "es", "spec": DEEPL, "source": "en", "target": "es", "rows": {"preferences": "not/there/yet"}}
 # prompt and both answers; "One." twice, and code that nobody is asked for
+# 10 billion parameters a layer, and no vocabulary
+LARGE = footprint.Shape(0, 1, 10**10 // 3 + 1, 10**9, queries=0, keys=0, norms=2, normed_heads=False)
 ROWS = [pair("a", "One.", "Two two.", "```\ncode\n```"), pair("b", "One.", "1. First\n2. Second", "42")]
 
 
@@ -66,7 +68,7 @@ def test_the_plan_of_the_models_follows_from_their_size(tmp_path, rows, config, 
 
 def test_training_sets_count_with_their_sizes(rows, config, monkeypatch):
     """Two languages; of 2 pairs, a part of 1 of each, and a mixture of 3: 2 + 2 / 2 + 3 / 2 times a language's tokens."""
-    monkeypatch.setattr(plan, "_size", lambda *_: (10**19, 1))
+    monkeypatch.setattr(plan._Counted, "shape_of", lambda *_: LARGE)
     config["training"] = {"pairs_per_step": 1}
     config["alignment"] = {"max_new_tokens": 1}
 
@@ -83,7 +85,7 @@ def test_training_sets_count_with_their_sizes(rows, config, monkeypatch):
     assert "m: 4 reward models" in text
     # Two more models score the benchmark in two languages, 2 operations to a parameter and token, and no sampled answers.
     scored = int(re.search(r"([\d,]+) to score", text)[1].replace(",", ""))
-    more = 2 * 2 * 2 * scored * 10**19 / 400e12 / 3600
+    more = 2 * 2 * 2 * scored * LARGE.parameters / 400e12 / 3600
     assert hours("scoring") == pytest.approx(whole["scoring"] + more, abs=0.02)
 
 
@@ -117,9 +119,8 @@ def test_a_model_that_is_not_here_yet_leaves_its_numbers_open(rows, config):
 
 def test_what_is_frozen_is_on_disk_once(rows, config, monkeypatch):
     """A billion parameters, a tenth of them embeddings: the base, and nine tenths of it for each of two models."""
-    sizes = footprint.Shape(100_000, 1000, 1, 1, queries=1, keys=1, norms=2, normed_heads=False)
-    monkeypatch.setattr(plan, "_size", lambda *_: (10**9, 1))
-    monkeypatch.setattr(plan, "_shape", lambda *_: sizes)
+    sizes = footprint.Shape(100_000, 1000, 300_000, 1, queries=0, keys=0, norms=2, normed_heads=False)
+    monkeypatch.setattr(plan._Counted, "shape_of", lambda *_: sizes)
     assert "12.0 GB on disk" in render_plan(study_of(config), [], of_all_parts(rows), ROOT, "")
     config["training"] = {"freeze_embeddings": True}
     assert "11.2 GB on disk" in render_plan(study_of(config), [], of_all_parts(rows), ROOT, "")
@@ -139,7 +140,7 @@ def test_what_is_not_downloaded_is_assumed_and_said(tmp_path, config, rows):
 
 def test_a_native_benchmark_is_scored_in_one_language(rows, config, monkeypatch):
     """A model of a billion parameters on 10 million tokens: two operations each, in two languages, and then in one more."""
-    monkeypatch.setattr(plan, "_size", lambda *_: (10**9, 1))
+    monkeypatch.setattr(plan._Counted, "shape_of", lambda *_: LARGE._replace(layers=1))
     monkeypatch.setattr(plan, "_tokens", lambda *_: 10**10)
     config["reward_models"] = {"shelf": {"kind": "classifier", "path": "org/RM", "revision": COMMIT}}
     del config["base_models"]
@@ -148,7 +149,7 @@ def test_a_native_benchmark_is_scored_in_one_language(rows, config, monkeypatch)
         text = render_plan(study_of(config), [], {**of_all_parts(rows), "written": rows["preferences"]}, ROOT, "")
         return text.partition("scoring ")[2].partition(" h")[0]
 
-    once = 2 * 10**9 * 10**10 / 400e12 / 3600
+    once = 2 * 10**10 * 10**10 / 400e12 / 3600
     assert hours() == f"{2 * once:,.2f}"
     config["benchmarks"]["written"] = {"path": "resources/sample/instructions.jsonl", "native": "es"}
     assert hours() == f"{3 * once:,.2f}"

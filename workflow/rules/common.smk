@@ -1,4 +1,4 @@
-"""What only Snakemake can say: the checked study, its wildcards, a heavy job's share of the machine, what is selected."""
+"""What only Snakemake can say: the checked study, its wildcards, what a job asks of the machine, what is selected."""
 
 import json
 import sys
@@ -7,11 +7,15 @@ from pathlib import Path
 LIBRARY = Path(workflow.basedir) / "workflow"
 sys.path.insert(0, str(LIBRARY))
 
+from snakemake.common.tbdstring import TBDString
+
 from rmtransfer.kit import stages
+from rmtransfer.kit.devices import check_devices
 from rmtransfer.kit.errors import StudyError
-from rmtransfer.kit.machine import gpus_for_jobs, prepare_environment, threads_per_job
+from rmtransfer.kit.machine import computes_on_gpu, gpus_for_jobs, prepare_environment, threads_per_job
 from rmtransfer.study.config import load_config
 from rmtransfer.study.layout import any_of
+from rmtransfer.study.needs import SMALL, Needs, UnknownSizeError
 from rmtransfer.study.study import RewardModelId, Study
 
 HERE = workflow.local_exec and not workflow.remote_exec  # a job that was sent to a node parses this again there
@@ -27,8 +31,43 @@ prepare_environment(LIBRARY, workflow.resource_settings.cores if HERE else None)
 HEAVY = threads_per_job(RESOURCES.threads_per_job, workflow.resource_settings.cores, HERE, GPUS)
 if GPUS:  # as many heavy jobs at a time as there are
     workflow.register_resource("gpu", GPUS)
+ON_GPU = computes_on_gpu(RESOURCES.device, HERE, GPUS)
+NEEDS = Needs(STUDY, Path.cwd(), gpu=ON_GPU, threads=HEAVY)
 DEVICE = {"tokens_per_batch": RESOURCES.tokens_per_batch, "device": RESOURCES.device}
 FIRST, SECOND, THIRD = 3, 2, 1  # the longest jobs, and those that others wait for: short ones fill the end of the run
+
+
+def asks(need, gpu=0, network=0):
+    """The resources of a rule's jobs; to be determined where a size is not known yet.
+
+    Args:
+        need: of wildcards, what a job needs (study/needs.py).
+        gpu: how many GPUs it takes, a function of wildcards or a number.
+        network: 1 if it downloads, or asks a service; likewise.
+    """
+
+    def resource(name):
+        def of(wildcards, attempt):
+            try:
+                return need(wildcards).asked(attempt)[name]
+            except UnknownSizeError:
+                return TBDString()
+
+        return of
+
+    return {**{name: resource(name) for name in SMALL.asked()}, "gpu": gpu, "network": network}
+
+
+LIGHT = asks(lambda wildcards: SMALL)
+
+
+def refuse_without_gpus():
+    """Before anything is computed or paid for: on this machine, jobs that ask for a GPU which it does not have."""
+    if HERE:
+        try:
+            check_devices(max((job.resources.get("gpu", 0) for job in workflow.dag.needrun_jobs()), default=0))
+        except StudyError as problem:
+            raise WorkflowError(str(problem)) from None
 
 
 def ids_of(part):

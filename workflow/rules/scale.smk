@@ -16,6 +16,8 @@ rule evaluate_scaling:
         "<logs>/evaluate_scaling/{benchmark}.log",
     conda:
         "../../envs/analyse.yaml"
+    resources:
+        **asks(lambda wildcards: NEEDS.comparing(wildcards.benchmark)),
     params:
         sections=lambda wildcards: STUDY.sections(wildcards.benchmark),
         targets=STUDY.targets,

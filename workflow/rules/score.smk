@@ -29,7 +29,11 @@ rule score:
     threads: lambda wildcards: HEAVY if STUDY.loads_weights(wildcards.reward_model) else 1
     resources:
         **DEVICE,
-        gpu=lambda wildcards: int(STUDY.loads_weights(wildcards.reward_model)),
+        **asks(
+            lambda wildcards: NEEDS.scoring(wildcards.reward_model, wildcards.benchmark),
+            gpu=lambda wildcards: int(ON_GPU and STUDY.loads_weights(wildcards.reward_model)),
+            network=lambda wildcards: int(STUDY.asks_a_server(wildcards.reward_model)),
+        ),
         requests_at_once=RESOURCES.requests_at_once,
     params:
         options=lambda wildcards: STUDY.scoring_options(wildcards.reward_model),
@@ -81,6 +85,8 @@ rule score_states:
         benchmark=any_of(STUDY.parallel),
     conda:
         "../../envs/train.yaml"
+    resources:
+        **asks(lambda wildcards: NEEDS.heads(wildcards.benchmark)),
     params:
         options=lambda wildcards: STUDY.scoring_options(wildcards.reward_model),
         rows=lambda wildcards: content_of(wildcards.benchmark, STUDY.languages),
@@ -109,6 +115,14 @@ use rule score as score_answers with:
     log:
         "<logs>/score_answers/{base}/{reward_model}.log",
     priority: THIRD
+    resources:
+        **DEVICE,
+        **asks(
+            lambda wildcards: NEEDS.scoring_answers(wildcards.reward_model, wildcards.base),
+            gpu=lambda wildcards: int(ON_GPU and STUDY.loads_weights(wildcards.reward_model)),
+            network=lambda wildcards: int(STUDY.asks_a_server(wildcards.reward_model)),
+        ),
+        requests_at_once=RESOURCES.requests_at_once,
     params:
         rows="",  # their age counts, not what selection says of them
 

@@ -4,7 +4,7 @@ from rmtransfer.study.job import start_job
 
 job = start_job(snakemake)
 
-from rmtransfer.models.footprint import parameters_of
+from rmtransfer.study.footprint import parameters_of
 from rmtransfer.study.study import TrainingSet
 from rmtransfer.texts.corpus import load_ids
 from rmtransfer.texts.split import held_out

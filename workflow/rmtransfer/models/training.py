@@ -19,9 +19,9 @@ from rmtransfer.models import chat, shards
 from rmtransfer.models.artifact import rescore
 from rmtransfer.models.device import pick_device
 from rmtransfer.models.fit import RESCORED_PAIRS, Fit, fit, free_memory
-from rmtransfer.models.footprint import warn_of_training
 from rmtransfer.models.packing import group_of
 from rmtransfer.models.processes import fit_together
+from rmtransfer.study.footprint import warn_of_training
 from rmtransfer.texts.corpus import Row
 
 

@@ -41,6 +41,7 @@ class Classifier(RewardModel):
 
     Options = ClassifierOptions
     models: ClassVar = {"path": "revision"}
+    reads_vocabulary = False
     if_constant = "the model tells no two answers apart: its weights are not those of a reward model, or output names the wrong one"
 
     def __init__(self, options: ClassifierOptions, key: str, resources: Resources) -> None:

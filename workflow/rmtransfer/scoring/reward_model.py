@@ -80,6 +80,7 @@ class RewardModel(Protocol):
         if_constant: what it means if all rewards are equal; None where that is a result.
         reads_states: whether it is a :class:`rmtransfer.scoring.heads.Head` instead.
         baseline: whether it is what a reward model must beat.
+        reads_vocabulary: whether its models give scores of the vocabulary, which takes memory, rather than of a text.
     """
 
     Options: ClassVar[type[study_options.Options]]
@@ -90,6 +91,7 @@ class RewardModel(Protocol):
     if_constant: ClassVar[str | None] = None
     reads_states: ClassVar[bool] = False
     baseline: ClassVar[bool] = False
+    reads_vocabulary: ClassVar[bool] = True
 
     def __init__(self, options: Any, key: str, resources: Resources) -> None:
         """No weights are loaded before the first call of ``rewards``.

@@ -15,10 +15,11 @@ from transformers import (
 )
 
 from rmtransfer.kit.machine import Memory
-from rmtransfer.models import decoding, footprint
+from rmtransfer.models import decoding
 from rmtransfer.models.attention import use_packed_attention
-from rmtransfer.models.footprint import Recipe, Shape, training_bytes, training_warning, ways_to_fit
 from rmtransfer.models.packing import Batch, group_of
+from rmtransfer.study import footprint
+from rmtransfer.study.footprint import Recipe, Shape, training_bytes, training_warning, ways_to_fit
 
 LLAMA = Shape(128256, 3072, 8192, 28, queries=3072, keys=1024, norms=2, normed_heads=False)  # Llama-3.2-3B
 CARD = Memory(81559 * 2**20, "an H100")
