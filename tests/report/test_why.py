@@ -10,6 +10,7 @@ from rmtransfer.kit.manifest import write_manifest
 from rmtransfer.report.kept import print_kept
 from rmtransfer.report.why import Pending, Record, causes, explain, findings, render_why
 from rmtransfer.study.config import load_config
+from rmtransfer.study.needs import Needs
 from rmtransfer.study.study import Study
 from rmtransfer.texts.corpus import save_rows
 from rmtransfer.translation import Machine
@@ -129,6 +130,10 @@ def study(tmp_path, monkeypatch):
     return Study(load_config(config, tmp_path))
 
 
+def needs_of(study: Study, root: Path) -> Needs:
+    return Needs(study, root, gpu=False, threads=1)
+
+
 def keep(study: Study, job: Pending) -> None:
     decides = {**job.wildcards, **job.params}
     Keep(Path(study.at.kept), Path(study.at.folder), Path(job.output), decides, Path(job.base)).put()
@@ -140,16 +145,20 @@ def test_it_says_beforehand_what_comes_back_what_goes_and_what_stays(study, tmp_
         study, [after], tmp_path
     )
     keep(study, before)
-    shown = render_why(study, [after], tmp_path)
+    shown = render_why(study, [after], needs_of(study, tmp_path))
     assert "WARNING" not in shown
+    # Nobody has read the preferences yet.
+    assert "to compute: at least 0.00 hours of one core" in shown
     assert "kept in results/tiny/.work/kept: 0 models and sets of answers of other settings" in shown
     assert "; 1 more that this run replaces" in shown
     assert "made before" not in shown
     (Path(after.output) / "weights").write_bytes(b"others")  # trained again
     write_manifest(Path(after.output), {})
     keep(study, after)
-    assert "  all of them made before and kept: nothing is computed again" in render_why(study, [before], tmp_path)
-    assert render_why(study, [], tmp_path).startswith("Nothing would run")
+    assert "  all of them made before and kept: nothing is computed again" in render_why(
+        study, [before], needs_of(study, tmp_path)
+    )
+    assert render_why(study, [], needs_of(study, tmp_path)).startswith("Nothing would run")
     print_kept(study.at)
     listed = capsys.readouterr().out
     assert "(what is in results now)" in listed
@@ -165,13 +174,18 @@ def test_what_the_store_does_not_hold_is_to_be_paid(study, tmp_path, monkeypatch
     job = Pending(
         "translate_rows", {"language": "es", "part": "sample"}, "translate_rows", params=params, missing=["es"]
     )
-    shown = render_why(study, [job], tmp_path)
+    shown = render_why(study, [job], needs_of(study, tmp_path))
     assert "to pay: 37 characters that the translation store does not hold, about 0.00" in shown
     engine = build_engine(deepl, "en", "es", Machine(tmp_path))
     texts = ["How old is it?", "Ten years.", "Nobody knows."]
     adopt({text: Translation("x") for text in texts}, engine, SegmentStore(tmp_path / study.config.translation.store))
-    assert "to pay: nothing, the translation store holds every text" in render_why(study, [job], tmp_path)
+    assert "to pay: nothing, the translation store holds every text" in render_why(
+        study, [job], needs_of(study, tmp_path)
+    )
 
 
 def test_nothing_to_do_is_one_sentence(study, tmp_path):
-    assert render_why(study, [], tmp_path) == "Nothing would run: results/tiny is what the configuration asks for."
+    assert (
+        render_why(study, [], needs_of(study, tmp_path))
+        == "Nothing would run: results/tiny is what the configuration asks for."
+    )

@@ -14,7 +14,10 @@ rule why:
     """snakemake why --cores 1: which jobs would run, and what changed since they last did."""
     log:
         "<logs>/why.log",
+    resources:
+        **LIGHT,
     params:
+        gpu=ON_GPU,
         # With what this run was started, for the one that it looks at.
         started=lambda wildcards: {
             "snakefile": workflow.main_snakefile,
@@ -31,5 +34,7 @@ rule kept:
     """snakemake kept --cores 1: the models and answers of earlier settings, and what deletes them."""
     log:
         "<logs>/kept.log",
+    resources:
+        **LIGHT,
     script:
         "../scripts/kept.py"

@@ -94,4 +94,4 @@ async def matters(file):
     return not is_flagged(file, "checkpoint_target") and not (file.is_ancient and await file.exists())
 
 
-print_why(job.config, pending_jobs(job.params.started), job.root)
+print_why(job.config, pending_jobs(job.params.started), job.root, gpu=job.params.gpu)

@@ -11,6 +11,7 @@ from rmtransfer.kit.progress import report
 from rmtransfer.report.changes import clause, environment_change, files, input_changes, params_changes
 from rmtransfer.study.config import load_config
 from rmtransfer.study.layout import Layout
+from rmtransfer.study.needs import SMALL, Need, Needs, UnknownSizeError
 from rmtransfer.study.study import Study
 from rmtransfer.translation.budget import plan_translation
 from rmtransfer.translation.engines import PAID
@@ -75,29 +76,36 @@ class Pending:
         return self.record is None and bool(self.missing)
 
 
-def print_why(config: Mapping[str, Any], jobs: Sequence[Pending], root: Path) -> None:
-    """Report which jobs would run, why, and what of what they make is kept.
+def print_why(config: Mapping[str, Any], jobs: Sequence[Pending], root: Path, *, gpu: bool) -> None:
+    """Report which jobs would run, why, at what cost, and what of what they make is kept.
 
     Args:
         config: the study's configuration.
         jobs: all that would run, each after those that it reads from.
+        gpu: whether models compute on one.
     """
-    report("\n" + render_why(Study(load_config(config, root)), jobs, root))
+    study = Study(load_config(config, root))
+    report("\n" + render_why(study, jobs, Needs(study, root, gpu=gpu, threads=1)))
 
 
-def render_why(study: Study, jobs: Sequence[Pending], root: Path) -> str:
+def render_why(study: Study, jobs: Sequence[Pending], needs: Needs) -> str:
     """What :func:`print_why` reports, as text."""
     at = study.at
     kept = entries(Path(at.kept), Path(at.folder))
     if not jobs:
         return "\n".join([f"Nothing would run: {at.folder} is what the configuration asks for.", *_aside(kept, [], at)])
     found = findings(jobs, study.config.plain())
-    replaced = [job.output for job, _, certain in found if certain and job.script in _KEPT and not job.missing]
+    returns = [_returns(job, at) for job in jobs]
+    certain = [one.job for one in found if one.certain]
+    computing = [job for (job, _, sure), back in zip(found, returns, strict=True) if sure and not back]
+    replaced = [job.output for job in certain if job.script in _KEPT and not job.missing]
     return "\n".join(
         [
             f"{len(jobs)} jobs would run" + ("" if all(one.certain for one in found) else ", some of them perhaps"),
-            *explain(found, [_returns(job, at) for job in jobs]),
-            *_payment([job for job, _, certain in found if certain], study, root),
+            *explain(found, returns),
+            "",
+            _hours(computing, needs),
+            *_payment(certain, study, needs.root),
             *_lost(kept, replaced, at),
             *_aside(kept, replaced, at),
         ]
@@ -205,6 +213,37 @@ def _returns(job: Pending, at: Layout) -> bool:
     return Keep(Path(at.kept), Path(at.folder), Path(job.output), decides, Path(job.base)).holds()
 
 
+def _hours(jobs: Sequence[Pending], needs: Needs) -> str:
+    """What models will compute, by the plan's numbers."""
+    seconds, known = 0.0, True
+    for job in jobs:
+        try:
+            seconds += _need(job, needs).seconds
+        except UnknownSizeError:
+            known = False
+    where = "a GPU" if needs.gpu else "one core"
+    return (
+        f"to compute: {'about' if known else 'at least'} {seconds / 3600:,.2f} hours of {where}, as snakemake plan counts; what "
+        "was scored before with a model that comes back is not scored again"
+    )
+
+
+def _need(job: Pending, needs: Needs) -> Need:
+    of = job.wildcards
+    match job.script:
+        case "train_reward_model":
+            return needs.training(of["reward_model"])
+        case "sample_answers":
+            return needs.sampling(of["base"])
+        case "score":
+            if "base" in of:
+                return needs.scoring_answers(of["reward_model"], of["base"])
+            return needs.scoring(of["reward_model"], of["benchmark"])
+        case "translate_rows":
+            return needs.translating(job.params["spec"], job.params["part"])
+    return SMALL
+
+
 def _payment(jobs: Sequence[Pending], study: Study, root: Path) -> list[str]:
     """What paid engines will be asked for that the translation store does not hold."""
     ways: dict[str, dict[str, Any]] = {}
@@ -224,7 +263,7 @@ def _payment(jobs: Sequence[Pending], study: Study, root: Path) -> list[str]:
     entries = plan_translation(list(ways.values()), rows, root / study.config.translation.store, root)
     paid, price = sum(entry["characters"] for entry in entries), study.config.translation.price_per_million
     if not paid:
-        return ["", "to pay: nothing, the translation store holds every text that is to be translated"]
+        return ["to pay: nothing, the translation store holds every text that is to be translated"]
     return [
         "",
         f"to pay: {paid:,} characters that the translation store does not hold, about {paid * price / 1e6:,.2f}",
