@@ -130,10 +130,6 @@ def study(tmp_path, monkeypatch):
     return Study(load_config(config, tmp_path))
 
 
-def needs_of(study: Study, root: Path) -> Needs:
-    return Needs(study, root, gpu=False, threads=1)
-
-
 def keep(study: Study, job: Pending) -> None:
     decides = {**job.wildcards, **job.params}
     Keep(Path(study.at.kept), Path(study.at.folder), Path(job.output), decides, Path(job.base)).put()
@@ -141,11 +137,11 @@ def keep(study: Study, job: Pending) -> None:
 
 def test_it_says_beforehand_what_comes_back_what_goes_and_what_stays(study, tmp_path, capsys):
     before, after = trained("en", 5e-5), trained("en")
-    assert "WARNING: results/tiny/models/llama/en/seed0 is not in results/tiny/.work/kept" in render_why(
-        study, [after], tmp_path
-    )
+    needs = Needs(study, tmp_path, gpu=False, threads=1)
+    shown = render_why(study, [after], needs)
+    assert "WARNING: results/tiny/models/llama/en/seed0 is not in results/tiny/.work/kept" in shown
     keep(study, before)
-    shown = render_why(study, [after], needs_of(study, tmp_path))
+    shown = render_why(study, [after], needs)
     assert "WARNING" not in shown
     # Nobody has read the preferences yet.
     assert "to compute: at least 0.00 hours of one core" in shown
@@ -156,9 +152,9 @@ def test_it_says_beforehand_what_comes_back_what_goes_and_what_stays(study, tmp_
     write_manifest(Path(after.output), {})
     keep(study, after)
     assert "  all of them made before and kept: nothing is computed again" in render_why(
-        study, [before], needs_of(study, tmp_path)
+        study, [before], Needs(study, tmp_path, gpu=False, threads=1)
     )
-    assert render_why(study, [], needs_of(study, tmp_path)).startswith("Nothing would run")
+    assert render_why(study, [], Needs(study, tmp_path, gpu=False, threads=1)).startswith("Nothing would run")
     print_kept(study.at)
     listed = capsys.readouterr().out
     assert "(what is in results now)" in listed
@@ -174,18 +170,18 @@ def test_what_the_store_does_not_hold_is_to_be_paid(study, tmp_path, monkeypatch
     job = Pending(
         "translate_rows", {"language": "es", "part": "sample"}, "translate_rows", params=params, missing=["es"]
     )
-    shown = render_why(study, [job], needs_of(study, tmp_path))
+    shown = render_why(study, [job], Needs(study, tmp_path, gpu=False, threads=1))
     assert "to pay: 37 characters that the translation store does not hold, about 0.00" in shown
     engine = build_engine(deepl, "en", "es", Machine(tmp_path))
     texts = ["How old is it?", "Ten years.", "Nobody knows."]
     adopt({text: Translation("x") for text in texts}, engine, SegmentStore(tmp_path / study.config.translation.store))
     assert "to pay: nothing, the translation store holds every text" in render_why(
-        study, [job], needs_of(study, tmp_path)
+        study, [job], Needs(study, tmp_path, gpu=False, threads=1)
     )
 
 
 def test_nothing_to_do_is_one_sentence(study, tmp_path):
     assert (
-        render_why(study, [], needs_of(study, tmp_path))
+        render_why(study, [], Needs(study, tmp_path, gpu=False, threads=1))
         == "Nothing would run: results/tiny is what the configuration asks for."
     )
