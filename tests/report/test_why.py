@@ -1,5 +1,6 @@
 """First causes apart from what follows, and what nobody knows before a checkpoint has run."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -90,20 +91,20 @@ def test_every_cause_has_its_clause(tmp_path):
         "score",
         record=Record([], [path], deployed="none"),
         current=Record([], [path, "new"], deployed="conda"),
-        missing=["a.parquet", "b.parquet"],
-        incomplete=["c.parquet"],
+        missing=["a.parquet"],
         updated=[path, "new"],
         edited=True,
+        remade=True,
     )
     assert causes(job, CONFIG) == [
-        "a.parquet and 1 more is missing",
-        "c.parquet is what a killed run left behind",
         "it reads new too",
         "its software is another (--sdm), of the same description",
         f"{path} has another content",
         "workflow/scripts/score.py is newer than what it made (edited, or checked out again)",
-    ]
-    assert causes(Pending("score", {}, missing=["a"]), CONFIG) == ["a is missing"]
+        "an earlier run made again what it reads",
+    ]  # so that its output is missing too needs no word
+    left = Pending("score", {}, record=Record(), missing=["a.parquet", "b.parquet"], incomplete=["c.parquet"])
+    assert causes(left, CONFIG) == ["a.parquet and 1 more is missing", "c.parquet is what a killed run left behind"]
 
 
 @pytest.fixture
@@ -155,11 +156,12 @@ def test_it_says_beforehand_what_comes_back_what_goes_and_what_stays(study, tmp_
         study, [before], Needs(study, tmp_path, gpu=False, threads=1)
     )
     assert render_why(study, [], Needs(study, tmp_path, gpu=False, threads=1)).startswith("Nothing would run")
-    print_kept(study.at)
+    print_kept(study.at, CONFIG)
     listed = capsys.readouterr().out
-    assert "(what is in results now)" in listed
-    assert "recipe.learning_rate: 5e-05" in listed
-    assert "rm -r results/tiny/.work/kept deletes them" in listed
+    assert "Kept in results/tiny/.work/kept: 1 models and sets of answers that are in results now" in listed
+    (line,) = re.findall(r"models/llama/en/seed0/.*", listed)
+    assert line.endswith("  training.learning_rate: 5e-05")
+    assert (Path(study.at.kept) / line.split()[0]).is_dir()
 
 
 def test_what_the_store_does_not_hold_is_to_be_paid(study, tmp_path, monkeypatch):

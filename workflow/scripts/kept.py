@@ -6,4 +6,4 @@ job = start_job(snakemake)
 
 from rmtransfer.report.kept import print_kept
 
-print_kept(job.at)
+print_kept(job.at, job.config)

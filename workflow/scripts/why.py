@@ -66,6 +66,7 @@ async def plain_job(dag, these, number):
             then = then._replace(input=now.input)
         if RerunTrigger.SOFTWARE_ENV not in triggers:
             then = then._replace(deployed=now.deployed)
+    newer, made = dag.reason(these).updated_input, set().union(*dag.dependencies[these].values())
     return Pending(
         rule=these.rule.name,
         wildcards=these.wildcards_dict,
@@ -77,7 +78,8 @@ async def plain_job(dag, these, number):
         current=now,
         missing=[str(file) for file in these.output if not await file.exists()],
         incomplete=[str(file) for file in await notes.incomplete(these)],
-        updated=sorted(map(str, dag.reason(these).updated_input)),
+        updated=sorted(map(str, newer - made)),
+        remade=bool(newer & made),
         edited=RerunTrigger.CODE in triggers
         and any([True async for _ in these.outputs_older_than_script_or_notebook()]),
         after=[

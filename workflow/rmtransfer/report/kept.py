@@ -1,21 +1,26 @@
 """What is kept of earlier runs, what tells one from another, and what deletes it."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from rmtransfer.kit.kept import Entry, disk, entries
 from rmtransfer.kit.progress import report
-from rmtransfer.report.changes import differences
+from rmtransfer.report.changes import config_key, differences
 from rmtransfer.study.layout import Layout
 
 
-def print_kept(at: Layout) -> None:
-    """Report all that is kept of a study."""
+def print_kept(at: Layout, config: Mapping[str, Any]) -> None:
+    """Report all that is kept of a study.
+
+    Args:
+        config: the study's configuration as builtins.
+    """
     kept = entries(Path(at.kept), Path(at.folder))
-    report("\n" + render_kept(kept, Path(at.kept), disk(Path(at.kept))))
+    report("\n" + render_kept(kept, Path(at.kept), disk(Path(at.kept)), config))
 
 
-def render_kept(kept: Sequence[Entry], folder: Path, size: int) -> str:
+def render_kept(kept: Sequence[Entry], folder: Path, size: int, config: Mapping[str, Any]) -> str:
     """What :func:`print_kept` reports, as text.
 
     Args:
@@ -23,22 +28,27 @@ def render_kept(kept: Sequence[Entry], folder: Path, size: int) -> str:
         size: bytes that deleting it frees.
     """
     if not kept:
-        return f"Nothing is kept in {folder}: trained models and sampled answers will be, when they are made."
-    lines = [f"{'frees':>10}  {'since':<16}  {'folder':<60}  settings"]
+        return f"Nothing is kept in {folder} yet: models and answers are when they have been trained and sampled."
+    current = {entry.what: entry for entry in kept if entry.current}
+    lines = [
+        f"Kept in {folder}: {len(current)} models and sets of answers that are in results now, and of other settings:"
+    ]
     for entry in kept:
-        now = next((other for other in kept if other.what == entry.what and other.current), None)
         if entry.current:
-            settings = "(what is in results now)"
-        elif now is None:
-            settings = ""
-        else:
-            told = differences((), now.decides, entry.decides)
-            settings = ", ".join(f"{'.'.join(change.path)}: {change.now!r}" for change in told)
-        lines.append(f"{entry.bytes / 1e6:>7,.1f} MB  {entry.since:<16}  {entry.folder!s:<60}  {settings}")
-    return "\n".join(
-        [
-            *lines,
-            f"{size / 1e6:>7,.1f} MB  in all: rm -r {folder} deletes them, rm -r <folder> deletes one. What is in results stays, "
-            "and stays without a second copy: a run with other settings then deletes it.",
-        ]
+            continue
+        lines.append(
+            f"{entry.bytes / 1e6:>10,.1f} MB  {entry.since}  {entry.folder.relative_to(folder)}  "
+            + _told_apart(entry, current.get(entry.what), config)
+        )
+    lines.append(
+        f"{size / 1e6:>10,.1f} MB  in all. rm -r {folder}/<one of them> deletes it, rm -r {folder} all; what is in results stays, "
+        "but then has no second copy when a run replaces it."
     )
+    return "\n".join(lines)
+
+
+def _told_apart(entry: Entry, current: Entry | None, config: Mapping[str, Any]) -> str:
+    if current is None:
+        return "(nothing in results now)"
+    told = differences((), entry.decides, current.decides)
+    return ", ".join(f"{config_key(change, config)}: {change.before!r}" for change in told)

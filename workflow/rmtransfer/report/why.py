@@ -49,7 +49,8 @@ class Pending:
         record: of its last run; None if there was none.
         current: what a record would say now, params apart.
         missing, incomplete: outputs that are not there, or that a killed run left behind.
-        updated: inputs that have changed since.
+        updated: inputs from outside the workflow that have changed since.
+        remade: whether an earlier run has made other inputs again.
         edited: whether the script is newer than the outputs.
         after: numbers of the pending jobs that make it run, because it reads what they write.
         waits: whether a checkpoint that is pending decides what it reads.
@@ -66,6 +67,7 @@ class Pending:
     missing: Sequence[str] = ()
     incomplete: Sequence[str] = ()
     updated: Sequence[str] = ()
+    remade: bool = False
     edited: bool = False
     after: Sequence[int] = ()
     waits: bool = False
@@ -170,9 +172,7 @@ def explain(found: Sequence[Finding], returns: Sequence[bool]) -> list[str]:
 
 def causes(job: Pending, config: Mapping[str, Any]) -> list[str]:
     """What changed for a job itself, as clauses; none for one that only follows others."""
-    found = [f"{files(job.missing)} is missing"] if job.missing else []
-    if job.incomplete:
-        found.append(f"{files(job.incomplete)} is what a killed run left behind")
+    found = []
     if job.record is not None:
         changes = params_changes(job.record.params, job.params, complete=not job.waits)
         found += [clause(change, job.script, config) for change in changes]
@@ -186,7 +186,12 @@ def causes(job: Pending, config: Mapping[str, Any]) -> list[str]:
     ]
     if job.edited:
         found.append(f"workflow/scripts/{job.script}.py is newer than what it made (edited, or checked out again)")
-    return found
+    if job.remade:
+        found.append("an earlier run made again what it reads")
+    if found:  # of a run for the same cause that failed or was killed
+        return found
+    found += [f"{files(job.missing)} is missing"] if job.missing else []
+    return found + ([f"{files(job.incomplete)} is what a killed run left behind"] if job.incomplete else [])
 
 
 def _is_compared(path: str) -> bool:
