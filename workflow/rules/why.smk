@@ -14,6 +14,8 @@ rule why:
     """snakemake why --cores 1: which jobs would run, and what changed since they last did."""
     log:
         "<logs>/why.log",
+    conda:
+        "../../envs/translate.yaml"
     resources:
         **LIGHT,
     params:
@@ -34,6 +36,8 @@ rule kept:
     """snakemake kept --cores 1: the models and answers of earlier settings, and what deletes them."""
     log:
         "<logs>/kept.log",
+    conda:
+        "../../envs/analyse.yaml"
     resources:
         **LIGHT,
     script:
