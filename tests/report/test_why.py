@@ -50,7 +50,7 @@ def test_causes_are_apart_from_what_follows_and_jobs_are_counted():
     assert told(jobs, [True, True, False, False] + [False] * 5) == [
         "because training.learning_rate was 5e-05 and is 2e-05:",
         "  4 train_reward_model",
-        "  2 of them made before and kept: nothing is computed again",
+        "  2 of them come back from what is kept, and what was scored of them",
         "for the first time:",
         "  1 sample_answers (new es)",
         "after them:",
@@ -152,7 +152,7 @@ def test_it_says_beforehand_what_comes_back_what_goes_and_what_stays(study, tmp_
     (Path(after.output) / "weights").write_bytes(b"others")  # trained again
     write_manifest(Path(after.output), {})
     keep(study, after)
-    assert "  all of them made before and kept: nothing is computed again" in render_why(
+    assert "  all of them come back from what is kept, and what was scored of them" in render_why(
         study, [before], Needs(study, tmp_path, gpu=False, threads=1)
     )
     assert render_why(study, [], Needs(study, tmp_path, gpu=False, threads=1)).startswith("Nothing would run")

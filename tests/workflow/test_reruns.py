@@ -66,7 +66,7 @@ def test_a_learning_rate_and_back(finished):
     shown = sections(told(finished, CONFIG))
     assert shown["because training.learning_rate was 0.002 and is 0.001:"] == [
         "2 train_reward_model (llama/en/seed0, llama/es/seed0)",
-        "all of them made before and kept: nothing is computed again",
+        "all of them come back from what is kept, and what was scored of them",
     ]
     listed = told(finished, CONFIG, "kept")
     assert f"Kept in {KEPT}: 4 models and sets of answers that are in results now" in listed
@@ -123,7 +123,7 @@ def test_a_kept_model_that_is_damaged_is_trained_again(finished):
     shown = sections(told(finished, CONFIG))
     assert shown["because results/tiny/models/llama/en/seed0 is missing:"] == [
         "1 train_reward_model (llama/en/seed0)",
-        "all of them made before and kept: nothing is computed again",
+        "all of them come back from what is kept, and what was scored of them",
     ]
     assert shown["because results/tiny/tables/training.csv is missing:"] == ["1 gather_training_logs"]
     assert shown[f"because {table} is what a killed run left behind:"] == ["1 write_paper_tables (sample)"]

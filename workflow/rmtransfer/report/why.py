@@ -165,7 +165,7 @@ def explain(found: Sequence[Finding], returns: Sequence[bool]) -> list[str]:
             lines += ["", f"{title}:", *_counted([found[number].job for number in numbers])]
         if back := sum(returns[number] for number in numbers):
             lines.append(
-                f"  {'all' if back == len(numbers) else back} of them made before and kept: nothing is computed again"
+                f"  {'all' if back == len(numbers) else back} of them come back from what is kept, and what was scored of them"
             )
     return lines
 
@@ -227,10 +227,7 @@ def _hours(jobs: Sequence[Pending], needs: Needs) -> str:
         except UnknownSizeError:
             known = False
     where = "a GPU" if needs.gpu else "one core"
-    return (
-        f"to compute: {'about' if known else 'at least'} {seconds / 3600:,.2f} hours of {where}, as snakemake plan counts; what "
-        "was scored before with a model that comes back is not scored again"
-    )
+    return f"to compute: {'about' if known else 'at least'} {seconds / 3600:,.2f} hours of {where}, as snakemake plan counts"
 
 
 def _need(job: Pending, needs: Needs) -> Need:
