@@ -11,7 +11,7 @@ from rmtransfer.kit.manifest import write_manifest
 from rmtransfer.report.kept import print_kept
 from rmtransfer.report.why import Pending, Record, causes, explain, findings, render_why
 from rmtransfer.study.config import load_config
-from rmtransfer.study.needs import Needs
+from rmtransfer.study.needs import Need, Needs
 from rmtransfer.study.study import Study
 from rmtransfer.texts.corpus import save_rows
 from rmtransfer.translation import Machine
@@ -148,20 +148,40 @@ def test_it_says_beforehand_what_comes_back_what_goes_and_what_stays(study, tmp_
     assert "to compute: at least 0.00 hours of one core" in shown
     assert "kept in results/tiny/.work/kept: 0 models and sets of answers of other settings" in shown
     assert "; 1 more that this run replaces" in shown
-    assert "made before" not in shown
+    assert "come back" not in shown
     (Path(after.output) / "weights").write_bytes(b"others")  # trained again
     write_manifest(Path(after.output), {})
     keep(study, after)
     assert "  all of them come back from what is kept, and what was scored of them" in render_why(
-        study, [before], Needs(study, tmp_path, gpu=False, threads=1)
+        study, [before], needs
     )
-    assert render_why(study, [], Needs(study, tmp_path, gpu=False, threads=1)).startswith("Nothing would run")
     print_kept(study.at, CONFIG)
     listed = capsys.readouterr().out
     assert "Kept in results/tiny/.work/kept: 1 models and sets of answers that are in results now" in listed
     (line,) = re.findall(r"models/llama/en/seed0/.*", listed)
     assert line.endswith("  training.learning_rate: 5e-05")
     assert (Path(study.at.kept) / line.split()[0]).is_dir()
+
+
+class AnHourEach(Needs):
+    def training(self, reward_model):
+        return Need(seconds=3600)
+
+    def scoring(self, reward_model, benchmark):
+        return Need(seconds=3600)
+
+
+def test_hours_are_of_what_computes(study, tmp_path):
+    needs = AnHourEach(study, tmp_path, gpu=True, threads=1)
+    scored = {"reward_model": "llama/en/seed0", "benchmark": "sample"}
+    ran = Record(["3"])
+    model = trained("en")
+    follows = Pending("score", scored, "score", params={"version": 3}, record=ran, after=[0])
+    changed = Pending("score", scored, "score", params={"version": 4}, record=ran, after=[0])
+    jobs = [model, follows, changed, Pending("draw_pca", {}, "draw_figure", record=Record(), after=[1])]
+    assert "to compute: about 3.00 hours of a GPU, as snakemake plan counts" in render_why(study, jobs, needs)
+    keep(study, model)
+    assert "to compute: about 1.00 hours of a GPU" in render_why(study, jobs, needs)
 
 
 def test_what_the_store_does_not_hold_is_to_be_paid(study, tmp_path, monkeypatch):

@@ -99,14 +99,13 @@ def render_why(study: Study, jobs: Sequence[Pending], needs: Needs) -> str:
     found = findings(jobs, study.config.plain())
     returns = [_returns(job, at) for job in jobs]
     certain = [one.job for one in found if one.certain]
-    computing = [job for (job, _, sure), back in zip(found, returns, strict=True) if sure and not back]
     replaced = [job.output for job in certain if job.script in _KEPT and not job.missing]
     return "\n".join(
         [
             f"{len(jobs)} jobs would run" + ("" if all(one.certain for one in found) else ", some of them perhaps"),
             *explain(found, returns),
             "",
-            _hours(computing, needs),
+            _hours(_computing(found, returns), needs),
             *_payment(certain, study, needs.root),
             *_lost(kept, replaced, at),
             *_aside(kept, replaced, at),
@@ -216,6 +215,16 @@ def _returns(job: Pending, at: Layout) -> bool:
         return False
     decides = {**job.wildcards, **job.params}
     return Keep(Path(at.kept), Path(at.folder), Path(job.output), decides, Path(job.base)).holds()
+
+
+def _computing(found: Sequence[Finding], returns: Sequence[bool]) -> list[Pending]:
+    """The jobs that compute: not those that come back, nor what only follows them, whose scores rest in the study's cache."""
+    jobs = []
+    for (job, reason, certain), back in zip(found, returns, strict=True):
+        rests = not job.new and not reason and all(returns[number] for number in job.after)
+        if certain and not back and not rests:
+            jobs.append(job)
+    return jobs
 
 
 def _hours(jobs: Sequence[Pending], needs: Needs) -> str:
