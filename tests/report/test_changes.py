@@ -70,6 +70,7 @@ def test_a_value_that_cannot_be_known_yet_is_not_said_to_be_gone():
 def test_the_key_is_the_configurations():
     (rate,) = params_changes([repr(RECIPE)], {"recipe": {**RECIPE, "learning_rate": 2e-5}})
     assert config_key(rate, CONFIG) == "training.learning_rate"
+    assert config_key(rate._replace(before=2e-5, now=5e-5), CONFIG) == "training.learning_rate"
     (adapter,) = params_changes([repr(RECIPE)], {"recipe": {"learning_rate": 5e-5, "epochs": 1}})
     assert config_key(adapter, CONFIG) == "training.adapter"
     (longest,) = params_changes(["{'preferences': 512}"], {"max_length": {"preferences": 500}})

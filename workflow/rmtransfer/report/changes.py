@@ -127,16 +127,16 @@ def clause(change: Change, script: str, config: Mapping[str, Any]) -> str:
 
 
 def config_key(change: Change, config: Mapping[str, Any]) -> str:
-    """The configuration's key behind a change: one of its names and of that value, with most of what stands beside it.
+    """The configuration's key behind a change: one of its names and either value, with most of what stands beside it.
 
     Where there is none, or several could be meant, what the rule calls it.
     """
-    wanted = repr(None if change.now is ABSENT else change.now)
+    wanted = {repr(None if value is ABSENT else value) for value in (change.now, change.before)}
     for name in reversed(change.path):
         scores = {
             ".".join(path): sum(repr(section.get(key, ABSENT)) == repr(value) for key, value in change.beside.items())
             for path, section in _keys(config)
-            if path[-1] == name and repr(section[name]) == wanted
+            if path[-1] == name and repr(section[name]) in wanted
         }
         best = [key for key, score in scores.items() if score == max(scores.values())]
         if len(best) == 1:
