@@ -144,8 +144,7 @@ def test_it_says_beforehand_what_comes_back_what_goes_and_what_stays(study, tmp_
     keep(study, before)
     shown = render_why(study, [after], needs)
     assert "WARNING" not in shown
-    # Nobody has read the preferences yet.
-    assert "to compute: at least 0.00 hours of one core" in shown
+    assert "to compute: about 0.00 hours of one core, as snakemake plan counts; and what 1 jobs take" in shown
     assert "kept in results/tiny/.work/kept: 0 models and sets of answers of other settings" in shown
     assert "; 1 more that this run replaces" in shown
     assert "come back" not in shown

@@ -229,14 +229,15 @@ def _computing(found: Sequence[Finding], returns: Sequence[bool]) -> list[Pendin
 
 def _hours(jobs: Sequence[Pending], needs: Needs) -> str:
     """What models will compute, by the plan's numbers."""
-    seconds, known = 0.0, True
+    seconds, unknown = 0.0, 0
     for job in jobs:
         try:
             seconds += _need(job, needs).seconds
         except UnknownSizeError:
-            known = False
+            unknown += 1
     where = "a GPU" if needs.gpu else "one core"
-    return f"to compute: {'about' if known else 'at least'} {seconds / 3600:,.2f} hours of {where}, as snakemake plan counts"
+    more = f"; and what {unknown} jobs take whose models or rows are not here yet" if unknown else ""
+    return f"to compute: about {seconds / 3600:,.2f} hours of {where}, as snakemake plan counts{more}"
 
 
 def _need(job: Pending, needs: Needs) -> Need:
