@@ -28,6 +28,7 @@ _TOOK = re.compile(r" took ([\d.]+) s, ([\d.]+) CPU s, (\d+) MB at most")
 _WORK = re.compile(r"^(\S+) \[.*\] (?:training|scoring \S+|sampling \S+): ([\d,]+)/\2 \w+ \(.*?, ([\d.]+) s\)", re.M)
 _TRAINER_BATCH = 8  # RewardTrainer's default
 Texts = Sequence[Sequence[int]]
+EncodedAnswer = tuple[int, tuple[int, ...]]  # tokens of the prompt; of prompt and answer
 
 
 class Stage(NamedTuple):
@@ -79,6 +80,25 @@ def scoring_stage(
             models * shape.forward(flops.of_padded(file_order(texts))),
         )
     return stage
+
+
+def base_stage(name: str, shape: Shape, files: Iterable[Texts], frozen: int, budget: int) -> Stage:
+    """A base model on texts of which its reward models compute the frozen blocks' states."""
+    texts = [*files]
+    whole, trunk = (scoring_stage(name, ("score",), shape, texts, models, frozen, budget) for models in (1, 0))
+    return whole._replace(ours=whole.ours - trunk.ours)
+
+
+def likelihood_stage(shape: Shape, files: Iterable[Sequence[EncodedAnswer]], frozen: int, budget: int) -> Stage:
+    """Likelihoods of answers: of this version each token of an answer costs a row of logits, of a stock one each token."""
+    answers = [*files]
+    texts = [[ids for _, ids in these] for these in answers]
+    stage = base_stage("likelihoods under the base", shape, texts, frozen, budget)
+    predicted = sum(len(ids) - start for these in answers for start, ids in set(these))
+    padded = sum(flops.of_padded(file_order(these)).tokens for these in texts)
+    return stage._replace(
+        ours=stage.ours + 2 * shape.projection * predicted, stock=stage.stock + 2 * shape.projection * padded
+    )
 
 
 def training_stage(shape: Shape, sets: Iterable[Sequence[Texts]], recipe: Any, seeds: Sequence[int]) -> Stage:
@@ -183,12 +203,22 @@ def stages_of(study: Any) -> list[Stage]:
         found.append(
             scoring_stage("scoring the benchmarks", ("score",), shape, scored.values(), models, frozen, budget)
         )
-        # The trunk of these texts is computed already.
-        leading = [scored[study.leading, language] for language in study.languages]
-        name = "hidden states of the base"
-        base_states = scoring_stage(name, ("score",), shape, leading, 1, frozen, budget)
-        trunk = scoring_stage(name, ("score",), shape, leading, 0, frozen, budget)
-        found.append(base_states._replace(ours=base_states.ours - trunk.ours))
+        trained_on = {
+            (PREFERENCES, k): [text for row in these for text in pair(row)] for k, these in preferences.items()
+        }
+        embedded = [(scored | trained_on)[part, k] for part in study.embedded(base) for k in study.languages]
+        found.append(base_stage("hidden states of the base", shape, embedded, frozen, budget))
+        for options in config.reward_models.values():
+            if options.kind == "likelihood" and options.path == base:
+                answered = [
+                    [
+                        (len(chat.encode(tokenizer, row["prompt"], add_generation_prompt=True)), tuple(text))
+                        for row in rows_of(part, language)
+                        for text in pair(row)
+                    ]
+                    for part, language in scored
+                ]
+                found.append(likelihood_stage(shape, answered, frozen, budget))
         if INSTRUCTIONS in study.parts:
             prompts = [
                 [chat.encode(tokenizer, row["prompt"], add_generation_prompt=True) for row in rows_of(INSTRUCTIONS, k)]

@@ -10,7 +10,9 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 from rmtransfer.scoring.job import Outputs, score
 
 
-def run(tmp_path: Path, options: dict, rows: dict, *, budget=256, at_once=2, states=False) -> dict[str, pd.DataFrame]:
+def run(
+    tmp_path: Path, options: dict, rows: dict, *, budget=256, at_once=2, states=False, trunk=None
+) -> dict[str, pd.DataFrame]:
     """Language to what is in the score file, which is in ``tmp_path/scores``; states are in ``tmp_path/states``."""
     scores = {language: tmp_path / f"scores/{language}.parquet" for language in rows}
     hidden = {language: tmp_path / f"states/{language}.npz" for language in rows}
@@ -23,6 +25,7 @@ def run(tmp_path: Path, options: dict, rows: dict, *, budget=256, at_once=2, sta
         tokens_per_batch=budget,
         requests_at_once=at_once,
         device="cpu",
+        trunk=trunk,
     )
     return {language: pd.read_parquet(path) for language, path in scores.items()}
 

@@ -46,7 +46,7 @@ def panels(tmp_path, monkeypatch):
     monkeypatch.setattr(plt, "close", kept.append)
     style = {"dpi": 72, "font_size": 8}
     tables = {"alignment": tmp_path / "alignment.csv"}
-    draw("best_of_n", tables, [tmp_path / "a.png"], source="en", baselines={}, style=style)
+    draw("best_of_n", tables, [tmp_path / "a.png"], {}, style)
     (figure,) = kept
     rows: dict[int, list] = {}
     for axis in figure.axes:

@@ -66,10 +66,11 @@ READS_TEXTS = {"CORPUS", "TRANSLATION", "BASE_MODEL", "SELECTION", "TRAINING", "
     ("file", "expected"),
     [
         ("models/training.py", {"TRAINING"}),
-        ("models/reward.py", {"TRAINING", "SCORING", "BASELINES"}),  # by a scorer too, inside its methods
+        ("models/reward.py", {"TRAINING", "SCORING"}),  # by a scorer too, inside its methods
         ("texts/mixture.py", {"SELECTION", "TRAINING"}),  # selection refuses sets that are larger than what there is
         ("models/pretrained.py", {"BASE_MODEL"}),  # named in a catalogue
-        ("scoring/rating.py", {"SCORING", "BASELINES"}),  # named in a catalogue that a module of another catalogue uses
+        ("scoring/rating.py", {"SCORING"}),  # named in a catalogue that a module of another catalogue uses
+        ("scoring/probe.py", {"BASELINES"}),
         ("translation/deepl.py", {"TRANSLATION"}),
         ("report/figures/rewards.py", {"FIGURES"}),  # named in a string of the figures' catalogue
         ("alignment/best_of_n.py", {"BEST_OF_N"}),
@@ -125,7 +126,7 @@ def test_raising_and_refreshing(tmp_path):
     assert run() == (0, "no stage's code has moved")
     before = numbers()
     assert before == {name: stage.version for name, stage in stages.all_stages().items()}
-    for name in ("models/training.py", "models/reward.py"):
+    for name in ("models/training.py", "models/reward.py", "scoring/untrained.py"):
         with (folder / "rmtransfer" / name).open("a", encoding="utf-8") as file:
             file.write("\n_NEW = 1\n")
     assert run() == (1, "TRAINING\nSCORING\nBASELINES")

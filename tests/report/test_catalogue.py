@@ -40,9 +40,11 @@ def test_every_line_is_complete():
 def test_every_figure_is_one_function_that_is_called_like_all_others(figure):
     module, _, name = figure.draw.partition(":")
     function = getattr(importlib.import_module(module), name)
+    types = {"source": "str", "baselines": "collections.abc.Mapping[str, str]"}
     assert str(inspect.signature(function)) == (
-        "(tables: collections.abc.Mapping[str, pathlib.Path], outputs: collections.abc.Sequence[pathlib.Path], *, "
-        "source: str, baselines: collections.abc.Mapping[str, str], dpi: int, font_size: float) -> None"
+        "(tables: collections.abc.Mapping[str, pathlib.Path], outputs: collections.abc.Sequence[pathlib.Path]"
+        + (f", *, {', '.join(f'{known}: {types[known]}' for known in figure.names)}" if figure.names else "")
+        + ") -> None"
     )
     assert len({other.draw for other in FIGURES}) == len(FIGURES)
 
@@ -77,4 +79,4 @@ def test_a_study_has_the_figures_that_it_has_something_for():
 
 def test_an_unknown_figure_is_an_error():
     with pytest.raises(KeyError, match="piechart"):
-        catalogue.draw("piechart", {}, [], source="en", baselines={}, style={"dpi": 72, "font_size": 8})
+        catalogue.draw("piechart", {}, [], {}, {"dpi": 72, "font_size": 8})

@@ -68,7 +68,7 @@ def test_the_plan_of_the_models_follows_from_their_size(tmp_path, rows, config, 
 
 def test_training_sets_count_with_their_sizes(rows, config, monkeypatch):
     """Two languages; of 2 pairs, a part of 1 of each, and a mixture of 3: 2 + 2 / 2 + 3 / 2 times a language's tokens."""
-    monkeypatch.setattr(plan._Counted, "shape_of", lambda *_: LARGE)
+    monkeypatch.setattr(plan._Counting, "shape_of", lambda *_: LARGE)
     config["training"] = {"pairs_per_step": 1}
     config["alignment"] = {"max_new_tokens": 1}
 
@@ -120,7 +120,7 @@ def test_a_model_that_is_not_here_yet_leaves_its_numbers_open(rows, config):
 def test_what_is_frozen_is_on_disk_once(rows, config, monkeypatch):
     """A billion parameters, a tenth of them embeddings: the base, and nine tenths of it for each of two models."""
     sizes = footprint.Shape(100_000, 1000, 300_000, 1, queries=0, keys=0, norms=2, normed_heads=False)
-    monkeypatch.setattr(plan._Counted, "shape_of", lambda *_: sizes)
+    monkeypatch.setattr(plan._Counting, "shape_of", lambda *_: sizes)
     assert "12.0 GB on disk" in render_plan(study_of(config), [], of_all_parts(rows), ROOT, "")
     config["training"] = {"freeze_embeddings": True}
     assert "11.2 GB on disk" in render_plan(study_of(config), [], of_all_parts(rows), ROOT, "")
@@ -140,7 +140,7 @@ def test_what_is_not_downloaded_is_assumed_and_said(tmp_path, config, rows):
 
 def test_a_native_benchmark_is_scored_in_one_language(rows, config, monkeypatch):
     """A model of a billion parameters on 10 million tokens: two operations each, in two languages, and then in one more."""
-    monkeypatch.setattr(plan._Counted, "shape_of", lambda *_: LARGE._replace(layers=1))
+    monkeypatch.setattr(plan._Counting, "shape_of", lambda *_: LARGE._replace(layers=1))
     monkeypatch.setattr(plan, "_tokens", lambda *_: 10**10)
     config["reward_models"] = {"shelf": {"kind": "classifier", "path": "org/RM", "revision": COMMIT}}
     del config["base_models"]

@@ -34,9 +34,7 @@ def drawn(monkeypatch):
 
 def test_seeds_and_their_mean(tmp_path, drawn):
     tables = table(tmp_path, ["en", "nan"], bases=["a", "b"])
-    training.draw_training(
-        tables, [tmp_path / "x.png", tmp_path / "x.pdf"], source="en", baselines={}, dpi=100, font_size=8
-    )
+    training.draw_training(tables, [tmp_path / "x.png", tmp_path / "x.pdf"])
     loss, accuracy = drawn[0].axes[:2]
     lines = [line.get_ydata().tolist() for line in loss.lines[1:]]  # the first one is chance
     assert lines == [[0, 0], [1, 1], [0.5, 0.5], [1, 1], [2, 2], [1.5, 1.5]]
@@ -48,7 +46,7 @@ def test_seeds_and_their_mean(tmp_path, drawn):
 
 def test_many_training_sets_are_heat_maps(tmp_path, drawn):
     tables = table(tmp_path, [f"l{i}" for i in range(25)], bases=["a", "b"])
-    training.draw_training(tables, [tmp_path / "x.png"], source="en", baselines={}, dpi=100, font_size=8)
+    training.draw_training(tables, [tmp_path / "x.png"])
     loss = drawn[0].axes[0].images[0].get_array()
     assert loss.shape == (25, 2)
     assert loss[3].tolist() == [3.5, 3.5]
@@ -56,5 +54,5 @@ def test_many_training_sets_are_heat_maps(tmp_path, drawn):
 
 def test_nothing_held_out(tmp_path):
     tables = table(tmp_path, ["en"], held_out=False)
-    training.draw_training(tables, [tmp_path / "x.png"], source="en", baselines={}, dpi=100, font_size=8)
+    training.draw_training(tables, [tmp_path / "x.png"])
     assert (tmp_path / "x.png").stat().st_size

@@ -15,7 +15,8 @@ from rmtransfer.kit.errors import StudyError
 from rmtransfer.kit.manifest import digest_folder, write_manifest
 from rmtransfer.models.probe import fit_probe
 from rmtransfer.models.states import load_states, save_states
-from rmtransfer.scoring.job import Outputs, score, score_states
+from rmtransfer.scoring.job import Outputs, score
+from rmtransfer.scoring.states import score_states
 from rmtransfer.scoring.untrained import Untrained, UntrainedOptions
 from rmtransfer.texts.split import held_out
 from scored import run
@@ -142,7 +143,7 @@ def test_a_cluster_goes_with_its_row(tmp_path):
 
 def test_no_model_is_loaded_for_it():
     """What a job imports is most of what it costs."""
-    code = "import sys; import rmtransfer.scoring.job, rmtransfer.scoring.untrained, rmtransfer.scoring.probe; print(*sys.modules)"
+    code = "import sys; import rmtransfer.scoring.states, rmtransfer.scoring.untrained, rmtransfer.scoring.probe; print(*sys.modules)"
     path = {**os.environ, "PYTHONPATH": str(ROOT / "workflow")}
     run = subprocess.run([sys.executable, "-c", code], env=path, capture_output=True, text=True, check=True)
     loaded = {module.split(".")[0] for module in run.stdout.split()}

@@ -1,11 +1,19 @@
 """Likelihood, against its definition."""
 
+import json
+import shutil
+
 import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from conftest import pair
 from rmtransfer.kit.errors import StudyError
+from rmtransfer.kit.manifest import write_manifest
+from rmtransfer.models import likelihoods
+from rmtransfer.models.trunk import Trunk
+from rmtransfer.scoring.job import Outputs, score
+from rmtransfer.scoring.reward_model import TrunkStore
 from scored import run, settings
 
 
@@ -27,6 +35,39 @@ def test_likelihood_is_that_of_the_answer_given_the_prompt(tmp_path, base, pairs
             assert frame[f"reward_{side}"][row] == pytest.approx(expected, abs=1e-4)
             assert frame[f"tokens_{side}"][row] == len(whole)
     assert settings(tmp_path)["length_normalized"] is normalized
+
+
+def test_a_bases_frozen_layers_are_read_from_the_store_that_its_reward_models_fill(tmp_path, bases, pairs, monkeypatch):
+    """With the head's own treatment of logits, and without computing any frozen layer."""
+    base = tmp_path / "base"
+    shutil.copytree(bases["gemma"], base)
+    config = json.loads((base / "config.json").read_text())
+    (base / "config.json").write_text(json.dumps({**config, "final_logit_softcapping": 2.0}))
+    write_manifest(base, {"stage": "base_model"})
+    rows, store = {"en": pairs}, TrunkStore(tmp_path / "trunk", 1, 2)
+    options = {"kind": "likelihood", "path": str(base)}
+    whole = run(tmp_path / "whole", options, rows)["en"]
+    limits = {"tokens_per_batch": 256, "requests_at_once": 1, "device": "cpu", "trunk": store}
+    embedded = Outputs(states={"en": tmp_path / "states.npz"})
+    score({"kind": "trained", "path": str(base), "head": False}, "base", rows, embedded, tmp_path / "cache", **limits)
+    computed = []
+    monkeypatch.setattr(Trunk, "_compute", lambda self, groups: computed.append(groups))
+    parts = run(tmp_path / "parts", options, rows, trunk=store)["en"]
+    assert not computed
+    for side in ("reward_chosen", "reward_rejected"):
+        assert parts[side].to_numpy() == pytest.approx(whole[side].to_numpy(), abs=1e-6)
+    plain = run(tmp_path / "plain", {"kind": "likelihood", "path": str(bases["gemma"])}, rows)["en"]
+    assert abs(plain["reward_chosen"] - whole["reward_chosen"]).max() > 0.1  # the cap does something
+
+
+def test_the_sum_does_not_depend_on_how_many_tokens_are_looked_at_together(tmp_path, base, pairs, monkeypatch):
+    options = {"kind": "likelihood", "path": str(base), "length_normalized": False}
+    whole = run(tmp_path / "whole", options, {"en": pairs})["en"]
+    monkeypatch.setattr(likelihoods, "_AT_ONCE", 3)
+    monkeypatch.setitem(likelihoods._LOGITS, "cpu", 1)  # a text a pass
+    parts = run(tmp_path / "parts", options, {"en": pairs})["en"]
+    for side in ("reward_chosen", "reward_rejected"):
+        assert parts[side].to_numpy() == pytest.approx(whole[side].to_numpy(), rel=1e-5)
 
 
 def test_a_token_that_straddles_the_boundary_belongs_to_the_answer(tmp_path, bases):

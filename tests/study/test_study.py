@@ -41,7 +41,7 @@ def test_scorers_are_ours_then_translate_test_then_others_and_translate_test_kno
     assert study.scorers("more") == ours + others
     assert study.leading == "sample"
     assert study.rows_scored(back[0].id, "sample")[1] == "results/sample/translations/es/sample.back.parquet"
-    assert study.content_scored(back[0].id) == ["en", "es in en"]
+    assert study.content_scored(back[0].id, "sample") == ["en", "es in en"]
     assert study.model_folders(back[1].id, ROOT) == {"path": "results/sample/models/gemma-3-270m/en/seed3"}
 
 
@@ -282,7 +282,7 @@ CATALOGUES = {name: entries for name, entries in vars(catalogue).items() if name
 def test_what_a_catalogue_names_is_there_with_its_options(name):
     for entry in CATALOGUES[name]:
         assert hasattr(catalogue.load(CATALOGUES[name], entry), "Options") or name == "JUDGE_PROTOCOLS"
-    assert len(CATALOGUES) == 4
+    assert len(CATALOGUES) == 5
 
 
 def test_the_schema_and_the_reference_are_those_of_the_classes():

@@ -81,6 +81,21 @@ def test_models_that_score_share_frozen_blocks_and_beginnings():
     assert stage.stock == 3 * SHAPE.forward(Work(36, 3 * 144))
 
 
+def test_a_base_computes_what_is_above_the_blocks_that_its_reward_models_have_computed():
+    stage = where_time_goes.base_stage("states", SHAPE, [PAIR], 1, 512)
+    assert (stage.real, stage.computed) == (11 + 12, 13)
+    assert stage.ours == SHAPE.forward(Work(13, 55 + (10 + 1) + (20 + 3)), 1)
+    assert stage.stock == SHAPE.forward(Work(24, 2 * 144))
+
+
+def test_a_likelihood_costs_a_row_of_logits_for_each_token_of_an_answer():
+    answers = [(10, tuple(text)) for text in PAIR]
+    base = where_time_goes.base_stage("states", SHAPE, [PAIR], 1, 512)
+    stage = where_time_goes.likelihood_stage(SHAPE, [[*answers, answers[0]]], 1, 512)
+    assert stage.ours == base.ours + 2 * 100 * (1 + 2)
+    assert stage.stock == SHAPE.forward(Work(36, 3 * 144)) + 2 * 100 * 36
+
+
 @pytest.mark.parametrize("embeddings", [False, True])
 def test_trainings_share_what_frozen_blocks_make_of_a_pair(embeddings):
     recipe = SimpleNamespace(frozen_layers=1, freeze_embeddings=not embeddings, epochs=2)

@@ -31,9 +31,7 @@ for figure in figures_of(STUDY):
         params:
             figure=figure.name,
             caption=figure.caption,
-            source=STUDY.source,
-            # Only tables of a benchmark have rows of them.
-            baselines=STUDY.baselines if figure.of_benchmark else {},
+            names={name: getattr(STUDY, name) for name in figure.names},
             style=config["figures"],
             version=stages.FIGURES.version,
         script:

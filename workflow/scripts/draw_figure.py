@@ -6,11 +6,4 @@ job = start_job(snakemake)
 
 from rmtransfer.report.catalogue import draw
 
-draw(
-    job.params.figure,
-    job.input,
-    [job.output.png, job.output.pdf],
-    source=job.params.source,
-    baselines=job.params.baselines,
-    style=job.params.style,
-)
+draw(job.params.figure, job.input, [job.output.png, job.output.pdf], job.params.names, job.params.style)

@@ -7,10 +7,9 @@ job = start_job(snakemake)
 from rmtransfer.study.footprint import parameters_of
 from rmtransfer.study.study import TrainingSet
 from rmtransfer.texts.corpus import load_ids
-from rmtransfer.texts.split import held_out
+from rmtransfer.texts.split import trained_on
 from rmtransfer.transfer.scaling import evaluate_scaling
 
-ids = load_ids(job.input.ids)
 evaluate_scaling(
     job.by_reward_model(job.at.scores, job.input.scores),
     job.params.sections,
@@ -18,6 +17,6 @@ evaluate_scaling(
     source=job.source,
     targets=job.params.targets,
     training_sets={name: TrainingSet(*these) for name, these in job.params.training_sets.items()},
-    pairs=len(ids) - len(held_out(ids, job.params.recipe["held_out"])),
+    pairs=len(trained_on(load_ids(job.input.ids), job.params.recipe["held_out"])),
     parameters={base: parameters_of(path) for base, path in job.by("base", job.at.base_model, job.input.bases).items()},
 )

@@ -4,7 +4,7 @@ from rmtransfer.study.job import start_job
 
 job = start_job(snakemake)
 
-from rmtransfer.scoring.job import score_states
+from rmtransfer.scoring.states import score_states
 from rmtransfer.study.study import RewardModelId
 from rmtransfer.texts.corpus import load_selected
 

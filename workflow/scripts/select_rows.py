@@ -11,7 +11,7 @@ from rmtransfer.study.study import PREFERENCES, Study
 from rmtransfer.texts.corpus import load_ids
 from rmtransfer.texts.mixture import check_sizes
 from rmtransfer.texts.selection import select_parts
-from rmtransfer.texts.split import held_out
+from rmtransfer.texts.split import trained_on
 
 rows = {part: job.by_language(job.input[part]) for part in job.params.parts}
 back = job.by("language", job.at.back_rows, job.input.get("back"))
@@ -31,5 +31,5 @@ select_parts(
 # Sizes change no row, so they are no param: whoever adds one to a finished study hears of it when its training starts.
 study = Study(load_config(job.config, job.root))
 if study.bases:
-    known = load_ids(ids[PREFERENCES])
-    check_sizes(study.training_sets, len(known) - len(held_out(known, job.config["training"]["held_out"])))
+    mine = trained_on(load_ids(ids[PREFERENCES]), study.config.training.held_out)
+    check_sizes(study.training_sets, len(mine))

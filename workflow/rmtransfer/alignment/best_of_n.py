@@ -13,7 +13,7 @@ from rmtransfer.alignment.answers import Answers, load_answers, load_rewards
 from rmtransfer.study.names import NOT_OURS, OTHER_LANGUAGES
 from rmtransfer.study.study import RewardModelId
 from rmtransfer.transfer.design import Design
-from rmtransfer.transfer.variance import Estimate, Items, SeedGrid, Variance, own_seeds, with_seeds
+from rmtransfer.transfer.evaluation import Sample, Section
 
 COLUMNS = {
     "policy": "base model that sampled the answers",
@@ -154,10 +154,9 @@ def _rows(
         for language in answers
     }
     standard = {model: {k: standardised(these) for k, these in of.items()} for model, of in rewards.items()}
-    shares = {name: _shares(policy, weights, answers, name, design) for name in ("in_language", "finished")}
+    shares = {name: _shares(weights, answers, name, design) for name in ("in_language", "finished")}
     for judged_by, referees in _panels(rewards, design, baselines).items():
         gains = _estimates(
-            policy,
             {
                 # A single answer's is 0: that is the mean of an instruction's standardised rewards.
                 cell: np.stack(
@@ -213,7 +212,7 @@ def _means(weights: np.ndarray, answers: Answers) -> dict[str, float]:
 
 
 def _shares(
-    policy: str, weights: Mapping[Cell, np.ndarray], answers: Mapping[str, Answers], name: str, design: Design
+    weights: Mapping[Cell, np.ndarray], answers: Mapping[str, Answers], name: str, design: Design
 ) -> dict[Cell, dict[str, float]]:
     """A share among picks, how it differs from that among all answers, and the difference's interval, by cell."""
     shares, differences = {}, {}
@@ -226,7 +225,7 @@ def _shares(
         shares[cell] = share, share - before
         if not np.isnan(share - before):
             differences[cell] = share - before + moves - moves_before
-    found = _estimates(policy, differences, design)
+    found = _estimates(differences, design)
     names = (name, f"{name}_change", f"{name}_low", f"{name}_high")
     return {
         cell: dict(zip(names, (*these, *found.get(cell, _UNKNOWN)[1:]), strict=True)) for cell, these in shares.items()
@@ -246,7 +245,7 @@ def _ratio(weights: np.ndarray, shown: np.ndarray, known: np.ndarray) -> tuple[f
     return float(share), (above - share * below) / below.mean()
 
 
-def _estimates(policy: str, cells: Mapping[Cell, np.ndarray], design: Design) -> dict[Cell, tuple[float, float, float]]:
+def _estimates(cells: Mapping[Cell, np.ndarray], design: Design) -> dict[Cell, tuple[float, float, float]]:
     """Mean of each cell's values [N, K] and its 95 % interval over instructions and seeds.
 
     What seeds do is pooled over the study's languages, see :class:`rmtransfer.transfer.variance.SeedGrid`.
@@ -254,27 +253,6 @@ def _estimates(policy: str, cells: Mapping[Cell, np.ndarray], design: Design) ->
     if not cells:
         return {}
     n = len(next(iter(cells.values())))
-    items, equal = Items(["instructions"] * n, range(n)), np.full(n, 1 / n)
-    scores = {cell: items.scores(values, equal) for cell, values in cells.items()}
-    training, languages = design.grid(policy, cells)
-    grid = None
-    if training and languages and cells[policy, training[0], languages[0]].shape[1] > 1:
-        means, moves = (
-            np.stack([np.stack([of[policy, t, e] for e in languages], axis=-2) for t in training], axis=-3)
-            for of in ({cell: values.mean(axis=0) for cell, values in cells.items()}, scores)
-        )
-        grid = SeedGrid(means, moves, items)
-    found = {}
-    for cell, values in cells.items():
-        k = values.shape[1]
-        one_seed: list[Variance] = []
-        if k > 1:
-            pooled = grid.variance({cell[1:]: 1}) if grid else None
-            one_seed = own_seeds(values.mean(axis=0), scores[cell], items) if pooled is None else pooled
-        variance = with_seeds(
-            items.variance(scores[cell].mean(axis=1)), [Variance(part.value / k, part.df) for part in one_seed]
-        )
-        value = float(values.mean())
-        estimate = Estimate(value, variance, seeds=k, several_seeds=k > 1, n=n)
-        found[cell] = value, *estimate.interval()
-    return found
+    section = Section(Sample(np.full(n, 1 / n), ["instructions"] * n, range(n)), cells, design)
+    found = {cell: section.estimate({cell: 1}) for cell in cells}
+    return {cell: (estimate.value, *estimate.interval()) for cell, estimate in found.items()}

@@ -1,33 +1,60 @@
 """Log-likelihoods of answers given their prompts, under a causal language model."""
 
+import copy
 import inspect
 from collections.abc import Mapping, Sequence
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import torch
 from transformers import AutoModelForCausalLM
 
+from rmtransfer.kit import manifest
 from rmtransfer.kit.progress import Progress
 from rmtransfer.models.device import tokens_at_once
 from rmtransfer.models.loading import Encoder, ModelSpec, TokenIds
 from rmtransfer.models.packing import batches
+from rmtransfer.models.trunk import Trunk, build_trunk
 from rmtransfer.texts.items import Item
 
-_LOGITS = 2 << 30  # bytes of a forward pass
+_LOGITS = {"cuda": 2 << 30, "cpu": 256 << 20}  # bytes of a forward pass
+_AT_ONCE = 64  # tokens whose probabilities over the vocabulary are there at a time
 EncodedAnswer = tuple[int, TokenIds]  # number of tokens of the prompt, token ids of prompt and answer
 
 
 class Likelihoods:
-    """Log-likelihoods under one causal language model, which is loaded at first use."""
+    """Log-likelihoods under one causal language model, which is loaded at first use.
 
-    def __init__(self, spec: ModelSpec, tokens_per_batch: int) -> None:
-        self.spec, self.tokens_per_batch = spec, tokens_per_batch
+    Args:
+        trunk: folder, gigabytes and layers of the store of what base models share with their reward models, see
+            :func:`rmtransfer.models.trunk.build_trunk`; used for the base models of a study.
+    """
+
+    def __init__(self, spec: ModelSpec, tokens_per_batch: int, trunk: tuple[Path, float, int] | None = None) -> None:
+        self.spec, self.tokens_per_batch, self._store = spec, tokens_per_batch, trunk
 
     @cached_property
     def model(self) -> Any:
         """The model."""
         return self.spec.load_for_packs(AutoModelForCausalLM)
+
+    @cached_property
+    def _trunk(self) -> Trunk | None:
+        folder = self.spec.folder
+        if self._store is None or folder is None or not (folder / manifest.NAME).is_file():
+            return None
+        store, gigabytes, layers = self._store
+        return build_trunk(self.model, manifest.digest_folder(folder), layers, store, gigabytes)
+
+    @cached_property
+    def _upper(self) -> Any:
+        """The model, or what is above its trunk, with its own head and whatever it does to logits."""
+        if self._trunk is None:
+            return self.model
+        upper = copy.copy(self.model)
+        upper._modules = {**upper._modules, upper.base_model_prefix: self._trunk.upper}
+        return upper
 
     @torch.inference_mode()
     def of(self, answers: Sequence[EncodedAnswer], what: str) -> dict[EncodedAnswer, float]:
@@ -38,7 +65,8 @@ class Likelihoods:
         """
         texts = [ids for _, ids in answers]
         one_token = self.model.config.get_text_config().vocab_size * self.spec.dtype.itemsize
-        budget = min(tokens_at_once(self.spec.dtype, self.tokens_per_batch), _LOGITS // one_token)
+        most = max(1, _LOGITS[self.spec.device.type] // one_token)
+        budget = min(tokens_at_once(self.spec.dtype, self.tokens_per_batch), most)
         keeps = "logits_to_keep" in inspect.signature(self.model.forward).parameters
         progress = Progress(what, sum(map(len, texts)), "tokens")
         sums: dict[EncodedAnswer, float] = {}
@@ -48,13 +76,17 @@ class Likelihoods:
             # What predicts each token of the answers. The vocabulary is the widest layer: spare it the rest.
             before = [place[start - 1 : -1] for place, start in zip(batch.places, starts, strict=True)]
             kept = torch.cat(before).remainder(length).unique() if keeps else torch.arange(length)
-            inputs = batch.inputs(self.spec.device)
-            logits = self.model(**inputs, **({"logits_to_keep": kept.to(self.spec.device)} if keeps else {})).logits
+            inputs = batch.inputs(self.spec.device, self._trunk.embeds(batch) if self._trunk else None)
+            keep = {"logits_to_keep": kept.to(self.spec.device)} if keeps else {}
+            logits = self._upper(**inputs, **keep).logits
             for member, start, these in zip(batch.members, starts, before, strict=True):
                 rows, columns = these // length, torch.searchsorted(kept, these % length)
-                predicted = logits[rows, columns].float().log_softmax(-1)
-                tokens = torch.tensor(texts[member][start:], device=predicted.device)
-                sums[answers[member]] = predicted.gather(-1, tokens[:, None]).sum().item()
+                tokens = torch.tensor(texts[member][start:], device=logits.device)
+                sums[answers[member]] = sum(
+                    logits[row, column].float().log_softmax(-1).gather(-1, token[:, None]).sum().item()
+                    for row, column, token in zip(*(t.split(_AT_ONCE) for t in (rows, columns, tokens)), strict=True)
+                )
+            del logits  # before the next ones are there
             progress.advance(sum(len(texts[i]) for i in batch.members))
         return sums
 

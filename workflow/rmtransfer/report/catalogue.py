@@ -29,6 +29,8 @@ class Figure(NamedTuple):
     """where the report lists it"""
     caption: str
     """what the report says of it, in reStructuredText"""
+    names: tuple[Literal["source", "baselines"], ...] = ()
+    """what the tables do not say and it must know: the study's source language, which rows are baselines"""
 
     @property
     def of_benchmark(self) -> bool:
@@ -87,6 +89,7 @@ FIGURES = (
         needs="",
         tables=("transfer", "significance", "length_baseline", "chance"),
         draw="rmtransfer.report.figures.transfer:draw_heatmap",
+        names=("baselines",),
         category="1. Transfer",
         caption=(
             "Accuracy in per cent on the benchmark, the mean of its sections, of the reward model in the row on texts in "
@@ -105,6 +108,7 @@ FIGURES = (
         needs="",
         tables=("seeds", "chance"),
         draw="rmtransfer.report.figures.transfer:draw_sections",
+        names=("baselines",),
         category="1. Transfer",
         caption=(
             f"Accuracy by benchmark section and on average. {_SEEDS}, with 95 % intervals that hold seeds and items; with one "
@@ -120,6 +124,7 @@ FIGURES = (
         needs="bases",
         tables=("seeds", "significance", "chance"),
         draw="rmtransfer.report.figures.transfer:draw_source_against_target",
+        names=("source", "baselines"),
         category="1. Transfer",
         caption=(
             "Average accuracy in every target language of two reward models: trained in the source language (filled "
@@ -136,6 +141,7 @@ FIGURES = (
         needs="parts",
         tables=("scaling",),
         draw="rmtransfer.report.figures.scaling:draw_dose",
+        names=("source",),
         category="1. Transfer",
         caption=(
             "Average accuracy by number of training pairs (logarithmic axis), one panel per evaluation language and one for "
@@ -151,6 +157,7 @@ FIGURES = (
         needs="sizes",
         tables=("scaling",),
         draw="rmtransfer.report.figures.scaling:draw_sizes",
+        names=("source",),
         category="1. Transfer",
         caption=(
             "Average accuracy by base model, in the order of their numbers of parameters (embeddings included), of reward "
@@ -166,6 +173,7 @@ FIGURES = (
         needs="",
         tables=("consistency",),
         draw="rmtransfer.report.figures.transfer:draw_consistency",
+        names=("baselines",),
         category="1. Transfer",
         caption=(
             "Cohen's kappa between the outcome (right or wrong, ties wrong) on each benchmark item in the column's "
@@ -179,6 +187,7 @@ FIGURES = (
         needs="",
         tables=("rewards", "calibration"),
         draw="rmtransfer.report.figures.rewards:draw_rewards",
+        names=("baselines",),
         category="1. Transfer",
         caption=(
             "Rewards of chosen and rejected answers by language, one panel per reward model: median, quartiles, and "
@@ -194,6 +203,7 @@ FIGURES = (
         needs="",
         tables=("length_bias",),
         draw="rmtransfer.report.figures.rewards:draw_length_bias",
+        names=("baselines",),
         category="1. Transfer",
         caption=(
             "Accuracy where the chosen answer is the longer one, in tokens, against accuracy where it is the shorter one. "
@@ -212,8 +222,8 @@ FIGURES = (
         caption=(
             "First two principal components of the last-layer hidden state of the last token, which is what the score "
             "head reads, of each model on all benchmark texts, chosen and rejected, in every language. Each panel has its "
-            "own axes, fitted on all its points; their share of the variance is in brackets. With more than eight "
-            "languages, dots are texts and the marker is their mean."
+            "own axes, fitted on all its points; their share of the variance is in brackets. With several seeds, models of "
+            "the first; the others are in pca.csv. With more than eight languages, dots are texts and the marker is their mean."
         ),
     ),
     Figure(
@@ -270,13 +280,7 @@ def figures_of(study: Study) -> list[Figure]:
 
 
 def draw(
-    name: str,
-    tables: Mapping[str, Path],
-    outputs: Sequence[Path],
-    *,
-    source: str,
-    baselines: Mapping[str, str],
-    style: Mapping[str, Any],
+    name: str, tables: Mapping[str, Path], outputs: Sequence[Path], names: Mapping[str, Any], style: Mapping[str, Any]
 ) -> None:
     """Draw a figure.
 
@@ -284,9 +288,11 @@ def draw(
         name: of a line of ``FIGURES``.
         tables: where each of its ``tables`` lies.
         outputs: files to write, one per format.
-        source: the study's source language.
-        baselines: which rows of the tables are baselines, see :attr:`rmtransfer.study.study.Study.baselines`.
+        names: what its ``names`` are in this study; ``baselines`` as in :attr:`rmtransfer.study.study.Study.baselines`.
         style: ``dpi`` and ``font_size`` in points.
     """
+    from rmtransfer.report.figures.style import use_style
+
     module, _, function = {figure.name: figure.draw for figure in FIGURES}[name].partition(":")
-    getattr(importlib.import_module(module), function)(tables, outputs, source=source, baselines=baselines, **style)
+    use_style(**style)
+    getattr(importlib.import_module(module), function)(tables, outputs, **names)

@@ -4,7 +4,7 @@ import json
 import math
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -93,37 +93,15 @@ def render_plan(
     return "\n".join(lines)
 
 
-class _Counted(Needs):
-    """The needs of a study with what a plan may ask besides the disk: a base's tokenizer, and the hub.
-
-    Args:
-        rows: part to the Parquet file of its rows, for parts that are there.
-        tokenizer: folder of the model whose tokens count, if it is there.
-    """
-
-    def __init__(self, study: Study, root: Path, rows: Mapping[str, Path], tokenizer: Path) -> None:
-        super().__init__(study, root, gpu=True, threads=1)
-        self._rows, self._tokenizer = rows, tokenizer
-        self._texts: dict[str, Texts] = {}
-
-    def texts(self, part: str) -> Texts:
-        """See :class:`rmtransfer.study.needs.Needs`; nothing for what nobody knows."""
-        if part not in self._texts:
-            if part in self._rows:
-                count = pq.ParquetFile(self._rows[part]).metadata.num_rows
-                tokens = _tokens(self._rows[part], part, self._tokenizer)
-                self._texts[part] = Texts(count, tokens * BYTES_PER_TOKEN, tokens)
-            else:
-                expected = self.study.parts[part].expected
-                self._texts[part] = super().texts(part) if expected else Texts(0, 0, 0)
-        return self._texts[part]
+class _Asking(Needs):
+    """The needs of a study with what the hub says of models that are not here yet, or their names."""
 
     def shape_of(self, *places: str) -> Shape:
         """See :class:`rmtransfer.study.needs.Needs`."""
         try:
             return super().shape_of(*places)
         except UnknownSizeError:
-            shape = None if places[-1].startswith("package:") else _shape_on_the_hub(places[-1], self._revisions())
+            shape = _shape_on_the_hub(places[-1], self._revisions().get(places[-1]))
             if shape is None:
                 raise
             return shape
@@ -137,6 +115,31 @@ class _Counted(Needs):
         return found
 
 
+class _Counting(_Asking):
+    """The same on a GPU, with tokens counted by a tokenizer.
+
+    Args:
+        rows: part to the Parquet file of its rows, for parts that are there.
+        tokenizer: folder of the model whose tokens count, if it is there.
+    """
+
+    def __init__(self, study: Study, root: Path, rows: Mapping[str, Path], tokenizer: Path) -> None:
+        super().__init__(study, root, gpu=True, threads=1)
+        self._rows, self._tokenizer = rows, tokenizer
+        self._texts: dict[str, Texts] = {}
+
+    def texts(self, part: str) -> Texts:
+        """See :class:`rmtransfer.study.needs.Needs`; nothing of what nobody knows."""
+        if part not in self._texts:
+            if part in self._rows:
+                count = pq.ParquetFile(self._rows[part]).metadata.num_rows
+                tokens = _tokens(self._rows[part], part, self._tokenizer)
+                self._texts[part] = Texts(count, tokens * BYTES_PER_TOKEN, tokens)
+            else:
+                self._texts[part] = super().texts(part) if self.study.parts[part].expected else Texts(0, 0, 0)
+        return self._texts[part]
+
+
 def _plan_models(study: Study, rows: Mapping[str, Path], root: Path) -> Iterator[str]:
     config, languages = study.config, len(study.languages)
 
@@ -148,7 +151,7 @@ def _plan_models(study: Study, rows: Mapping[str, Path], root: Path) -> Iterator
     total = 0.0
     known = True
     for name, base in config.base_models.items():
-        needs = _Counted(study, root, rows, Path(study.at.base_model.fill(base=name)))
+        needs = _Counting(study, root, rows, Path(study.at.base_model.fill(base=name)))
         models, full = (
             [model.id for model in these if model.base_model == name]
             for these in (study.reward_models, study.full_reward_models)
@@ -183,7 +186,7 @@ def _plan_models(study: Study, rows: Mapping[str, Path], root: Path) -> Iterator
         each = ", ".join(f"{stage} {taken:,.2f} h" for stage, taken in stages.items())
         yield f"    {shape.parameters / 1e9:.2f}B parameters: {each}"
         yield from _plan_memory(study, shape)
-    needs = _Counted(study, root, rows, Path(study.at.folder))
+    needs = _Counting(study, root, rows, Path(study.at.folder))
     for name, options in config.reward_models.items():
         yield f"  {name}: {options.kind}"
         kind = catalogue.load(catalogue.REWARD_MODELS, options.kind)
@@ -212,7 +215,7 @@ def _plan_jobs(study: Study, root: Path) -> Iterator[str]:
     """What the rules ask of a cluster for each kind of job, by the same functions."""
     resources = study.config.resources
     gpu = computes_on_gpu(resources.device, local=False, gpus=0)
-    needs = Needs(study, root, gpu=gpu, threads=threads_per_job(resources.threads_per_job, None, local=False, gpus=0))
+    needs = _Asking(study, root, gpu=gpu, threads=threads_per_job(resources.threads_per_job, None, local=False, gpus=0))
     yield "What a job asks of a cluster; its second attempt asks for twice as much"
     yield f"  {'job':<44}{'jobs':>7}{'memory':>12}{'minutes':>9}{'GPUs':>6}{'disk':>12}"
     for name, gpus, these in _kinds_of_jobs(study, needs):
@@ -317,18 +320,18 @@ def _jobs_at_once(threads: int | str) -> int:
     return max(1, cores // threads_per_job(threads, cores, local=True, gpus=0))
 
 
-def _shape_on_the_hub(location: str, revisions: Mapping[str, str | None]) -> Shape | None:
+@cache
+def _shape_on_the_hub(location: str, revision: str | None) -> Shape | None:
     """The sizes of a model by what the hub says of it, or its name; None if neither says anything."""
     import huggingface_hub
 
-    revision = revisions.get(location)
     try:
         path = huggingface_hub.hf_hub_download(location, "config.json", revision=revision)
         shape = Shape.of(json.loads(Path(path).read_text(encoding="utf-8")))
         if shape is None:
             metadata = huggingface_hub.get_safetensors_metadata(location, revision=revision)
             shape = Shape.like(sum(metadata.parameter_count.values()))
-    except Exception:  # no network, no such model: whatever it is, a plan goes on with what the name says
+    except Exception:  # no network, no such model, no id of the hub: a plan goes on with what the name says
         parameters = footprint.parameters_named(location)
         return Shape.like(parameters) if parameters else None
     return shape

@@ -65,7 +65,9 @@ class Implicit(RewardModel):
             )
         if options.max_length is None and reference.longest is not None:
             self.encoder.longest = min(reference.longest, self.encoder.longest or reference.longest)
-        self.policy, self.reference = (Likelihoods(spec, resources.tokens_per_batch) for spec in (policy, reference))
+        self.policy, self.reference = (
+            Likelihoods(spec, resources.tokens_per_batch, resources.trunk) for spec in (policy, reference)
+        )
 
     def settings(self) -> dict[str, Any]:
         """See :class:`rmtransfer.scoring.reward_model.RewardModel`."""

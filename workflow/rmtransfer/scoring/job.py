@@ -18,15 +18,12 @@ import pyarrow.parquet as pq
 
 from rmtransfer.kit import stages
 from rmtransfer.kit.cores import Cores
-from rmtransfer.kit.errors import StudyError
 from rmtransfer.kit.files import publish, write_once
-from rmtransfer.kit.manifest import digest_folder, digest_of
-from rmtransfer.models.states import load_states, save_states
-from rmtransfer.scoring.heads import Head
+from rmtransfer.kit.manifest import digest_of
+from rmtransfer.models.states import save_states
+from rmtransfer.scoring.files import check_rewards, pair_columns, write_settings
 from rmtransfer.scoring.reward_model import Resources, RewardModel, Rewards, TrunkStore
 from rmtransfer.study.catalogue import REWARD_MODELS, load
-from rmtransfer.study.names import SIDES
-from rmtransfer.texts import split
 from rmtransfer.texts.corpus import Row
 from rmtransfer.texts.items import Place, by_row, items_of
 
@@ -98,7 +95,9 @@ def score(
             if outputs.scores:
                 assert found.values is not None
                 answers = [answer.row for item in items for answer in item.answers]
-                _check(model, key, np.concatenate([np.asarray(these) for these in found.values]), language, answers)
+                check_rewards(
+                    model, key, np.concatenate([np.asarray(these) for these in found.values]), language, answers
+                )
                 if found.judgements:
                     columns = pa.schema([(name, pa.string()) for name in ("id", "order", "verdict", "text")])
                     table = pa.Table.from_pylist(list(found.judgements), schema=columns)
@@ -121,83 +120,7 @@ def score(
         # What the user named, but for texts whose digest is among the facts.
         given = named.model_dump(exclude_defaults=True, exclude={name.removesuffix("_sha256") for name in facts})
         judged = {language: these for language, these in counts.items() if these}
-        _write_json(outputs.settings, {**given, **facts, **({"judgements": judged} if judged else {})})
-
-
-def score_states(
-    options: Mapping[str, Any],
-    key: str,
-    base: Path,
-    states: Mapping[str, Path],
-    rows: Mapping[str, Sequence[Row]],
-    scores: Mapping[str, Path],
-    settings: Path,
-    *,
-    pairs: Path | None = None,
-    held_out: float = 0,
-) -> None:
-    """Score preference pairs with a linear head on hidden states that are there: no model is loaded.
-
-    Args:
-        options: the head as the config names it, its ``kind`` among them.
-        key: names it in messages.
-        base: folder of the base model that the states are of.
-        states: language to the states of ``rows``.
-        rows: language to preference pairs.
-        scores, settings: what to write, see :class:`Outputs`.
-        pairs: states of the training pairs that a fitted head is fitted to.
-        held_out: share of them that are kept out of training, and so of this, too.
-
-    Raises:
-        StudyError: a reward is not a finite number, all rewards of a fitted head are equal.
-    """
-    kind = load(REWARD_MODELS, options["kind"])
-    named = kind.Options(**options)
-    head: Head = kind(named)
-    training, fitted = None, {}
-    if pairs is not None:
-        training = load_states(pairs)
-        ids = training["id"].tolist()
-        kept_out = split.held_out(ids, held_out)
-        mine = [i for i, identity in enumerate(ids) if identity not in kept_out]
-        training = {side: training[side][mine] for side in SIDES}
-        fitted = {"pairs": len(mine), "held_out": len(kept_out)}
-    weights = None
-    for language, texts in rows.items():
-        found = load_states(states[language])
-        place = {identity: i for i, identity in enumerate(found["id"].tolist())}
-        order = [place[row["id"]] for row in texts]
-        if weights is None:
-            weights = head.weights(found[SIDES[0]].shape[1], training)
-        # In fp64, because these are few and a product of long vectors loses bits that verdicts hang on.
-        rewards = np.stack([found[side][order].astype(np.float64) @ weights.T for side in SIDES], axis=1)
-        tokens = np.stack([found[f"tokens_{side}"][order] for side in SIDES], axis=1)
-        tables = []
-        for seed in range(len(weights)):
-            drawn = rewards[:, :, seed]
-            _check(head, key, drawn.ravel(), language, [row["id"] for row in texts for _ in SIDES])
-            columns = _pair_columns(language, texts, drawn, tokens)
-            tables.append(pa.table({**columns, **({"seed": [seed] * len(texts)} if len(weights) > 1 else {})}))
-        write_once(scores[language], partial(pq.write_table, pa.concat_tables(tables)))
-    model = f"sha256:{digest_folder(base)}"
-    _write_json(settings, {**named.model_dump(), "model": model, **head.settings(), **fitted})
-
-
-def _write_json(path: Path, value: Mapping[str, Any]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-
-
-def _check(model: RewardModel | Head, key: str, rewards: np.ndarray, language: str, rows: Sequence[str]) -> None:
-    """Refuse rewards [answers] that say nothing; ``rows`` names the row of each answer."""
-    strange = np.flatnonzero(~np.isfinite(rewards))
-    if len(strange):
-        raise StudyError(
-            f"{key}: {len(strange)} of {len(rewards)} rewards on {language} are not finite numbers, the first on row "
-            f"{rows[strange[0]]!r}; {model.if_strange}"
-        )
-    if model.if_constant is not None and len(rewards) > 1 and (rewards == rewards[0]).all():
-        raise StudyError(f"{key}: all {len(rewards)} rewards on {language} are {rewards[0]:g}; {model.if_constant}")
+        write_settings(outputs.settings, {**given, **facts, **({"judgements": judged} if judged else {})})
 
 
 def _table(found: Rewards, language: str, rows: Sequence[Row], places: Sequence[Sequence[Place]]) -> pa.Table:
@@ -211,20 +134,5 @@ def _table(found: Rewards, language: str, rows: Sequence[Row], places: Sequence[
         }
     else:
         tokens = None if found.tokens is None else np.array(by_row(found.tokens, places))
-        columns = _pair_columns(language, rows, rewards, tokens)
+        columns = pair_columns(language, rows, rewards, tokens)
     return pa.table(columns).replace_schema_metadata({_COUNTS: json.dumps(dict(found.counts)).encode()})
-
-
-def _pair_columns(language: str, rows: Sequence[Row], rewards: np.ndarray, tokens: np.ndarray | None) -> dict[str, Any]:
-    """Columns of a score file from rewards and token counts [rows, 2], chosen and rejected."""
-    counts: Any = [pa.nulls(len(rows), pa.int64())] * 2 if tokens is None else tokens.T
-    return {
-        "id": [row["id"] for row in rows],
-        "subset": [row["subset"] for row in rows],
-        **({"cluster": [row["cluster"] for row in rows]} if "cluster" in rows[0] else {}),
-        "language": [language] * len(rows),
-        "reward_chosen": rewards[:, 0],
-        "reward_rejected": rewards[:, 1],
-        "tokens_chosen": counts[0],
-        "tokens_rejected": counts[1],
-    }

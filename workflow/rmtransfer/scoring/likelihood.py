@@ -40,7 +40,7 @@ class Likelihood(RewardModel):
 
         self.spec = ModelSpec(options.path, options.revision, options, key, resources.device)
         self.encoder = Encoder(self.spec)
-        self.likelihoods = Likelihoods(self.spec, resources.tokens_per_batch)
+        self.likelihoods = Likelihoods(self.spec, resources.tokens_per_batch, resources.trunk)
         self.normalized = options.length_normalized
 
     def settings(self) -> dict[str, Any]:

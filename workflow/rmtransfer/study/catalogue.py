@@ -11,13 +11,16 @@ from typing import Any
 
 from rmtransfer.kit.errors import StudyError
 
+HEADS = {  # linear, on a base model's states
+    "untrained": "rmtransfer.scoring.untrained:Untrained",
+    "probe": "rmtransfer.scoring.probe:Probe",
+}
 REWARD_MODELS = {
     "trained": "rmtransfer.scoring.trained:Trained",
     "classifier": "rmtransfer.scoring.classifier:Classifier",
     "implicit": "rmtransfer.scoring.implicit:Implicit",
     "judge": "rmtransfer.scoring.judge:Judge",
-    "untrained": "rmtransfer.scoring.untrained:Untrained",
-    "probe": "rmtransfer.scoring.probe:Probe",
+    **HEADS,
     "likelihood": "rmtransfer.scoring.likelihood:Likelihood",
     "length": "rmtransfer.scoring.length:Length",
     "random": "rmtransfer.scoring.random:Random",

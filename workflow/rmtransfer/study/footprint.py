@@ -29,8 +29,8 @@ _FP32, _BF16 = 4, 2
 _MOMENTS, _MOMENTS_8BIT = 8, 2
 DECODING_FACTOR = 8  # models/decoding.py, which imports torch
 _PREFETCHED = 2  # blocks that FSDP2 holds whole
-_LOGITS = 2 << 30  # bytes of a forward pass, models/likelihoods.py, which imports torch
-_LOGITS_HELD = 6  # times that they were seen in memory on a CPU: copies, and pieces that the allocator keeps
+LOGITS = 256 << 20  # bytes of a forward pass on a CPU, models/likelihoods.py, which imports torch
+_LOGITS_HELD = 4  # times that they were seen in memory on a CPU: copies, and pieces that the allocator keeps
 
 
 class Shape(NamedTuple):
@@ -210,10 +210,10 @@ def sampling_bytes(shape: Shape, tokens: int, answers: int, gpu: bool) -> float:
     return scoring_bytes(shape, answers, gpu) + _head_of_its_own(shape, gpu) + cache + logits
 
 
-def likelihood_bytes(shape: Shape, tokens: int, gpu: bool) -> float:
-    """Peak of a process that scores packs of ``tokens`` by the likelihoods of their tokens."""
-    logits = min(_LOGITS, (_BF16 if gpu else _FP32) * shape.vocabulary * tokens)
-    return scoring_bytes(shape, tokens, gpu) + 2 * _head_of_its_own(shape, gpu) + _LOGITS_HELD * logits
+def likelihood_bytes(shape: Shape, tokens: int) -> float:
+    """Peak of a process that scores packs of ``tokens`` by the likelihoods of their tokens, on a CPU."""
+    logits = min(LOGITS, _FP32 * shape.vocabulary * tokens)
+    return scoring_bytes(shape, tokens, gpu=False) + 2 * _head_of_its_own(shape, gpu=False) + _LOGITS_HELD * logits
 
 
 def _head_of_its_own(shape: Shape, gpu: bool) -> int:

@@ -297,9 +297,10 @@ class Needs:
         operations = sum((shape.writing if vocabulary else shape.reading) * tokens for shape in shapes)
         if self.gpu:
             memory = footprint.host_bytes(sum(2 * shape.parameters for shape in shapes))
+        elif vocabulary:
+            memory = sum(footprint.likelihood_bytes(shape, self.tokens_per_batch) for shape in shapes)
         else:
-            of = footprint.likelihood_bytes if vocabulary else footprint.scoring_bytes
-            memory = sum(of(shape, self.tokens_per_batch, gpu=False) for shape in shapes)
+            memory = sum(footprint.scoring_bytes(shape, self.tokens_per_batch, gpu=False) for shape in shapes)
         return Need(memory, operations / self.rate)
 
     def sampling(self, base: str) -> Need:

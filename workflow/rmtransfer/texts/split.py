@@ -15,12 +15,17 @@ def split(rows: Mapping[str, Sequence[Row]], share: float) -> tuple[Rows, Rows]:
     Args:
         rows: language to the same pairs.
     """
-    kept_out = held_out([row["id"] for row in next(iter(rows.values()))], share)
+    mine = trained_on([row["id"] for row in next(iter(rows.values()))], share)
     parts = [
-        {language: [row for row in these if (row["id"] in kept_out) is out] for language, these in rows.items()}
-        for out in (False, True)
+        {language: [row for row in these if (row["id"] in mine) is inside] for language, these in rows.items()}
+        for inside in (True, False)
     ]
     return parts[0], parts[1]
+
+
+def trained_on(ids: Sequence[str], share: float) -> set[str]:
+    """Ids of the pairs that are not kept out, see :func:`held_out`."""
+    return set(ids) - held_out(ids, share)
 
 
 def held_out(ids: Sequence[str], share: float) -> set[str]:

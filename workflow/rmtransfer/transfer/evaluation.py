@@ -2,6 +2,8 @@
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from functools import cached_property
+from itertools import compress
+from typing import Any
 
 import numpy as np
 
@@ -13,20 +15,29 @@ from rmtransfer.transfer.variance import Estimate, Items, SeedGrid, Variance, co
 
 
 class Sample:
-    """The items of one section of a benchmark, or of all of them.
+    """The items that a mean is over, such as those of one section of a benchmark.
+
+    Args:
+        share: [all items], what each weighs; they sum to one.
+        subsets: of all items, the strata that they are drawn within.
+        clusters: of all items, those that belong together.
 
     Attributes:
-        inside: [all items], which they are.
-        share: [items], what each weighs; they sum to one.
+        inside: [all items], which have a weight.
+        share: [items], what each of these weighs.
         items: their subsets and clusters.
     """
 
-    def __init__(self, outcomes: Outcomes, section: str) -> None:
-        share = outcomes.share(section)
+    def __init__(self, share: np.ndarray, subsets: Sequence[str], clusters: Sequence[Any]) -> None:
         self.inside = share > 0
-        self.share, frame = share[self.inside], outcomes.items[self.inside]
-        self._subsets = frame["subset"].tolist()
-        self.items = Items(self._subsets, frame["cluster"].tolist())
+        self.share = share[self.inside]
+        self._subsets = list(compress(subsets, self.inside))
+        self.items = Items(self._subsets, list(compress(clusters, self.inside)))
+
+    @classmethod
+    def of(cls, outcomes: Outcomes, section: str) -> "Sample":
+        """The items of one section of a benchmark, or of all of them."""
+        return cls(outcomes.share(section), outcomes.items["subset"].tolist(), outcomes.items["cluster"].tolist())
 
     @cached_property
     def _one_by_one(self) -> Items:
@@ -46,17 +57,20 @@ class Sample:
 
 
 class Section:
-    """Accuracies in one section of a benchmark, or on average, and how certain their sums are.
+    """Means of cells over a sample, such as accuracies in one section of a benchmark, and how certain their sums are.
+
+    Args:
+        values: cell to values [all items, seeds].
 
     Attributes:
-        accuracies: cell to accuracies [seeds].
+        accuracies: cell to means [seeds].
         grids: base model to what seeds do to it; without those that have one seed.
     """
 
-    def __init__(self, outcomes: Outcomes, design: Design, name: str) -> None:
-        self._sample = Sample(outcomes, name)
-        share, inside = self._sample.share, self._sample.inside
-        self._values = {cell: values[inside] for cell, values in outcomes.cells.items()}
+    def __init__(self, sample: Sample, values: Mapping[Cell, np.ndarray], design: Design) -> None:
+        self._sample = sample
+        share = sample.share
+        self._values = {cell: these[sample.inside] for cell, these in values.items()}
         self.accuracies = {cell: share @ values for cell, values in self._values.items()}
         self._scores = {cell: self._sample.items.scores(values, share) for cell, values in self._values.items()}
         self._means = {cell: scores.mean(axis=1) for cell, scores in self._scores.items()}
@@ -156,4 +170,4 @@ class Evaluation:
 
     def section(self, name: str) -> Section:
         """Accuracies in one section."""
-        return Section(self.outcomes, self.design, name)
+        return Section(Sample.of(self.outcomes, name), self.outcomes.cells, self.design)

@@ -98,7 +98,7 @@ def _accuracies(outcomes: Outcomes) -> Iterator[Row]:
     from rmtransfer.transfer.evaluation import Sample
     from rmtransfer.transfer.statistics import wilson
 
-    samples = {section: Sample(outcomes, section) for section in outcomes.names}
+    samples = {section: Sample.of(outcomes, section) for section in outcomes.names}
     for (scorer, language), values in outcomes.values.items():
         for section, sample in samples.items():
             mine = values[sample.inside]
@@ -325,7 +325,7 @@ def consistency(evaluation: Evaluation) -> Iterator[Row]:
     from rmtransfer.transfer.statistics import Resamples, interval, kappa
 
     outcomes, source = evaluation.outcomes, evaluation.design.source
-    items = Sample(outcomes, AVERAGE).items
+    items = Sample.of(outcomes, AVERAGE).items
     resamples = Resamples(items.clusters, items.strata)
     for scorer in outcomes.scorers:
         languages = [language for s, language in outcomes.values if s == scorer and language != source]

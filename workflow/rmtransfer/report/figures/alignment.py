@@ -22,7 +22,6 @@ from rmtransfer.report.figures.style import (
     read_table,
     save,
     series,
-    use_style,
     wrapped,
 )
 from rmtransfer.study.names import NOT_OURS, OTHER_LANGUAGES
@@ -32,21 +31,12 @@ _MOST_ROWS = 8  # of panels on a page
 _RATES = {"in_language": "in the language\nof the prompt, %", "finished": "finished, %"}
 
 
-def draw_best_of_n(
-    tables: Mapping[str, Path],
-    outputs: Sequence[Path],
-    *,
-    source: str,
-    baselines: Mapping[str, str],
-    dpi: int,
-    font_size: float,
-) -> None:
+def draw_best_of_n(tables: Mapping[str, Path], outputs: Sequence[Path]) -> None:
     """Gain of the best of n, as others see it, above what the picks are like; a column per language of the answers.
 
     With too many picking models or languages for curves, a heat map of the gain at the largest n for each policy and kind of
     referee.
     """
-    use_style(dpi, font_size)
     frame = read_table(tables["alignment"])
     frame["model"] = frame["train_language"].where(frame["train_language"] != NOT_OURS, frame["base_model"])
     blocks = {str(policy): cells for policy, cells in frame.groupby("policy", sort=False)}

@@ -22,7 +22,6 @@ from rmtransfer.report.figures.style import (
     read_table,
     save,
     series,
-    use_style,
     wrapped,
 )
 from rmtransfer.study.names import BASE, MODEL_COLUMNS
@@ -30,18 +29,10 @@ from rmtransfer.study.names import BASE, MODEL_COLUMNS
 _MOST_CLOUDS = 8  # languages whose texts are told apart where their clouds overlap
 
 
-def draw_pca(
-    tables: Mapping[str, Path],
-    outputs: Sequence[Path],
-    *,
-    source: str,
-    baselines: Mapping[str, str],
-    dpi: int,
-    font_size: float,
-) -> None:
-    """First two principal components of every text's hidden states, one panel per model."""
-    use_style(dpi, font_size)
+def draw_pca(tables: Mapping[str, Path], outputs: Sequence[Path]) -> None:
+    """First two principal components of every text's hidden states, one panel per model; of several seeds the first."""
     points, measures = read_table(tables["pca"]), read_table(tables["representation"])
+    points = points[points["seed"] == points.groupby([*MODEL_COLUMNS[:2]], sort=False)["seed"].transform("first")]
     variance = measures[measures["metric"].str.startswith("explained_variance")]
     shares = {model: 100 * cells["value"].to_numpy() for model, cells in variance.groupby([*MODEL_COLUMNS])}
     looks = {language: series(i) for i, language in enumerate(order(points["language"]))}
@@ -50,7 +41,7 @@ def draw_pca(
         for _, of_base in points.groupby("base_model", sort=False)
         for model, cells in of_base.groupby([*MODEL_COLUMNS], sort=False)
     }
-    several_bases, several_seeds = points["base_model"].nunique() > 1, points["seed"].nunique() > 2  # bases have none
+    several_bases = points["base_model"].nunique() > 1
     rows, columns = grid_shape(len(panels), 3 if len(panels) <= 9 else 5)
     figure, axes = plt.subplots(
         rows, columns, figsize=(FULL, (min(2.2, 6.6 / columns) + 0.2) * rows + 0.7), squeeze=False, layout="constrained"
@@ -61,7 +52,7 @@ def draw_pca(
         axis.set_yticks([])
         axis.set_xlabel(f"PC 1 ({shares[model][0]:.0f} %)")
         axis.set_ylabel(f"PC 2 ({shares[model][1]:.0f} %)")
-        axis.set_title(_title(model, several_bases, several_seeds, 5.6 / columns))
+        axis.set_title(_title(model, several_bases, 5.6 / columns))
     for axis in axes.flat[len(panels) :]:
         axis.set_axis_off()
     handles = [plt.Line2D([], [], linestyle="none", markersize=3.5, **look) for look in looks.values()]
@@ -83,25 +74,16 @@ def _clouds(axis: Axes, points: pd.DataFrame, looks: Mapping[str, Mapping[str, A
             axis.plot(*xy.mean(), markersize=4, markeredgewidth=0.7, linestyle="none", zorder=2, **look)
 
 
-def _title(model: Any, several_bases: bool, several_seeds: bool, inches: float) -> str:
-    base, train, seed = model
+def _title(model: Any, several_bases: bool, inches: float) -> str:
+    base, train, _ = model
     if train == BASE:
         return wrapped(f"{base}, untrained", inches)
-    lines = [base] * several_bases + [f"trained in {train}"] + [f"seed {seed}"] * several_seeds
+    lines = [base] * several_bases + [f"trained in {train}"]
     return "\n".join(wrapped(line, inches) for line in lines)
 
 
-def draw_representation(
-    tables: Mapping[str, Path],
-    outputs: Sequence[Path],
-    *,
-    source: str,
-    baselines: Mapping[str, str],
-    dpi: int,
-    font_size: float,
-) -> None:
+def draw_representation(tables: Mapping[str, Path], outputs: Sequence[Path]) -> None:
     """Shift from the base model, singular-value share and norms: beside each other, with many languages stacked."""
-    use_style(dpi, font_size)
     frame = read_table(tables["representation"])
     frame = frame.assign(model=frame["train_language"])
     bases = {str(base): cells for base, cells in frame.groupby("base_model", sort=False)}

@@ -25,7 +25,6 @@ from rmtransfer.report.figures.style import (
     save,
     say,
     series,
-    use_style,
     wrapped,
 )
 from rmtransfer.study.names import NOT_OURS
@@ -38,15 +37,7 @@ _BOXES: dict[str, dict[str, Any]] = {
 }
 
 
-def draw_rewards(
-    tables: Mapping[str, Path],
-    outputs: Sequence[Path],
-    *,
-    source: str,
-    baselines: Mapping[str, str],
-    dpi: int,
-    font_size: float,
-) -> None:
+def draw_rewards(tables: Mapping[str, Path], outputs: Sequence[Path], *, baselines: Mapping[str, str]) -> None:
     """Rewards of chosen and rejected answers in every language, one panel per model, with the expected calibration error.
 
     Reward models share no scale. Those of one model (and seed) are standardised together, over all languages, by their
@@ -54,7 +45,6 @@ def draw_rewards(
     m = sum(n_i m_i) / N and sd^2 = sum(n_i (s_i^2 + (m_i - m)^2)) / N. Boxes are means over seeds, dots the seeds' medians.
     Probes are left out: they would be as many panels again.
     """
-    use_style(dpi, font_size)
     frame = read_table(tables["rewards"])
     frame = _standardised(frame[frame["what"].isin(_BOXES) & ~_is_probe(frame, baselines)])
     errors = read_table(tables["calibration"])
@@ -85,7 +75,7 @@ def draw_rewards(
         axis.set_xticks(range(len(languages)), languages)
         axis.set_xlim(-0.6, len(languages) - 0.4)
         axis.tick_params(axis="x", length=0)
-        axis.set_title(title, pad=6 + font_size)
+        axis.set_title(title, pad=6 + plt.rcParams["font.size"])
     for axis in axes.flat[len(panels) :]:
         axis.set_axis_off()
     label_lowest(axes)
@@ -134,21 +124,12 @@ def _standardised(frame: pd.DataFrame) -> pd.DataFrame:
     return pd.concat(parts)
 
 
-def draw_length_bias(
-    tables: Mapping[str, Path],
-    outputs: Sequence[Path],
-    *,
-    source: str,
-    baselines: Mapping[str, str],
-    dpi: int,
-    font_size: float,
-) -> None:
+def draw_length_bias(tables: Mapping[str, Path], outputs: Sequence[Path], *, baselines: Mapping[str, str]) -> None:
     """Accuracy where the chosen answer is the longer one against where it is the shorter one; a panel per model.
 
     A model that length does not sway lies on the diagonal; one that always picks the longer answer lies top left. A probe of
     the same base and training language is small and grey beside it.
     """
-    use_style(dpi, font_size)
     measured = ["accuracy_longer", "accuracy_shorter"]
     frame = read_table(tables["length_bias"]).dropna(subset=measured)
     if frame.empty:

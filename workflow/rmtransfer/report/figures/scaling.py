@@ -21,7 +21,6 @@ from rmtransfer.report.figures.style import (
     read_table,
     save,
     series,
-    use_style,
     wrapped,
 )
 from rmtransfer.study.names import ALL, ELSEWHERE, IN_LANGUAGE, ORIGINS, SOURCE
@@ -30,17 +29,8 @@ _MOST_PANELS = 30
 _LINES = dict(zip(ORIGINS, ("-", "--", ":"), strict=True))
 
 
-def draw_dose(
-    tables: Mapping[str, Path],
-    outputs: Sequence[Path],
-    *,
-    source: str,
-    baselines: Mapping[str, str],
-    dpi: int,
-    font_size: float,
-) -> None:
+def draw_dose(tables: Mapping[str, Path], outputs: Sequence[Path], *, source: str) -> None:
     """Accuracy against the number of training pairs: a panel per base model and evaluation language."""
-    use_style(dpi, font_size)
     frame = read_table(tables["scaling"])
     sizes = sorted(set(frame["pairs"]))
     bases = order(frame["base_model"])
@@ -62,17 +52,8 @@ def draw_dose(
     save(figure, outputs)
 
 
-def draw_sizes(
-    tables: Mapping[str, Path],
-    outputs: Sequence[Path],
-    *,
-    source: str,
-    baselines: Mapping[str, str],
-    dpi: int,
-    font_size: float,
-) -> None:
+def draw_sizes(tables: Mapping[str, Path], outputs: Sequence[Path], *, source: str) -> None:
     """Accuracy of the reward models of full training sets by base model, from the smallest: a panel per evaluation language."""
-    use_style(dpi, font_size)
     frame = read_table(tables["scaling"])
     frame = frame[frame["pairs"] == frame["pairs"].max()].sort_values("parameters", kind="stable")
     bases = frame.drop_duplicates("base_model").set_index("base_model")["parameters"]

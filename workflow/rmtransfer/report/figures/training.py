@@ -17,7 +17,6 @@ from rmtransfer.report.figures.style import (
     save,
     say,
     series,
-    use_style,
     wrapped,
 )
 
@@ -30,20 +29,11 @@ _MEASURES = {
 }
 
 
-def draw_training(
-    tables: Mapping[str, Path],
-    outputs: Sequence[Path],
-    *,
-    source: str,
-    baselines: Mapping[str, str],
-    dpi: int,
-    font_size: float,
-) -> None:
+def draw_training(tables: Mapping[str, Path], outputs: Sequence[Path]) -> None:
     """Loss and accuracy on held-out pairs against pairs seen: one row of panels per base model, one curve per training set.
 
     With too many training sets for curves, heat maps of both against the share of the training that is done.
     """
-    use_style(dpi, font_size)
     frame = read_table(tables["training"])
     measured = frame.dropna(subset=list(_MEASURES))
     if measured.empty:

@@ -34,27 +34,17 @@ from rmtransfer.report.figures.style import (
     say,
     series,
     spread,
-    use_style,
     wrapped,
 )
 from rmtransfer.study.names import ALPHA, AVERAGE, NOT_OURS, PRIMARY
 
 
-def draw_heatmap(
-    tables: Mapping[str, Path],
-    outputs: Sequence[Path],
-    *,
-    source: str,
-    baselines: Mapping[str, str],
-    dpi: int,
-    font_size: float,
-) -> None:
+def draw_heatmap(tables: Mapping[str, Path], outputs: Sequence[Path], *, baselines: Mapping[str, str]) -> None:
     """Heat maps of accuracy and of the difference to the in-language model.
 
     Differences that are not significant (``p_holm`` within their family not below 0.05, or no test at all) are hatched, their
     numbers in italics.
     """
-    use_style(dpi, font_size)
     frame, significance = read_table(tables["transfer"]), read_table(tables["significance"])
     length_rule, chance = read_table(tables["length_baseline"]), _chance(tables["chance"])
     groups = model_groups(frame[frame["section"] == AVERAGE], baselines)
@@ -158,17 +148,8 @@ def _height(models: int) -> float:
     return max(min(0.38 * models, 2.2), 0.27 * models)
 
 
-def draw_sections(
-    tables: Mapping[str, Path],
-    outputs: Sequence[Path],
-    *,
-    source: str,
-    baselines: Mapping[str, str],
-    dpi: int,
-    font_size: float,
-) -> None:
+def draw_sections(tables: Mapping[str, Path], outputs: Sequence[Path], *, baselines: Mapping[str, str]) -> None:
     """Accuracy by benchmark section: a panel of points each, or a heat map each where points are too many."""
-    use_style(dpi, font_size)
     frame, chance = read_table(tables["seeds"]), _chance(tables["chance"])
     groups = model_groups(frame, baselines)
     languages, names = order(frame["eval_language"]), order(frame["section"])
@@ -326,17 +307,10 @@ def _title(section: str) -> str:
 
 
 def draw_source_against_target(
-    tables: Mapping[str, Path],
-    outputs: Sequence[Path],
-    *,
-    source: str,
-    baselines: Mapping[str, str],
-    dpi: int,
-    font_size: float,
+    tables: Mapping[str, Path], outputs: Sequence[Path], *, source: str, baselines: Mapping[str, str]
 ) -> None:
     """Accuracy in every target language of the reward models trained in the source language and in that language; beside it
     their difference."""
-    use_style(dpi, font_size)
     frame, chance = read_table(tables["seeds"]), _chance(tables["chance"])
     frame = frame[frame["section"] == AVERAGE]
     tests = read_table(tables["significance"])
@@ -411,17 +385,8 @@ def draw_source_against_target(
     save(figure, outputs)
 
 
-def draw_consistency(
-    tables: Mapping[str, Path],
-    outputs: Sequence[Path],
-    *,
-    source: str,
-    baselines: Mapping[str, str],
-    dpi: int,
-    font_size: float,
-) -> None:
+def draw_consistency(tables: Mapping[str, Path], outputs: Sequence[Path], *, baselines: Mapping[str, str]) -> None:
     """Cohen's kappa of a reward model's outcomes in a language against those in the source language: model x language."""
-    use_style(dpi, font_size)
     frame = read_table(tables["consistency"])
     if frame.empty:
         say("No reward model is evaluated in the source language and in another.", outputs)

@@ -7,20 +7,11 @@ from typing import Any
 import matplotlib.pyplot as plt
 import numpy as np
 
-from rmtransfer.report.figures.style import COLORS, FULL, HATCHES, legend_above, read_table, save, use_style
+from rmtransfer.report.figures.style import COLORS, FULL, HATCHES, legend_above, read_table, save
 
 
-def draw_translation(
-    tables: Mapping[str, Path],
-    outputs: Sequence[Path],
-    *,
-    source: str,
-    baselines: Mapping[str, str],
-    dpi: int,
-    font_size: float,
-) -> None:
+def draw_translation(tables: Mapping[str, Path], outputs: Sequence[Path]) -> None:
     """Bars of what became of every text: kept, kept after a retry, refused and why; one bar per language and engine."""
-    use_style(dpi, font_size)
     frame = read_table(tables["translation"])
     outcome = frame["measure"].where(frame["measure"] != "refused", "refused: " + frame["reason"])
     shown = {"passed": "kept", "passed_after_retry": "kept after a retry"}
