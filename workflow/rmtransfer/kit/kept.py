@@ -89,15 +89,10 @@ class Keep:
     def _write(self, draft: Path) -> None:
         listed = manifest.read_manifest(self.output)["files"] if self.output.is_dir() else {}
         digests = {}
-        linked = True
         for path in _visible(self.output) if self.output.is_dir() else [self.output]:
             name = path.relative_to(self.output.parent)
             digests[str(name)] = listed.get(str(path.relative_to(self.output))) or digest_file(path)
-            linked &= _place(path, draft / name)
-        if not linked:
-            report(
-                f"{draft.parent}: is on another file system, or one without hard links: what is kept takes disk of its own"
-            )
+            _place(path, draft / name)
         facts = {"decides": self.decides, "since": time.strftime("%Y-%m-%d %H:%M"), "files": digests}
         (draft / _FACTS).write_text(json.dumps(facts, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
@@ -178,14 +173,12 @@ def _visible(folder: Path) -> Iterator[Path]:
             yield path
 
 
-def _place(source: Path, target: Path) -> bool:
-    """The same file under another path, a large one by hard link; False if it had to be copied."""
+def _place(source: Path, target: Path) -> None:
+    """The same file under another path: a large one by hard link, or by copy where there are none."""
     target.parent.mkdir(parents=True, exist_ok=True)
     target.unlink(missing_ok=True)
-    large = source.stat().st_size >= _LINKED
-    if large:
+    if source.stat().st_size >= _LINKED:
         with contextlib.suppress(OSError):
             os.link(source, target)
-            return True
+            return
     shutil.copy2(source, target)
-    return not large
