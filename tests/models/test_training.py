@@ -467,3 +467,16 @@ def test_a_text_longer_than_the_model_reads_is_refused_before_training(bases, pa
         match=r"training.max_length: row 'r\d+' has \d+ tokens, more than the 16 that the model reads \(and \d+ more .+ lower it to 16",
     ):
         train(base, pairs, tmp_path)
+
+
+def test_a_model_is_kept_when_it_is_finished_and_before_what_it_could_be_resumed_from_goes(bases, pairs, tmp_path):
+    class Kept:
+        def put(self):
+            self.finished = (tmp_path / "out/manifest.json").is_file()
+            self.resumable = any((tmp_path / "work").rglob("checkpoint-*"))
+
+    keep = Kept()
+    train(bases["llama"], pairs, tmp_path, checkpoint_minutes=0, keep=keep)
+    assert keep.finished
+    assert keep.resumable
+    assert not (tmp_path / "work").exists()

@@ -13,6 +13,7 @@ from transformers import AutoConfig, PreTrainedTokenizerBase
 
 from rmtransfer.kit import stages
 from rmtransfer.kit.errors import StudyError
+from rmtransfer.kit.kept import Keep
 from rmtransfer.kit.manifest import digest_folder, digest_of, write_manifest
 from rmtransfer.models import chat, shards
 from rmtransfer.models.artifact import rescore
@@ -41,6 +42,7 @@ def train_reward_model(
     trunk_store: Path | None = None,
     trunk_gigabytes: float = 0,
     held_out: Sequence[Row] = (),
+    keep: Keep | None = None,
 ) -> None:
     """Train on ``rows``, save to ``output``, reload from disk and rescore, and only then write the manifest.
 
@@ -60,6 +62,7 @@ def train_reward_model(
         gradient_checkpointing: whether activations are computed twice instead of kept; "auto": when memory runs out.
         trunk_store: folder for states of texts after the frozen layers, which may take ``trunk_gigabytes``; None for none.
         held_out: pairs that are not trained on; how well they are told apart meanwhile goes into the training log.
+        keep: where the finished model is kept; None for nowhere.
 
     Raises:
         StudyError: a pair is longer than ``recipe["max_length"]``, or than the base model reads; the recipe does not go with
@@ -120,6 +123,8 @@ def train_reward_model(
             "largest_difference_after_reload": rescored,
         },
     )
+    if keep is not None:
+        keep.put()
     shutil.rmtree(state, ignore_errors=True)
     with contextlib.suppress(OSError):  # another model's state may still be in there
         work.rmdir()

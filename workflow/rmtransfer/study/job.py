@@ -7,6 +7,7 @@ from typing import Any
 from rmtransfer.kit import progress
 from rmtransfer.kit.cores import Cores
 from rmtransfer.kit.devices import take_devices
+from rmtransfer.kit.kept import Keep
 from rmtransfer.study.layout import Layout, Pattern
 from rmtransfer.study.study import RewardModelId
 
@@ -53,6 +54,11 @@ class Job:
         self.at = Layout(self.config["study"], self.source)
         self.root = Path.cwd()
         self.cores = Cores.of_the_run(self.root / self.at.computing, snakemake.threads)
+
+    def keep(self, output: Path) -> Keep:
+        """Where the job's output is kept: under its wildcards, its params and its base model, which decide it."""
+        decides = dict(self.wildcards.items()) | dict(self.params.items())
+        return Keep(self.root / self.at.kept, Path(self.at.folder), output, decides, self.input.base)
 
     def text(self, name: str) -> str | None:
         """What an input file holds; None where the rule gives none."""

@@ -100,6 +100,7 @@ class Layout:
         self.cache = at(".work/scores")
         self.training_states = at(".work/training")
         self.trunk = at(".work/trunk")
+        self.kept = at(".work/kept")
         self.computing = at(".work/computing")
 
     def rows(self, part: str, language: str) -> Pattern:
