@@ -4,6 +4,7 @@
 #   snakemake --cores all --configfile studies/yours.yaml  another study
 #   snakemake -n                                           what would run, and why
 #   snakemake plan --cores 1                               what it would cost
+#   snakemake gpu_check --cores 1                          whether the GPUs are there, and how fast
 #   snakemake --report results/sample/report.html          the report, after a run
 
 from snakemake.utils import min_version
@@ -35,6 +36,7 @@ include: "workflow/rules/scale.smk"
 include: "workflow/rules/represent.smk"
 include: "workflow/rules/align.smk"
 include: "workflow/rules/report.smk"
+include: "workflow/rules/check.smk"
 
 
 rule all:
