@@ -49,6 +49,10 @@ rule all:
         [expand(f.path(AT, "{format}"), benchmark=STUDY.benchmarks, format=["png", "pdf"]) for f in figures_of(STUDY)],
 
 
+onstart:
+    refuse_beyond_the_cluster()
+
+
 onsuccess:
     answer = Path(AT.answer.fill(benchmark=STUDY.leading))
     if answer.is_file():

@@ -1,8 +1,25 @@
-"""Whether the GPUs that jobs will have are there and as fast as they should be.
+"""Whether the machines that jobs will run on are what they ask for.
 
 In:  nothing.
 Out: a line for each GPU, on the terminal.
 """
+
+from rmtransfer.kit.slurm import Request, check_requests, check_status_command
+
+
+def refuse_beyond_the_cluster():
+    """Before the first job is sent to SLURM: partitions that it has not, limits that jobs exceed, an accounting that is not there."""
+    if workflow.executor_plugin.name != "slurm":
+        return
+    settings = workflow.executor_settings
+    jobs = [job for job in workflow.dag.needrun_jobs() if not job.is_local]
+    if settings.partition_config:  # the plugin will choose
+        jobs = [job for job in jobs if job.resources.get("slurm_partition")]
+    try:
+        check_status_command(settings.status_command, settings.init_seconds_before_status_checks)
+        check_requests(Request.of(job.rule.name, job.resources, job.threads) for job in jobs)
+    except StudyError as problem:
+        raise WorkflowError(str(problem)) from None
 
 
 localrules:

@@ -14,7 +14,8 @@ from rmtransfer.study.config import load_config
 from rmtransfer.study.layout import any_of
 from rmtransfer.study.study import RewardModelId, Study
 
-HERE = workflow.local_exec and not workflow.remote_exec  # a job that was sent to a node parses this again there
+# Nodes are given where jobs are sent elsewhere; which executor does it is not known yet. On a node this is parsed again.
+HERE = workflow.resource_settings.nodes is None and not workflow.remote_exec
 LIMIT = getattr(workflow.global_resources.get("gpu"), "value", None)  # --resources gpu=
 try:
     STUDY = Study(load_config(config, Path.cwd()))  # paths in the config start from where snakemake runs
