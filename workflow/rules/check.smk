@@ -45,6 +45,10 @@ rule measure_gpus:
     conda:
         "../../envs/train.yaml"
     resources:
+        mem_mb=8000,
+        runtime=10,
         gpu=max(GPUS, STUDY.config.training.processes),
+        tasks=0,
+        network=0,
     script:
         "../scripts/measure_gpus.py"

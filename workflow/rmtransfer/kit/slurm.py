@@ -77,15 +77,15 @@ def check_status_command(command: str, seconds: int) -> None:
 
 
 def check_requests(requests: Iterable[Request]) -> None:
-    """Whether the cluster has the partitions that jobs name, with time, memory and CPUs enough.
+    """Whether the cluster has the partitions that jobs name, with minutes, memory and CPUs enough.
 
     Raises:
-        StudyError: it has not; every rule that this is so of, and what to do.
+        StudyError: it has not; all that is missing, and what to do.
     """
     nodes = list(_nodes(_ask("sinfo", "--noheader", "--exact", "--format=%P|%l|%c|%m")))
-    problems = {request.rule: problem for request in requests if (problem := _problem(request, nodes))}
+    problems = dict.fromkeys(filter(None, (_problem(request, nodes) for request in requests)))
     if problems:
-        raise StudyError("\n".join(f"{rule}: {problem}" for rule, problem in problems.items()))
+        raise StudyError("\n".join(problems))
 
 
 def _nodes(shown: str) -> Iterable[Node]:
@@ -118,14 +118,14 @@ def _problem(request: Request, nodes: list[Node]) -> str | None:
     if not mine:
         return f"this cluster has no default partition; name one of {', '.join(sorted(there))} as slurm_partition in {_PROFILE}"
     for asked, most, unit, key in (
-        (request.minutes, max(node.minutes for node in mine), "minutes", f"--set-resources {rule}:runtime"),
-        (request.megabytes, max(node.megabytes for node in mine), "MB of memory", f"--set-resources {rule}:mem_mb"),
-        (request.cpus, max(node.cpus for node in mine), "CPUs", f"--set-threads {rule}"),
+        (request.minutes, max(node.minutes for node in mine), "minutes", f"--set-resources {rule}:runtime="),
+        (request.megabytes, max(node.megabytes for node in mine), "MB of memory", f"--set-resources {rule}:mem_mb="),
+        (request.cpus, max(node.cpus for node in mine), "CPUs", "resources.threads_per_job: "),
     ):
         if asked is not None and asked > most:
             return (
-                f"asks for {asked:,} {unit}, and partition {mine[0].partition} gives {most:,.0f}; name another slurm_partition in "
-                f"{_PROFILE}, or {key}={most:.0f}"
+                f"{rule} asks for {asked:,} {unit}, and partition {mine[0].partition} gives {most:,.0f}; name another slurm_partition in "
+                f"{_PROFILE}, or {key}{most:.0f}"
             )
     return None
 
