@@ -44,13 +44,14 @@ JobAcctGatherParams=OverMemoryKill
 AccountingStorageType=accounting_storage/none
 SelectType=select/cons_tres
 SelectTypeParameters=CR_CPU_Memory
+DefMemPerCPU=1000
 SchedulerParameters=batch_sched_delay=0,sched_min_interval=0
 SlurmdParameters=config_overrides
 ReturnToService=2
 KillWait=2
 MailProg=/bin/true
 GresTypes=gpu
-NodeName=$HOST NodeAddr=127.0.0.1 CPUs=$(nproc) RealMemory=16000 Gres=gpu:2
+NodeName=$HOST NodeAddr=127.0.0.1 CPUs=6 RealMemory=16000 Gres=gpu:2
 PartitionName=main Nodes=ALL Default=YES MaxTime=60
 CONF
 }
@@ -82,7 +83,11 @@ start() {
 
 stop() {
     local file process
-    if running "$FOLDER/slurmctld.pid"; then scancel --full --user=root || true; fi
+    if running "$FOLDER/slurmctld.pid"; then
+        scancel --user=root
+        # A job outlives slurmd that ends before it has killed it.
+        for _ in $(seq 100); do [ -n "$(squeue --noheader)" ] || break; sleep 0.1; done
+    fi
     for file in "$FOLDER"/slurmd.pid "$FOLDER"/slurmctld.pid "$FOLDER"/munge/pid; do
         running "$file" || continue
         process=$(cat "$file")

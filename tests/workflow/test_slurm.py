@@ -6,7 +6,6 @@
 import os
 import re
 import shutil
-import signal
 import subprocess
 import sys
 import time
@@ -24,6 +23,13 @@ NODE = ROOT / "tests/slurm/node.sh"
 SECRET = "not-to-be-written-anywhere"
 # Threads as in the local run on two cores, so that products round alike.
 STUDY = changed(resources={"threads_per_job": 1})
+# The plugin looks at its jobs less and less often, by 10 s a time: here every second.
+SNAKEMAKE = """
+from snakemake.cli import main
+from snakemake_executor_plugin_slurm import Executor
+Executor.next_seconds_between_status_checks = property(lambda self: 1, lambda self, seconds: None)
+main()
+"""
 QUICKLY = [
     "--slurm-init-seconds-before-status-checks",
     "1",
@@ -78,46 +84,75 @@ def node(tmp_path_factory) -> Iterator[str]:
 
 @pytest.fixture
 def checkout(shared, tmp_path, node) -> Path:
-    """A study that was never run, with the profile as it is given."""
-    return shutil.copytree(shared("study", set_up), tmp_path / "study")
+    """A study that was never run, with the profiles as they are given."""
+    folder = shutil.copytree(shared("study", set_up), tmp_path / "study")
+    (folder / "profiles").symlink_to("workflow/profiles")
+    return folder
 
 
-def snakemake(folder: Path, *arguments: str, config: dict = STUDY) -> subprocess.Popen:
-    """Start a run on the cluster; what it shows goes to shown.txt."""
-    (folder / "study.yaml").write_text(yaml.safe_dump(config))
-    command = [sys.executable, "-m", "snakemake", "--profile", "workflow/profiles/slurm", "--configfile", "study.yaml"]
-    with (folder / "shown.txt").open("w") as shown:
-        return subprocess.Popen(
-            [*command, *QUICKLY, *arguments],
-            cwd=folder,
-            stdout=shown,
-            stderr=subprocess.STDOUT,
-            env={**os.environ, **warm_python(), "COLUMNS": "200", "RM_JUDGE_API_KEY": SECRET},
-        )
+@pytest.fixture
+def start(checkout) -> Iterator[Callable[..., subprocess.Popen]]:
+    """Start runs on the cluster; what one shows goes to shown.txt."""
+    runs = []
 
+    def start(*arguments: str, config: dict = STUDY) -> subprocess.Popen:
+        (checkout / "study.yaml").write_text(yaml.safe_dump(config))
+        command = [
+            sys.executable,
+            "-c",
+            SNAKEMAKE,
+            "--profile",
+            "workflow/profiles/slurm",
+            "--configfile",
+            "study.yaml",
+        ]
+        with (checkout / "shown.txt").open("w") as shown:
+            run = subprocess.Popen(
+                [*command, *QUICKLY, *arguments],
+                cwd=checkout,
+                stdout=shown,
+                stderr=subprocess.STDOUT,
+                env={**os.environ, **warm_python(), "COLUMNS": "200", "RM_JUDGE_API_KEY": SECRET},
+            )
+        runs.append(run)
+        return run
 
-def ended(run: subprocess.Popen, folder: Path, seconds: float = 420) -> tuple[int, str]:
-    """How a run ended and what it showed."""
-    try:
-        return run.wait(seconds), (folder / "shown.txt").read_text()
-    finally:
+    yield start
+    for run in runs:
         run.kill()
 
 
-def test_cancelled_killed_requeued_and_drained_it_ends_with_the_tables_of_the_local_run(checkout, shared, node, capsys):
+@pytest.fixture
+def done(start, checkout) -> Callable[..., tuple[int, str]]:
+    """Run to its end on the cluster: status and what was shown."""
+
+    def done(*arguments: str, config: dict = STUDY) -> tuple[int, str]:
+        return start(*arguments, config=config).wait(), (checkout / "shown.txt").read_text()
+
+    return done
+
+
+def test_cancelled_killed_requeued_and_drained_it_ends_with_the_tables_of_the_local_run(
+    start, checkout, shared, node, capsys
+):
     local = shared("finished", run_study)
     # select_rows gets less memory than Python needs, the first time.
     little = ["--set-resources", "select_rows:mem_mb=60 if attempt == 1 else 1500"]
 
-    run = snakemake(checkout, *little)
+    # Its jobs live on when Snakemake is killed.
+    run = start(*little)
     wait_for(in_state(RUNNING), run)
-    run.send_signal(signal.SIGINT)
-    status, _ = ended(run, checkout)
-    assert status
-    assert not [job for job in queue() if job[2] in (PENDING, RUNNING)]
+    run.kill()
+    run.wait()
+    start("--unlock").wait()
+    assert start(*little).wait() == 1
+    leftovers = re.search(r"still in SLURM's queue; .*: (scancel [\d ]+)", (checkout / "shown.txt").read_text())
+    ask(*leftovers[1].split())
 
-    run = snakemake(checkout, *little)
-    wait_for(in_state("OUT_OF_MEMORY", "rule_select_rows"), run)
+    while in_state("COMPLETING")() or in_state(RUNNING)():
+        time.sleep(0.1)
+    run = start(*little)
+    wait_for(in_state("FAILED", "rule_select_rows"), run)
     cancelled = wait_for(in_state(RUNNING, "rule_train_reward_model"), run)
     ask("scancel", cancelled)
     ask("scontrol", "update", f"nodename={node}", "state=drain", "reason=test")
@@ -127,7 +162,8 @@ def test_cancelled_killed_requeued_and_drained_it_ends_with_the_tables_of_the_lo
     ask("scontrol", "update", f"nodename={node}", "state=resume")
     requeued = wait_for(in_state(RUNNING, "rule_sample_answers"), run)
     ask("scontrol", "requeue", requeued)
-    status, shown = ended(run, checkout)
+    status = run.wait()
+    shown = (checkout / "shown.txt").read_text()
     assert status == 0, shown
 
     jobs = queue()
@@ -136,7 +172,9 @@ def test_cancelled_killed_requeued_and_drained_it_ends_with_the_tables_of_the_lo
     assert len(tables) > 20
     for table in tables:
         assert (checkout / "results/tiny" / table).read_bytes() == (local / "results/tiny" / table).read_bytes(), table
-    assert states.keys() == {"COMPLETED", "CANCELLED", "OUT_OF_MEMORY"}
+    assert states.keys() == {"COMPLETED", "CANCELLED", "FAILED"}
+    assert states["FAILED"] == 1
+    assert "Exceeded job memory limit" in shown
     assert next(state for number, _, state in jobs if number == requeued) == "COMPLETED"
     assert f"SLURM-job '{cancelled}' failed, SLURM status is: 'CANCELLED'" in shown
     for file in [p for p in checkout.rglob("*") if p.is_file()]:
@@ -147,17 +185,17 @@ def test_cancelled_killed_requeued_and_drained_it_ends_with_the_tables_of_the_lo
         )
 
 
-def test_a_script_that_fails_says_why_and_the_same_command_goes_on(checkout):
+def test_a_script_that_fails_says_why_and_the_same_command_goes_on(done, checkout):
     rows = (checkout / "benchmark.jsonl").read_text(encoding="utf-8")
     new = '{"id": "new", "subset": "chat", "prompt": "Not in memory?", "chosen": "No.", "rejected": "Yes."}\n'
     (checkout / "benchmark.jsonl").write_text(rows + new, encoding="utf-8")
     target = "results/tiny/translations/es/sample.parquet"
-    status, shown = ended(snakemake(checkout, target, "--retries", "0"), checkout)
+    status, shown = done(target, "--retries", "0")
     assert status == 1
     assert "segments have no en -> es translation" in shown
     assert "finished jobs are kept" in shown
     (checkout / "benchmark.jsonl").write_text(rows, encoding="utf-8")
-    status, shown = ended(snakemake(checkout, target, "--retries", "0"), checkout)
+    status, shown = done(target, "--retries", "0")
     assert status == 0, shown
     assert (checkout / target).is_file()
 
@@ -180,21 +218,21 @@ def test_a_script_that_fails_says_why_and_the_same_command_goes_on(checkout):
         ([], changed(resources={"threads_per_job": "auto"}), "resources.threads_per_job: "),
     ],
 )
-def test_what_the_cluster_has_not_is_said_before_the_first_job(checkout, arguments, config, words):
+def test_what_the_cluster_has_not_is_said_before_the_first_job(done, arguments, config, words):
     before = queue()
-    status, shown = ended(snakemake(checkout, *arguments, config=config), checkout)
+    status, shown = done(*arguments, config=config)
     assert status == 1
     assert words in shown
     assert queue() == before
 
 
-def test_a_job_of_two_gpus_runs_its_script_once_and_gpu_check_says_that_there_are_none(checkout):
+def test_a_job_of_two_gpus_runs_its_script_once_and_gpu_check_says_that_there_are_none(done, checkout):
     (checkout / "Snakefile").write_text(
         (checkout / "Snakefile").read_text()
         + '\nrule two:\n    output: "two"\n    resources: gpu=2, tasks=0, mem_mb=1000, runtime=5\n'
         '    shell: "echo $CUDA_VISIBLE_DEVICES >> {output}"\n'
     )
-    status, shown = ended(snakemake(checkout, "two", "gpu_check", "--keep-going", "--retries", "0"), checkout)
+    status, shown = done("two", "gpu_check", "--keep-going", "--retries", "0")
     assert status == 1
     assert (checkout / "two").read_text() == "0,1\n"
     assert len(re.findall(r"no GPU here, so that jobs would compute on the CPU", shown)) >= 1

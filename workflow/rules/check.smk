@@ -4,11 +4,11 @@ In:  nothing.
 Out: a line for each GPU, on the terminal.
 """
 
-from rmtransfer.kit.slurm import Request, check_requests, check_status_command
+from rmtransfer.kit.slurm import Request, check_queue, check_requests, check_status_command
 
 
 def refuse_beyond_the_cluster():
-    """Before the first job is sent to SLURM: partitions that it has not, limits that jobs exceed, an accounting that is not there."""
+    """Before the first job is sent to SLURM: an accounting or partitions that it has not, limits that jobs exceed, older jobs."""
     if workflow.executor_plugin.name != "slurm":
         return
     settings = workflow.executor_settings
@@ -17,6 +17,7 @@ def refuse_beyond_the_cluster():
         jobs = [job for job in jobs if job.resources.get("slurm_partition")]
     try:
         check_status_command(settings.status_command, settings.init_seconds_before_status_checks)
+        check_queue(Path.cwd())
         check_requests(Request.of(job.rule.name, job.resources, job.threads) for job in jobs)
     except StudyError as problem:
         raise WorkflowError(str(problem)) from None

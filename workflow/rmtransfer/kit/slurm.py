@@ -4,9 +4,11 @@ SLURM refuses some of what cannot be at submission, job by job; a job that wants
 waits for ever. Where nothing tells how jobs ended, Snakemake waits for ever.
 """
 
+import getpass
 import re
 import subprocess
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from rmtransfer.kit.errors import StudyError
@@ -74,6 +76,27 @@ def check_status_command(command: str, seconds: int) -> None:
         if kept >= 3 and kept < 3 * seconds:
             remedy += f", slurm-init-seconds-before-status-checks: {kept // 3}"
         raise StudyError(f"nothing would tell how jobs ended ({problem}); in {_PROFILE} set {remedy}") from None
+
+
+def check_queue(folder: Path) -> None:
+    """Whether jobs of an earlier run are still there, which a Snakemake that was killed leaves behind: they would write what this
+    run makes again.
+
+    Args:
+        folder: where Snakemake runs.
+
+    Raises:
+        StudyError: there are some.
+    """
+    shown = _ask("squeue", "--noheader", f"--user={getpass.getuser()}", "--format=%A|%Z")
+    found = sorted(
+        {job for job, _, where in (line.partition("|") for line in shown.splitlines()) if Path(where) == folder}
+    )
+    if found:
+        raise StudyError(
+            f"{len(found)} jobs of an earlier run in {folder} are still in SLURM's queue; wait for them, or end them: "
+            f"scancel {' '.join(found)}"
+        )
 
 
 def check_requests(requests: Iterable[Request]) -> None:
