@@ -4,7 +4,7 @@ In:  nothing.
 Out: a line for each GPU, on the terminal.
 """
 
-from rmtransfer.kit.slurm import Request, check_queue, check_requests, check_status_command
+from rmtransfer.kit.cluster import Request, check_queue, check_requests, check_status_command
 
 
 def refuse_beyond_the_cluster():
