@@ -53,7 +53,7 @@ def queue() -> list[tuple[str, str, str]]:
     return [tuple(line.split("|")) for line in lines]
 
 
-def wait_for(condition: Callable[[], object], run: subprocess.Popen, seconds: float = 120) -> object:
+def wait_for(condition: Callable[[], object], run: subprocess.Popen, seconds: float = 600) -> object:
     """What a condition gives once it gives something."""
     until = time.monotonic() + seconds
     while not (found := condition()):
@@ -112,7 +112,7 @@ def start(checkout) -> Iterator[Callable[..., subprocess.Popen]]:
                 cwd=checkout,
                 stdout=shown,
                 stderr=subprocess.STDOUT,
-                env={**os.environ, **warm_python(), "COLUMNS": "200", "RM_JUDGE_API_KEY": SECRET},
+                env={**os.environ, **warm_python(0), "COLUMNS": "200", "RM_JUDGE_API_KEY": SECRET},
             )
         runs.append(run)
         return run
