@@ -5,6 +5,7 @@
 #   snakemake -n                                           what would run, and why
 #   snakemake plan --cores 1                               what it would cost
 #   snakemake why --cores 1                                what would run, and what changed since it ran last
+#   snakemake gpu_check --cores 1                          whether the GPUs are there, and how fast
 #   snakemake --report results/sample/report.html          the report, after a run
 
 from snakemake.utils import min_version
@@ -37,6 +38,7 @@ include: "workflow/rules/represent.smk"
 include: "workflow/rules/align.smk"
 include: "workflow/rules/report.smk"
 include: "workflow/rules/why.smk"
+include: "workflow/rules/check.smk"
 
 
 rule all:
@@ -51,6 +53,7 @@ rule all:
 
 onstart:
     refuse_without_gpus()
+    refuse_beyond_the_cluster()
 
 
 onsuccess:

@@ -6,13 +6,16 @@ import json
 import sys
 from pathlib import Path
 
-LIBRARY = Path(str(workflow.current_basedir)).parent  # not workflow.basedir, which is that of whoever uses this as a module
+LIBRARY = Path(
+    str(workflow.current_basedir)
+).parent  # not workflow.basedir, which is that of whoever uses this as a module
 sys.path.insert(0, str(LIBRARY))
 
 from snakemake.common.tbdstring import TBDString
 
 from rmtransfer.kit import stages
 from rmtransfer.kit.devices import check_devices
+from rmtransfer.kit.cluster import Request, check_queue, check_requests, check_status_command
 from rmtransfer.kit.errors import StudyError
 from rmtransfer.kit.machine import computes_on_gpu, gpus_for_jobs, prepare_environment, threads_per_job
 from rmtransfer.study.config import load_config
@@ -93,6 +96,22 @@ def selected():
 
 def content_of(part, languages):
     return [selected()[part][language] for language in languages]
+
+
+def refuse_beyond_the_cluster():
+    """Before the first job is sent to SLURM: an accounting or partitions that it has not, limits that jobs exceed, older jobs."""
+    if workflow.executor_plugin.name != "slurm":
+        return
+    settings = workflow.executor_settings
+    jobs = [job for job in workflow.dag.needrun_jobs() if not job.is_local]
+    if settings.partition_config:  # the plugin will choose
+        jobs = [job for job in jobs if job.resources.get("slurm_partition")]
+    try:
+        check_status_command(settings.status_command, settings.init_seconds_before_status_checks)
+        check_queue(Path.cwd())
+        check_requests(Request.of(job.rule.name, job.resources, job.threads) for job in jobs)
+    except StudyError as problem:
+        raise WorkflowError(str(problem)) from None
 
 
 pathvars:

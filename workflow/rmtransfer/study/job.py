@@ -8,6 +8,7 @@ from rmtransfer.kit import progress
 from rmtransfer.kit.cores import Cores
 from rmtransfer.kit.devices import take_devices
 from rmtransfer.kit.kept import Keep
+from rmtransfer.kit.machine import stay_offline
 from rmtransfer.study.layout import Layout, Pattern
 from rmtransfer.study.study import RewardModelId
 
@@ -89,11 +90,13 @@ class Job:
 
 
 def start_job(snakemake: Any) -> Job:
-    """Open the job's log and take its GPUs, before anything heavy is imported.
+    """Open the job's log, take its GPUs, and go offline where its rule says ``network=0``; before anything heavy is imported.
 
     Rule and wildcards name the job in the log and on the terminal.
     """
     progress.start_job(" ".join([snakemake.rule, *map(str, snakemake.wildcards)]), snakemake.log[0])
+    if snakemake.resources.get("network") == 0:
+        stay_offline()
     if snakemake.resources.get("device") != "cpu":
         take_devices(snakemake.resources.get("gpu", 0))
     return Job(snakemake)
