@@ -2,7 +2,11 @@
 
 import json
 import sys
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
+
+from snakemake.logging import logger
+from snakemake.persistence import PersistenceBase
 
 LIBRARY = Path(workflow.basedir) / "workflow"
 sys.path.insert(0, str(LIBRARY))
@@ -10,6 +14,7 @@ sys.path.insert(0, str(LIBRARY))
 from rmtransfer.kit import stages
 from rmtransfer.kit.errors import StudyError
 from rmtransfer.kit.machine import gpus_for_jobs, prepare_environment, threads_per_job
+from rmtransfer.kit.running import describe, only_run
 from rmtransfer.study.config import load_config
 from rmtransfer.study.layout import any_of
 from rmtransfer.study.study import RewardModelId, Study
@@ -29,6 +34,29 @@ if GPUS:  # as many heavy jobs at a time as there are
     workflow.register_resource("gpu", GPUS)
 DEVICE = {"tokens_per_batch": RESOURCES.tokens_per_batch, "device": RESOURCES.device}
 FIRST, SECOND, THIRD = 3, 2, 1  # the longest jobs, and those that others wait for: short ones fill the end of the run
+
+
+@contextmanager
+def alone(persistence, locked=PersistenceBase.lock):
+    """Snakemake's lock, which outlives a run that is killed, under one that does not."""
+    with ExitStack() as held:
+        try:
+            held.enter_context(only_run(Path(AT.folder), persistence.path / "locks", logger.warning))
+        except StudyError as problem:
+            raise WorkflowError(str(problem)) from None
+        held.enter_context(locked(persistence))
+        yield
+
+
+@contextmanager
+def only_told(persistence):
+    """In place of the lock, where nothing is going to be written."""
+    if found := describe(Path(AT.folder), persistence.path / "locks"):
+        logger.warning(found)
+    yield
+
+
+PersistenceBase.lock, PersistenceBase.lock_warn_only = alone, only_told
 
 
 def ids_of(part):

@@ -7,6 +7,7 @@ from typing import Any
 from rmtransfer.kit import progress
 from rmtransfer.kit.cores import Cores
 from rmtransfer.kit.devices import take_devices
+from rmtransfer.kit.running import join_run
 from rmtransfer.study.layout import Layout, Pattern
 from rmtransfer.study.study import RewardModelId
 
@@ -83,11 +84,13 @@ class Job:
 
 
 def start_job(snakemake: Any) -> Job:
-    """Open the job's log and take its GPUs, before anything heavy is imported.
+    """Open the job's log, join its run and take its GPUs, before anything heavy is imported.
 
     Rule and wildcards name the job in the log and on the terminal.
     """
     progress.start_job(" ".join([snakemake.rule, *map(str, snakemake.wildcards)]), snakemake.log[0])
+    job = Job(snakemake)
+    join_run(Path(job.at.folder))
     if snakemake.resources.get("device") != "cpu":
         take_devices(snakemake.resources.get("gpu", 0))
-    return Job(snakemake)
+    return job
