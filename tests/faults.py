@@ -24,6 +24,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -34,6 +35,8 @@ from test_workflow import CONFIG, set_up
 from conftest import warm_python
 
 START = "start"  # Snakemake reads the Snakefile, finds out what is to be done and takes its lock
+# Training writes a checkpoint after every step, for kills to strike.
+STUDY = {**CONFIG, "resources": {**CONFIG["resources"], "checkpoint_minutes": 0}}
 STAGES: dict[str, set[str]] = {
     START: set(),
     "corpus": {"read_rows", "find_contamination"},
@@ -55,7 +58,7 @@ _PATIENCE_SECONDS = 300
 
 
 class Kill(NamedTuple):
-    """One blow: at a job of a stage, or at Snakemake while such a job runs, a share of a job's usual time after it began."""
+    """One blow: at a job of a stage, or at Snakemake while such a job runs, a share of the job's usual time after it began."""
 
     stage: str
     victim: str
@@ -98,7 +101,7 @@ class Run:
 
     def jobs(self) -> dict[int, str]:
         """The processes that compute jobs now: number to rule. Their standard output is their rule's log."""
-        logs = f"{self.folder}/results/{CONFIG['study']}/logs/"
+        logs = f"{self.folder}/results/{STUDY['study']}/logs/"
         found = {}
         for entry in Path("/proc").iterdir():
             with contextlib.suppress(OSError):
@@ -139,13 +142,14 @@ def disturb(folder: Path, kills: list[Kill], environment: dict[str, str], usual:
     """Run a study to its end through kills.
 
     Args:
-        usual: stage to seconds that its jobs take.
+        usual: stage to seconds that its shortest job takes.
 
     Raises:
         RuntimeError: the study stopped where nobody struck, or never came to an end.
     """
     waiting, redone = list(kills), []
     starts = interrupted = 0
+    missed: Counter[Kill] = Counter()
     done: set[str] = set()
     while True:
         run = Run(folder, environment)
@@ -153,9 +157,12 @@ def disturb(folder: Path, kills: list[Kill], environment: dict[str, str], usual:
         for running in _watched(run):
             for kill in waiting if hit is None else ():
                 jobs = [pid for pid, rule in running.items() if _is_of(rule, kill.stage)]
-                if (jobs or kill.stage == START) and _strike(run, kill, jobs, usual):
+                if not jobs and kill.stage != START:
+                    continue
+                if _strike(run, kill, jobs, usual[kill.stage] / 2 ** missed[kill]):
                     hit = kill
                     break
+                missed[kill] += 1
             if hit in waiting:
                 waiting.remove(hit)
         started, finished = reported(run.said.read_text(encoding="utf-8"))
@@ -182,9 +189,9 @@ def _is_of(rule: str, stage: str) -> bool:
     return rule in STAGES[stage] or any(rule.startswith(name) for name in STAGES[stage] if name.endswith("_"))
 
 
-def _strike(run: Run, kill: Kill, jobs: list[int], usual: dict[str, float]) -> bool:
+def _strike(run: Run, kill: Kill, jobs: list[int], usual: float) -> bool:
     """Kill; False where the job had ended before."""
-    time.sleep(kill.moment * usual[kill.stage])
+    time.sleep(kill.moment * usual)
     if jobs and jobs[0] not in run.jobs():
         return False
     os.kill(jobs[0] if kill.victim == "job" else run.process.pid, signal.SIGKILL)
@@ -192,7 +199,7 @@ def _strike(run: Run, kill: Kill, jobs: list[int], usual: dict[str, float]) -> b
 
 
 def undisturbed(folder: Path, environment: dict[str, str]) -> dict[str, float]:
-    """Run a study; seconds that the jobs of its stages take."""
+    """Run a study; seconds that the shortest job of each stage takes."""
     start = began = time.monotonic()
     run = Run(folder, environment)
     seen: dict[int, tuple[str, float, float]] = {}
@@ -204,12 +211,12 @@ def undisturbed(folder: Path, environment: dict[str, str]) -> dict[str, float]:
     if run.process.returncode:
         raise RuntimeError(f"the undisturbed study stopped:\n{run.said.read_text()}")
     spans = {stage: [last - first for rule, first, last in seen.values() if _is_of(rule, stage)] for stage in STAGES}
-    return {stage: sum(these) / len(these) for stage, these in spans.items() if these} | {START: began - start}
+    return {stage: min(these) for stage, these in spans.items() if these} | {START: began - start}
 
 
 def artifacts(folder: Path) -> dict[str, str]:
     """Every file of a study but logs and ``.work``, with the digest of its bytes."""
-    results = folder / "results" / CONFIG["study"]
+    results = folder / "results" / STUDY["study"]
     return {
         str(path.relative_to(results)): hashlib.sha256(path.read_bytes()).hexdigest()
         for path in sorted(results.rglob("*"))
@@ -224,7 +231,7 @@ def prepare(folder: Path, template: Path | None = None) -> Path:
     folder.mkdir()
     set_up(folder)
     (folder / "profiles").symlink_to("workflow/profiles")  # what Snakemake looks for beside the Snakefile
-    (folder / "study.yaml").write_text(yaml.safe_dump(CONFIG))
+    (folder / "study.yaml").write_text(yaml.safe_dump(STUDY))
     return folder
 
 

@@ -18,8 +18,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, NamedTuple, Self
 
+from rmtransfer.kit.damage import explained
 from rmtransfer.kit.devices import held
 from rmtransfer.kit.errors import StudyError
+from rmtransfer.kit.files import links_in
 from rmtransfer.kit.progress import report
 
 _RUN = "RMTRANSFER_RUN"  # tells jobs whose they are
@@ -96,8 +98,9 @@ def only_run(folder: Path, locks: Path, say: Callable[[str], object]) -> Iterato
         file = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
     except OSError as problem:
         raise StudyError(
-            f"{folder}: cannot be written to ({problem.strerror}); mount it for writing, have its owner give you the right, "
-            "or start from another folder: nothing has been done"
+            explained(problem, folder, ())
+            or f"{folder}: cannot be written to ({problem.strerror}); have its owner give you the right, or start from a folder "
+            "of your own"
         ) from None
     with os.fdopen(file, "r+", encoding="utf-8") as record:
         before = Owner.read(record.read())
@@ -120,7 +123,12 @@ def only_run(folder: Path, locks: Path, say: Callable[[str], object]) -> Iterato
             for lock in left:
                 lock.unlink(missing_ok=True)
         _wait_for_jobs(folder, say)
-        _rewrite(record, owner.written())
+        if not links_in(path.parent):
+            say(f"{folder}: no hard links there; what is shared elsewhere, such as a base model's weights, is copied")
+        try:
+            _rewrite(record, owner.written())
+        except OSError as problem:
+            raise StudyError(explained(problem, folder, ()) or str(problem)) from None
         _mine.add(here)
         os.environ[_RUN] = owner.written()
         try:
@@ -128,7 +136,8 @@ def only_run(folder: Path, locks: Path, say: Callable[[str], object]) -> Iterato
         finally:
             _mine.discard(here)
             os.environ.pop(_RUN, None)
-            _rewrite(record, "")
+            with contextlib.suppress(OSError):
+                _rewrite(record, "")
 
 
 def describe(folder: Path, locks: Path) -> str | None:
@@ -221,7 +230,9 @@ def _rewrite(record: IO[str], text: str) -> None:
 def _machine() -> str:
     """What process numbers mean something in: a running kernel, and within it a container."""
     try:
-        return Path("/proc/sys/kernel/random/boot_id").read_text("utf-8").strip() + str(Path("/proc/self/ns/pid").readlink())
+        return Path("/proc/sys/kernel/random/boot_id").read_text("utf-8").strip() + str(
+            Path("/proc/self/ns/pid").readlink()
+        )
     except OSError:
         return platform.node()
 

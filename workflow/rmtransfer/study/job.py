@@ -88,9 +88,11 @@ def start_job(snakemake: Any) -> Job:
 
     Rule and wildcards name the job in the log and on the terminal.
     """
-    progress.start_job(" ".join([snakemake.rule, *map(str, snakemake.wildcards)]), snakemake.log[0])
     job = Job(snakemake)
-    join_run(Path(job.at.folder))
+    folder = Path(job.at.folder)
+    name = " ".join([snakemake.rule, *map(str, snakemake.wildcards)])
+    progress.start_job(name, snakemake.log[0], folder, snakemake.input)
+    join_run(folder)
     if snakemake.resources.get("device") != "cpu":
         take_devices(snakemake.resources.get("gpu", 0))
     return job
