@@ -1,11 +1,11 @@
 """Kill jobs of a tiny study and Snakemake itself, recover, and compare the results with those of a run nobody disturbed.
 
-    PYTHONPATH=workflow:tests/workflow python tests/faults.py [--kills 24] [--seed 0] [--cold]
+    PYTHONPATH=workflow:tests/workflow python tests/faults.py [--kills 33] [--seed 0] [--cold]
 
 A kill is signal 9, to one process and without warning: every other one to the process that computes a job (of its group
 nobody else, so that Snakemake sees a failed job), every other one to Snakemake's main process alone, whose jobs then live on
-without it. Kills go through all stages in turn, at a random moment of a job of that stage; each is followed by the same
-command again, which is all there is to recovery. Without ``--cold`` jobs are forked from an interpreter that has the libraries
+without it. Kills go through all stages in turn, at a random moment of a job of that stage, unless the job ends before; each
+is followed by the same command again, which is all there is to recovery. Without ``--cold`` jobs are forked from an interpreter that has the libraries
 loaded (tests/warm), with it each is a Python of its own, as users have it.
 
 Compared are all files of the study but logs and what rests in ``.work``, byte for byte: a half artifact that was taken for a
@@ -15,6 +15,7 @@ whole one would be among them, or have gone into what was made of it.
 import argparse
 import contextlib
 import hashlib
+import json
 import os
 import random
 import re
@@ -32,24 +33,23 @@ from typing import NamedTuple
 import yaml
 from test_workflow import CONFIG, set_up
 
-from conftest import warm_python
+from conftest import ROOT, warm_python
 
+KEY = "a-key:fx"
 START = "start"  # Snakemake reads the Snakefile, finds out what is to be done and takes its lock
-# Training writes a checkpoint after every step, for kills to strike.
-STUDY = {**CONFIG, "resources": {**CONFIG["resources"], "checkpoint_minutes": 0}}
-STAGES: dict[str, set[str]] = {
-    START: set(),
-    "corpus": {"read_rows", "find_contamination"},
-    "translation": {"translate_rows"},
-    "base model": {"prepare_base_model"},
-    "selection": {"select_rows"},
-    "training": {"train_reward_model"},
-    "scoring": {"score_with_states"},
-    "states": {"embed_base", "analyse_representations"},
-    "sampling": {"sample_answers"},
-    "best-of-n": {"score_answers", "evaluate_best_of_n"},
-    "tables": {"evaluate_transfer", "write_paper_tables", "gather_variance", "gather_training_logs"},
-    "figures": {"draw_"},
+STAGES = {  # to the logs of its jobs
+    START: r"(?!)",
+    "corpus": r"read_rows|find_contamination",
+    "translation": r"translate_rows",
+    "base model": r"prepare_base_model",
+    "selection": r"select_rows",
+    "training": r"train_reward_model",
+    "scoring": r"score/.+seed",
+    "states": r"score/.+base|analyse_representations",
+    "sampling": r"sample_answers",
+    "best-of-n": r"score_answers|evaluate_best_of_n",
+    "tables": r"evaluate_transfer|write_paper_tables|gather_|summarise_translation",
+    "figures": r"draw_",
 }
 COMMAND = [sys.executable, "-m", "snakemake", "--cores", "2", "--configfile", "study.yaml"]
 _STARTED = re.compile(r"^(?:local)?(?:rule|checkpoint) (\w+):\n((?:    .+\n)+)", re.M)
@@ -74,6 +74,7 @@ class Outcome(NamedTuple):
         interrupted: jobs that had begun, and not been reported finished, when their run was killed or stopped.
         redone: jobs that ran again though they had been reported finished.
         different: files that are not those of the undisturbed run, missing and surplus ones among them.
+        paid_twice: texts that the translation server was asked for again.
     """
 
     kills: list[Kill]
@@ -81,6 +82,7 @@ class Outcome(NamedTuple):
     interrupted: int
     redone: list[str]
     different: list[str]
+    paid_twice: int = 0
 
 
 class Run:
@@ -100,13 +102,13 @@ class Run:
             )
 
     def jobs(self) -> dict[int, str]:
-        """The processes that compute jobs now: number to rule. Their standard output is their rule's log."""
-        logs = f"{self.folder}/results/{STUDY['study']}/logs/"
+        """The processes that compute jobs now, to the log that their standard output is."""
+        logs = f"{self.folder}/results/{CONFIG['study']}/logs/"
         found = {}
         for entry in Path("/proc").iterdir():
             with contextlib.suppress(OSError):
                 if entry.name.isdecimal() and (shown := os.readlink(entry / "fd/1")).startswith(logs):  # noqa: PTH115
-                    found[int(entry.name)] = shown.removeprefix(logs).split("/")[0].removesuffix(".log")
+                    found[int(entry.name)] = shown.removeprefix(logs)
         return found
 
 
@@ -134,7 +136,7 @@ def kills_of(count: int, seed: int) -> list[Kill]:
     for stage in sorted(drawn, key=list(STAGES).index):
         victims[stage] += 1
         victim = ("job", "Snakemake")[victims[stage] % 2 or stage == START]
-        kills.append(Kill(stage, victim, draw.random()))
+        kills.append(Kill(stage, victim, draw.uniform(0, 0.7)))
     return kills
 
 
@@ -156,7 +158,7 @@ def disturb(folder: Path, kills: list[Kill], environment: dict[str, str], usual:
         hit: Kill | None = None
         for running in _watched(run):
             for kill in waiting if hit is None else ():
-                jobs = [pid for pid, rule in running.items() if _is_of(rule, kill.stage)]
+                jobs = [pid for pid, log in running.items() if _is_of(log, kill.stage)]
                 if not jobs and kill.stage != START:
                     continue
                 if _strike(run, kill, jobs, usual[kill.stage] / 2 ** missed[kill]):
@@ -180,13 +182,13 @@ def _watched(run: Run) -> Iterator[dict[int, str]]:
     until = time.monotonic() + _PATIENCE_SECONDS
     while run.process.poll() is None:
         yield run.jobs()
-        time.sleep(0.02)
+        time.sleep(0.01)
         if time.monotonic() > until:
             raise RuntimeError(f"nothing came to an end in {_PATIENCE_SECONDS} s:\n{run.said.read_text()}")
 
 
-def _is_of(rule: str, stage: str) -> bool:
-    return rule in STAGES[stage] or any(rule.startswith(name) for name in STAGES[stage] if name.endswith("_"))
+def _is_of(log: str, stage: str) -> bool:
+    return re.match(STAGES[stage], log) is not None
 
 
 def _strike(run: Run, kill: Kill, jobs: list[int], usual: float) -> bool:
@@ -206,17 +208,17 @@ def undisturbed(folder: Path, environment: dict[str, str]) -> dict[str, float]:
     for running in _watched(run):
         now = time.monotonic()
         began = began if seen else now
-        for pid, rule in running.items():
-            seen[pid] = (rule, seen[pid][1] if pid in seen else now, now)
+        for pid, log in running.items():
+            seen[pid] = (log, seen[pid][1] if pid in seen else now, now)
     if run.process.returncode:
         raise RuntimeError(f"the undisturbed study stopped:\n{run.said.read_text()}")
-    spans = {stage: [last - first for rule, first, last in seen.values() if _is_of(rule, stage)] for stage in STAGES}
+    spans = {stage: [last - first for log, first, last in seen.values() if _is_of(log, stage)] for stage in STAGES}
     return {stage: min(these) for stage, these in spans.items() if these} | {START: began - start}
 
 
 def artifacts(folder: Path) -> dict[str, str]:
     """Every file of a study but logs and ``.work``, with the digest of its bytes."""
-    results = folder / "results" / STUDY["study"]
+    results = folder / "results" / CONFIG["study"]
     return {
         str(path.relative_to(results)): hashlib.sha256(path.read_bytes()).hexdigest()
         for path in sorted(results.rglob("*"))
@@ -224,15 +226,42 @@ def artifacts(folder: Path) -> dict[str, str]:
     }
 
 
-def prepare(folder: Path, template: Path | None = None) -> Path:
-    """A checkout with a tiny study that was never run."""
-    if template is not None:
-        return shutil.copytree(template, folder, symlinks=True)
+def prepare(folder: Path, server: str) -> Path:
+    """A checkout with a tiny study that was never run, and that pays a server for its translations.
+
+    Training writes a checkpoint after every step, for kills to strike.
+    """
     folder.mkdir()
     set_up(folder)
     (folder / "profiles").symlink_to("workflow/profiles")  # what Snakemake looks for beside the Snakefile
-    (folder / "study.yaml").write_text(yaml.safe_dump(STUDY))
+    study = {
+        **CONFIG,
+        "languages": {"source": "en", "targets": ["en-GB"]},
+        "translation": {"engine": "deepl", "deepl": {"server_url": server}},
+        "resources": {**CONFIG["resources"], "checkpoint_minutes": 0},
+    }
+    (folder / "study.yaml").write_text(yaml.safe_dump(study))
     return folder
+
+
+@contextlib.contextmanager
+def translators(*logs: Path) -> Iterator[list[str]]:
+    """Servers that play DeepL, one for each log of what it is asked: their addresses."""
+    servers = []
+    try:
+        for log in logs:
+            command = [sys.executable, str(ROOT / "tests/fake_deepl.py"), "--key", KEY, "--delay", "0.5"]
+            servers.append(subprocess.Popen([*command, "--requests-log", str(log)], stdout=subprocess.PIPE, text=True))
+        yield [server.stdout.readline().strip() for server in servers if server.stdout]
+    finally:
+        for server in servers:
+            server.kill()
+
+
+def texts_in(log: Path) -> Counter[str]:
+    """How often a server was asked for each text."""
+    requests = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()]
+    return Counter(text for request in requests for text in request["body"]["text"])
 
 
 def compare(folder: Path, reference: dict[str, str]) -> list[str]:
@@ -241,42 +270,44 @@ def compare(folder: Path, reference: dict[str, str]) -> list[str]:
     return sorted(name for name in found.keys() | reference.keys() if found.get(name) != reference.get(name))
 
 
-def summary(outcome: Outcome, seed: int, tables: int, jobs: int, what: str) -> str:
+def summary(outcome: Outcome, planned: int, seed: int, tables: int, jobs: int, what: str) -> str:
     """One line."""
     by = {victim: sum(k.victim == victim for k in outcome.kills) for victim in ("job", "Snakemake")}
     stages = ", ".join(f"{s} {n}" for s in STAGES if (n := sum(k.stage == s for k in outcome.kills)))
     wrong = [name for name in outcome.different if name.startswith("tables/")]
     return (
-        f"seed {seed}, {what} jobs: {len(outcome.kills)} kills ({by['job']} of jobs, {by['Snakemake']} of Snakemake; {stages}); "
+        f"seed {seed}, {what} jobs: {len(outcome.kills)} of {planned} kills struck ({by['job']} of jobs, {by['Snakemake']} of Snakemake; {stages}); "
         f"{outcome.starts} starts for {jobs} jobs, {outcome.interrupted} interrupted, {len(outcome.redone)} finished ones redone; "
-        f"{tables - len(wrong)} of {tables} tables identical, {len(outcome.different)} other or missing files in all"
+        f"{tables - len(wrong)} of {tables} tables identical, {len(outcome.different)} files in all that differ; "
+        f"{outcome.paid_twice} texts paid for twice"
     )
 
 
 def main() -> int:
     """Run both studies; 0 where nothing is lost."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--kills", type=int, default=24)
+    parser.add_argument("--kills", type=int, default=33)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--cold", action="store_true", help="a Python of its own for every job")
     arguments = parser.parse_args()
-    environment = {} if arguments.cold else warm_python()
+    environment = {**({} if arguments.cold else warm_python()), "DEEPL_AUTH_KEY": KEY}
     folder = Path(tempfile.mkdtemp(prefix="faults"))
-    template = prepare(folder / "template")
-    calm, other = prepare(folder / "undisturbed", template), prepare(folder / "disturbed", template)
-    usual = undisturbed(calm, environment)
-    jobs = len(reported((calm / "said.txt").read_text(encoding="utf-8"))[0])
-    reference = artifacts(calm)
-    outcome = disturb(other, kills_of(arguments.kills, arguments.seed), environment, usual)
-    outcome = outcome._replace(different=compare(other, reference))
+    with translators(folder / "asked.jsonl", folder / "asked_again.jsonl") as (first, second):
+        calm, other = prepare(folder / "undisturbed", first), prepare(folder / "disturbed", second)
+        usual = undisturbed(calm, environment)
+        jobs = len(reported((calm / "said.txt").read_text(encoding="utf-8"))[0])
+        reference = artifacts(calm)
+        outcome = disturb(other, kills_of(arguments.kills, arguments.seed), environment, usual)
+    again = texts_in(folder / "asked_again.jsonl") - texts_in(folder / "asked.jsonl")
+    outcome = outcome._replace(different=compare(other, reference), paid_twice=again.total())
     tables = sum(name.startswith("tables/") for name in reference)
-    print(summary(outcome, arguments.seed, tables, jobs, "cold" if arguments.cold else "warm"))
+    print(summary(outcome, arguments.kills, arguments.seed, tables, jobs, "cold" if arguments.cold else "warm"))
     for name in outcome.different:
         print("  not as in the undisturbed run:", name)
     for job in outcome.redone:
         print("  redone:", job)
     shutil.rmtree(folder)
-    return bool(outcome.different or outcome.redone or len(outcome.kills) < arguments.kills)
+    return bool(outcome.different or outcome.redone)
 
 
 if __name__ == "__main__":

@@ -5,6 +5,8 @@ import sys
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+from snakemake.exceptions import IncompleteCheckpointException
+from snakemake.io import checkpoint_target
 from snakemake.logging import logger
 from snakemake.persistence import PersistenceBase
 
@@ -59,20 +61,32 @@ def only_told(persistence):
 PersistenceBase.lock, PersistenceBase.lock_warn_only = alone, only_told
 
 
+def selection():
+    """What selection wrote. Where one of its files is lost, it has to be asked for: Snakemake would ask for the first of them,
+    and give that to the job in place of the one that the job asks for.
+    """
+    try:
+        return checkpoints.select_rows.get().output
+    except IncompleteCheckpointException as waiting:
+        lost = [path for path in rules.select_rows.output if not Path(path).exists()]
+        waiting.targetfile = checkpoint_target(lost[0]) if lost else waiting.targetfile
+        raise
+
+
 def ids_of(part):
     """The id list of a part, once every text of the study is there. Content counts, not age: rules take it and the rows as
     ancient() input and pass content_of() as a param, so that what is made again and comes out the same reruns nothing.
     """
 
     def ids(wildcards):
-        checkpoints.select_rows.get()
+        selection()
         return AT.ids.fill(part=part.format(**dict(wildcards.items())))
 
     return ids
 
 
 def content_of(part, languages):
-    digests = json.loads(Path(checkpoints.select_rows.get().output.digests).read_text("utf-8"))[part]
+    digests = json.loads(Path(selection().digests).read_text("utf-8"))[part]
     return [digests[language] for language in languages]
 
 

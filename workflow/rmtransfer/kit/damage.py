@@ -42,6 +42,7 @@ def explained(problem: BaseException, folder: Path, inputs: Iterable[Path]) -> s
         if (found := _damaged(path)) is not None:
             file, damage = found
             if path.is_relative_to(folder):
+                _forget(file, folder / ".work")
                 return f"{file}: {damage}; remove {path} and give the same command again, which makes it again"
             return f"{file}: {damage}; put a whole one there and give the same command again"
     return None
@@ -108,6 +109,14 @@ def _where_full(folder: Path) -> str:
         f"the disk is full: of {usage.total / 1e6:,.0f} MB on {place} {usage.free / 1e6:,.1f} MB are free; make room there and "
         "give the same command again: finished jobs are kept, and nothing that was half written counts"
     )
+
+
+def _forget(file: Path, kept: Path) -> None:
+    """Remove the other names of a damaged output, where it would be taken from when it is made again."""
+    number = file.stat().st_ino
+    for other in kept.rglob(f"*{file.suffix}") if file.stat().st_nlink > 1 else ():
+        if other.stat().st_ino == number:
+            other.unlink()
 
 
 def _damaged(path: Path) -> tuple[Path, str] | None:
