@@ -14,6 +14,7 @@ whole one would be among them, or have gone into what was made of it.
 
 import argparse
 import contextlib
+import difflib
 import hashlib
 import json
 import os
@@ -38,7 +39,7 @@ from conftest import ROOT, warm_python
 KEY = "a-key:fx"
 START = "start"  # Snakemake reads the Snakefile, finds out what is to be done and takes its lock
 STAGES = {  # to the logs of its jobs
-    START: r"(?!)",
+    START: START,
     "corpus": r"read_rows|find_contamination",
     "translation": r"translate_rows",
     "base model": r"prepare_base_model",
@@ -155,18 +156,24 @@ def disturb(folder: Path, kills: list[Kill], environment: dict[str, str], usual:
     done: set[str] = set()
     while True:
         run = Run(folder, environment)
+        began: dict[int, tuple[float, str]] = {run.process.pid: (time.monotonic(), START)}
         hit: Kill | None = None
         for running in _watched(run):
+            now = time.monotonic()
+            for pid in began.keys() - running.keys() - {run.process.pid}:
+                _, log = began.pop(pid)
+                missed.update(kill for kill in waiting if hit is None and _is_of(log, kill.stage))
+            began |= {pid: (now, log) for pid, log in running.items() if pid not in began}
             for kill in waiting if hit is None else ():
-                jobs = [pid for pid, log in running.items() if _is_of(log, kill.stage)]
-                if not jobs and kill.stage != START:
-                    continue
-                if _strike(run, kill, jobs, usual[kill.stage] / 2 ** missed[kill]):
-                    hit = kill
+                due = kill.moment * usual[kill.stage] / 2 ** missed[kill]
+                ripe = [pid for pid, (since, log) in began.items() if _is_of(log, kill.stage) and now - since >= due]
+                if ripe:
+                    with contextlib.suppress(ProcessLookupError):
+                        os.kill(ripe[0] if kill.victim == "job" else run.process.pid, signal.SIGKILL)
+                        hit = kill
                     break
-                missed[kill] += 1
-            if hit in waiting:
-                waiting.remove(hit)
+        if hit:
+            waiting.remove(hit)
         started, finished = reported(run.said.read_text(encoding="utf-8"))
         starts += len(started)
         redone += [job for job in started if job in done]
@@ -189,15 +196,6 @@ def _watched(run: Run) -> Iterator[dict[int, str]]:
 
 def _is_of(log: str, stage: str) -> bool:
     return re.match(STAGES[stage], log) is not None
-
-
-def _strike(run: Run, kill: Kill, jobs: list[int], usual: float) -> bool:
-    """Kill; False where the job had ended before."""
-    time.sleep(kill.moment * usual)
-    if jobs and jobs[0] not in run.jobs():
-        return False
-    os.kill(jobs[0] if kill.victim == "job" else run.process.pid, signal.SIGKILL)
-    return True
 
 
 def undisturbed(folder: Path, environment: dict[str, str]) -> dict[str, float]:
@@ -304,6 +302,9 @@ def main() -> int:
     print(summary(outcome, arguments.kills, arguments.seed, tables, jobs, "cold" if arguments.cold else "warm"))
     for name in outcome.different:
         print("  not as in the undisturbed run:", name)
+        if name.endswith(".csv"):
+            both = [(f / "results" / CONFIG["study"] / name).read_text().splitlines() for f in (calm, other)]
+            print(*difflib.unified_diff(*both, lineterm="", n=0), sep="\n")
     for job in outcome.redone:
         print("  redone:", job)
     shutil.rmtree(folder)
