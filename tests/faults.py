@@ -92,6 +92,7 @@ class Run:
     def __init__(self, folder: Path, environment: dict[str, str]) -> None:
         self.folder = folder.resolve()
         self.said = folder / "said.txt"
+        self.chosen = False
         with self.said.open("w") as file:
             self.process = subprocess.Popen(
                 COMMAND,
@@ -103,7 +104,14 @@ class Run:
             )
 
     def jobs(self) -> dict[int, str]:
-        """The processes that compute jobs now, to the log that their standard output is."""
+        """The processes that compute jobs of this run, to the log that their standard output is.
+
+        Before it chooses some, those that are there are what a killed run left.
+        """
+        if not self.chosen and "Select jobs to execute" in self.said.read_text(encoding="utf-8"):
+            self.chosen = True
+        if not self.chosen:
+            return {}
         logs = f"{self.folder}/results/{CONFIG['study']}/logs/"
         found = {}
         for entry in Path("/proc").iterdir():
@@ -180,6 +188,7 @@ def disturb(folder: Path, kills: list[Kill], environment: dict[str, str], usual:
         interrupted += len(started) - len(finished)
         done |= set(finished)
         if run.process.returncode == 0:
+            assert hit is None, f"{hit} did no harm"
             return Outcome([kill for kill in kills if kill not in waiting], starts, interrupted, redone, [])
         if hit is None:
             raise RuntimeError(f"the study stopped, and nobody had struck:\n{run.said.read_text()}")

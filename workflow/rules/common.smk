@@ -2,7 +2,7 @@
 
 import json
 import sys
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 
 from snakemake.exceptions import IncompleteCheckpointException
@@ -14,6 +14,7 @@ LIBRARY = Path(workflow.basedir) / "workflow"
 sys.path.insert(0, str(LIBRARY))
 
 from rmtransfer.kit import stages
+from rmtransfer.kit.damage import explained
 from rmtransfer.kit.errors import StudyError
 from rmtransfer.kit.machine import gpus_for_jobs, prepare_environment, threads_per_job
 from rmtransfer.kit.running import describe, only_run
@@ -41,13 +42,16 @@ FIRST, SECOND, THIRD = 3, 2, 1  # the longest jobs, and those that others wait f
 @contextmanager
 def alone(persistence, locked=PersistenceBase.lock):
     """Snakemake's lock, which outlives a run that is killed, under one that does not."""
-    with ExitStack() as held:
-        try:
-            held.enter_context(only_run(Path(AT.folder), persistence.path / "locks", logger.warning))
-        except StudyError as problem:
-            raise WorkflowError(str(problem)) from None
-        held.enter_context(locked(persistence))
-        yield
+    folder = Path(AT.folder)
+    try:
+        with only_run(folder, persistence.path / "locks", logger.warning), locked(persistence):
+            yield
+    except StudyError as problem:
+        raise WorkflowError(str(problem)) from None
+    except OSError as problem:  # Snakemake's own
+        if (said := explained(problem, folder, ())) is None:
+            raise
+        raise WorkflowError(said) from None
 
 
 @contextmanager

@@ -16,7 +16,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import IO, NamedTuple, Self
+from typing import NamedTuple, Self
 
 from rmtransfer.kit.damage import explained
 from rmtransfer.kit.devices import held
@@ -102,8 +102,8 @@ def only_run(folder: Path, locks: Path, say: Callable[[str], object]) -> Iterato
             or f"{folder}: cannot be written to ({problem.strerror}); have its owner give you the right, or start from a folder "
             "of your own"
         ) from None
-    with os.fdopen(file, "r+", encoding="utf-8") as record:
-        before = Owner.read(record.read())
+    try:
+        before = Owner.read(os.read(file, 4096).decode("utf-8"))
         locked = _locked(file)
         if locked is False or (before and before.lives()):
             raise StudyError(
@@ -126,7 +126,7 @@ def only_run(folder: Path, locks: Path, say: Callable[[str], object]) -> Iterato
         if not links_in(path.parent):
             say(f"{folder}: no hard links there; what is shared elsewhere, such as a base model's weights, is copied")
         try:
-            _rewrite(record, owner.written())
+            _rewrite(file, owner.written())
         except OSError as problem:
             raise StudyError(explained(problem, folder, ()) or str(problem)) from None
         _mine.add(here)
@@ -136,8 +136,9 @@ def only_run(folder: Path, locks: Path, say: Callable[[str], object]) -> Iterato
         finally:
             _mine.discard(here)
             os.environ.pop(_RUN, None)
-            with contextlib.suppress(OSError):
-                _rewrite(record, "")
+            _rewrite(file, "")
+    finally:
+        os.close(file)
 
 
 def describe(folder: Path, locks: Path) -> str | None:
@@ -219,11 +220,9 @@ def _locked(file: int) -> bool | None:
             return True
 
 
-def _rewrite(record: IO[str], text: str) -> None:
-    record.seek(0)
-    record.truncate()
-    record.write(text)
-    record.flush()
+def _rewrite(file: int, text: str) -> None:
+    os.ftruncate(file, 0)
+    os.pwrite(file, text.encode("utf-8"), 0)
 
 
 @functools.cache
