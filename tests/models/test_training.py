@@ -305,6 +305,10 @@ def test_resumed_equals_uninterrupted(bases, pairs, tmp_path, monkeypatch):
             train(bases["llama"], pairs, tmp_path, "resumed", checkpoint_minutes=0)
     (state,) = (tmp_path / "work").iterdir()
     assert [p.name for p in state.glob("checkpoint-*")] == ["checkpoint-3"]
+    # One whose writing was cut off: what comes last is not there, or not to its end.
+    cut = shutil.copytree(state / "checkpoint-3", state / "checkpoint-4") / "trainer_state.json"
+    cut.write_bytes(cut.read_bytes()[:100])
+    shutil.copytree(cut.parent, state / "checkpoint-5", ignore=shutil.ignore_patterns(cut.name))
 
     seen = []
     original = steps.StepCount.on_log

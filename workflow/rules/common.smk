@@ -4,20 +4,26 @@ import functools
 import gc
 import json
 import sys
+from contextlib import contextmanager
 from pathlib import Path
 
-LIBRARY = Path(
-    str(workflow.current_basedir)
-).parent  # not workflow.basedir, which is that of whoever uses this as a module
+from snakemake.common.tbdstring import TBDString
+from snakemake.exceptions import IncompleteCheckpointException
+from snakemake.io import checkpoint_target
+from snakemake.logging import logger
+from snakemake.persistence import PersistenceBase
+
+# Not workflow.basedir, which is that of whoever uses this as a module.
+LIBRARY = Path(str(workflow.current_basedir)).parent
 sys.path.insert(0, str(LIBRARY))
 
-from snakemake.common.tbdstring import TBDString
-
 from rmtransfer.kit import stages
-from rmtransfer.kit.devices import check_devices
 from rmtransfer.kit.cluster import Request, check_queue, check_requests, check_status_command
+from rmtransfer.kit.damage import explained
+from rmtransfer.kit.devices import check_devices
 from rmtransfer.kit.errors import StudyError
 from rmtransfer.kit.machine import computes_on_gpu, gpus_for_jobs, prepare_environment, threads_per_job
+from rmtransfer.kit.running import describe, only_run
 from rmtransfer.study.config import load_config
 from rmtransfer.study.layout import any_of
 from rmtransfer.study.needs import SMALL, Needs, UnknownSizeError
@@ -77,13 +83,51 @@ def refuse_without_gpus():
             raise WorkflowError(str(problem)) from None
 
 
+@contextmanager
+def alone(persistence, locked=PersistenceBase.lock):
+    """Snakemake's lock, which outlives a run that is killed, under one that does not."""
+    folder = Path(AT.folder)
+    try:
+        with only_run(folder, persistence.path / "locks", logger.warning), locked(persistence):
+            yield
+    except StudyError as problem:
+        raise WorkflowError(str(problem)) from None
+    except OSError as problem:  # Snakemake's own
+        if (said := explained(problem, folder, ())) is None:
+            raise
+        raise WorkflowError(said) from None
+
+
+@contextmanager
+def only_told(persistence):
+    """In place of the lock, where nothing is going to be written."""
+    if found := describe(Path(AT.folder), persistence.path / "locks"):
+        logger.warning(found)
+    yield
+
+
+PersistenceBase.lock, PersistenceBase.lock_warn_only = alone, only_told
+
+
+def selection():
+    """What selection wrote. Where one of its files is lost, it has to be asked for: Snakemake would ask for the first of them,
+    and give that to the job in place of the one that the job asks for.
+    """
+    try:
+        return checkpoints.select_rows.get().output
+    except IncompleteCheckpointException as waiting:
+        lost = [path for path in rules.select_rows.output if not Path(path).exists()]
+        waiting.targetfile = checkpoint_target(lost[0]) if lost else waiting.targetfile
+        raise
+
+
 def ids_of(part):
     """The id list of a part, once every text of the study is there. Content counts, not age: rules take it and the rows as
     ancient() input and pass content_of() as a param, so that what is made again and comes out the same reruns nothing.
     """
 
     def ids(wildcards):
-        selected()
+        selection()
         return AT.ids.fill(part=part.format(**dict(wildcards.items())))
 
     return ids
@@ -91,7 +135,7 @@ def ids_of(part):
 
 @functools.cache  # once they are there: before, the checkpoint raises
 def selected():
-    return json.loads(Path(checkpoints.select_rows.get().output.digests).read_text("utf-8"))
+    return json.loads(Path(selection().digests).read_text("utf-8"))
 
 
 def content_of(part, languages):

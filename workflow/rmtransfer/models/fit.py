@@ -1,7 +1,9 @@
 """Fit one reward model to pairs and save it: in this process, or as one of several that do it together."""
 
+import contextlib
 import ctypes
 import gc
+import json
 import platform
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -10,7 +12,8 @@ from typing import Any, NamedTuple
 import torch
 from datasets import Dataset
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
-from transformers.trainer_utils import get_last_checkpoint
+from transformers.trainer import TRAINER_STATE_NAME
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 from trl import RewardConfig
 from trl.trainer.utils import disable_dropout_in_model
 
@@ -125,8 +128,7 @@ def fit(job: Fit, tokenizer: PreTrainedTokenizerBase, pairs: Dataset) -> list[fl
     )
     trainer.add_callback(HeadStart(trainer, job.recipe["head"], _texts(trained_on)))
     trainer.add_callback(HeldOut(trainer, _texts(kept_out), steps, job.recipe["evaluations"]))
-    states = Path(str(arguments.output_dir))
-    resume = get_last_checkpoint(str(states)) if states.is_dir() else None
+    resume = last_checkpoint(Path(str(arguments.output_dir)))
     if resume:
         report(f"going on from {Path(resume).name}")
     try:
@@ -150,6 +152,20 @@ def fit(job: Fit, tokenizer: PreTrainedTokenizerBase, pairs: Dataset) -> list[fl
         free_memory()
     log = training_log(history, len(trained_on), job.recipe["pairs_per_step"])
     return _save(job, model, tokenizer, log, _texts(trained_on)[:RESCORED_PAIRS])
+
+
+def last_checkpoint(states: Path) -> str | None:
+    """The last checkpoint that was written to its end; None where there is none.
+
+    Trainer goes on from the last folder there is. One whose writing was cut off, by a kill or a full disk, has no whole
+    trainer_state.json, which comes last, and the one before is there still.
+    """
+    whole = {}
+    for folder in states.glob(f"{PREFIX_CHECKPOINT_DIR}-*"):
+        with contextlib.suppress(OSError, ValueError, LookupError):
+            state = json.loads((folder / TRAINER_STATE_NAME).read_text(encoding="utf-8"))
+            whole[state["global_step"]] = str(folder)
+    return whole[max(whole)] if whole else None
 
 
 def _texts(pairs: Dataset) -> list[Pair]:
