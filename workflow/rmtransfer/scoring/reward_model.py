@@ -25,14 +25,14 @@ class Rewards:
         values: a reward per answer; None for a model without a head.
         tokens: of prompt and answer, by the model's own tokenizer; None where it has none.
         states: [answers, hidden], what the rewards are read from; None where there are none to show.
-        judgements: what a judge said, ``id, order, verdict, text``; empty for every other kind.
+        judgements: what a judge said, ``id, order, verdict, text, finished``; empty for every other kind.
         counts: what its judgements came to.
     """
 
     values: Sequence[Sequence[float] | np.ndarray] | None
     tokens: Sequence[Sequence[int]] | None = None
     states: Sequence[np.ndarray] | None = None
-    judgements: Sequence[Mapping[str, str | None]] = ()
+    judgements: Sequence[Mapping[str, str | bool | None]] = ()
     counts: Mapping[str, int] = field(default_factory=dict)
 
 
