@@ -52,6 +52,7 @@ LINES = {
     "blank lines first": f"\n\n{LINE}".encode(),
     "one line without an end": LINE.strip().encode(),
     "a byte order mark": LINE.encode("utf-8-sig"),
+    "line ends that JSON has not": LINE.replace("no", "\u2028\u0085").encode(),
     "UTF-16": LINE.encode("utf-16"),
     "UTF-16 without its mark": LINE.encode("utf-16-le"),
     "UTF-16 the other way": LINE.encode("utf-16-be"),

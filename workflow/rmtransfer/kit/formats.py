@@ -72,7 +72,7 @@ def format_of(path: Path) -> Format:
     lines = [line for line in head.decode(encoding_of(head), "replace").split("\n") if line.strip()]
     if not lines:
         raise UnreadableError("is empty; write or download it again")
-    first = lines[0].strip().removeprefix("\ufeff")
+    first = lines[0].strip()
     if first.startswith("["):
         return "lines" if len(lines) > 1 and _is_json(first, list) else "array"
     whole = lines if len(head) < _HEAD else lines[:-1]
@@ -101,7 +101,7 @@ def _ends_with(path: Path, end: bytes) -> bool:
 
 def _is_json(line: str, kind: type) -> bool:
     try:
-        return isinstance(json.loads(line.removeprefix("\ufeff")), kind)
+        return isinstance(json.loads(line), kind)
     except ValueError:
         return False
 

@@ -45,7 +45,7 @@ def _lines(file: IO[bytes]) -> Iterator[tuple[int, Any]]:
     file.seek(0)
     # Other encodings are decoded as a whole: a line ends where a character does, not a byte.
     utf8 = encoding.startswith("utf-8")
-    lines: Iterable[bytes | str] = file if utf8 else file.read().decode(encoding, "surrogatepass").split("\n")
+    lines: Iterable[bytes | str] = file if utf8 else file.read().decode(encoding).split("\n")
     for number, line in enumerate(lines, 1):
         try:
             text = line if isinstance(line, str) else line.decode("utf-8")
