@@ -76,7 +76,12 @@ FAULTS = {
     "format": (
         "benchmarks.sample.path",
         "README.md",
-        ["benchmarks.sample.path: 'README.md' is neither .jsonl nor .parquet"],
+        ["benchmarks.sample.path: 'README.md' is neither JSON Lines, a JSON array nor Parquet", "'# ", "convert it"],
+    ),
+    "a folder of rows": (
+        "benchmarks.sample.path",
+        "resources/sample",
+        ["benchmarks.sample.path: 'resources/sample' is a folder; name the file in it that holds the rows"],
     ),
     "path and hub": ("preferences.hub", "org/name", ["preferences: give either path or hub"]),
     "no memory": ("translation.memory", None, ["translation.memory: missing"]),
@@ -437,7 +442,7 @@ def give(config, folder, languages):
     config["benchmarks"] = {"sample": {"path": "benchmark.{language}.jsonl"}}
     for part in ("preferences", "benchmark", "instructions"):
         for language in languages:
-            (folder / f"{part}.{language}.jsonl").touch()
+            (folder / f"{part}.{language}.jsonl").write_text("{}\n")
     config["base_models"] = {"m": {"path": "org/name", "revision": COMMIT}}
 
 
@@ -514,10 +519,10 @@ def test_the_source_language_may_come_from_elsewhere(config, tmp_path):
     config["reward_models"] = {"random": {"kind": "random"}}
     for name in ("preferences", "instructions"):
         del config[name]
-    (tmp_path / "spa_Latn.jsonl").touch()
+    (tmp_path / "spa_Latn.jsonl").write_text("{}\n")
     with pytest.raises(StudyError, match=r"benchmarks\.sample\.source\.path: 'english\.jsonl' does not exist"):
         load_config(config, tmp_path)
-    (tmp_path / "english.jsonl").touch()
+    (tmp_path / "english.jsonl").write_text("{}\n")
     load_config(config, tmp_path)
 
 

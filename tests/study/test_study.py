@@ -108,7 +108,7 @@ def test_every_way_is_listed_once(config):
 
 def test_what_is_given_in_every_language_comes_back_too(config, tmp_path):
     for language in ("en", "es"):
-        (tmp_path / f"{language}.jsonl").touch()
+        (tmp_path / f"{language}.jsonl").write_text("{}\n")
     config["languages"]["targets"] = ["es"]
     given = {"path": str(tmp_path / "{language}.jsonl")}
     config |= {"preferences": given, "instructions": given, "benchmarks": {"sample": given}}

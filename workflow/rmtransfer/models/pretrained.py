@@ -33,7 +33,7 @@ class Pretrained:
     @staticmethod
     def check(options: PretrainedOptions, key: str, root: Path) -> Iterator[str]:
         """Problems of a config entry, as sentences."""
-        yield from check_model(options.path, options.revision, f"{key}.path", "revision", (), root)
+        yield from check_model(options.path, options.revision, f"{key}.path", "revision", (), root, "training")
         yield from check_template(options.chat_template, key, root)
 
     @staticmethod

@@ -34,6 +34,7 @@ class Trained(RewardModel):
     Options = TrainedOptions
     models: ClassVar = {"path": "revision"}
     reads_vocabulary = False
+    use = "ours"
     if_strange = "the model is damaged or diverged, train it again with a lower learning rate"
     if_constant = "the model tells no two answers apart, train it again with another learning rate"
 
