@@ -7,10 +7,10 @@ from typing import Any
 
 import torch
 from peft import PeftModel
-from transformers import AutoModelForSequenceClassification, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from rmtransfer.kit.progress import report
-from rmtransfer.models import adapters, chat, reward
+from rmtransfer.models import adapters, chat, families, reward
 from rmtransfer.models.device import TOKENS_IN_REDUCED_PRECISION, inference_dtype
 from rmtransfer.models.training_log import write_training_log
 from rmtransfer.texts.corpus import Message
@@ -107,7 +107,7 @@ def save_reward_model(
 def _as_the_card_loads(folder: Path) -> Any:
     if (folder / reward.ADAPTER_CONFIG).is_file():
         return adapters.load_adapter(folder, reward.build_reward_model(adapters.base_of(folder), 0))
-    return AutoModelForSequenceClassification.from_pretrained(folder, dtype=torch.float32)
+    return families.load_classifier(folder, dtype=torch.float32)
 
 
 def rescore(

@@ -90,11 +90,6 @@ def encode_answer(
     return encode(tokenizer, [*prompt, *answer])
 
 
-def most_tokens(config: Any) -> int | None:
-    """The longest text, in tokens, that a model reads by its configuration; None where that does not say."""
-    return getattr(config.get_text_config(), "max_position_embeddings", None)
-
-
 def check_lengths(lengths: Iterable[tuple[int, str]], most: int | None, key: str, remedy: str) -> None:
     """Refuse texts that are longer than a model reads. Nothing is ever cut off.
 

@@ -20,6 +20,7 @@ from rmtransfer.kit.progress import report
 from rmtransfer.models import adapters, artifact, reward
 from rmtransfer.models.attention import prefer_packs
 from rmtransfer.models.device import pick_device, train_with_onednn
+from rmtransfer.models.families import blocks_of
 from rmtransfer.models.fsdp import ShardedTrainer, shard, trained_weights
 from rmtransfer.models.steps import (
     REMEDY,
@@ -185,11 +186,12 @@ def free_memory() -> None:
 
 def freeze(model: PreTrainedModel, layers: int, embeddings: bool) -> None:
     """Keep the first ``layers`` blocks, and the embedding table if ``embeddings``, as they are."""
-    blocks: Any = model.base_model.layers
-    if layers > len(blocks):
-        raise StudyError(f"training.frozen_layers: {layers} is more than the {len(blocks)} layers of the base model")
-    for block in blocks[:layers]:
-        block.requires_grad_(False)
+    if layers:
+        _, blocks = blocks_of(model.base_model)
+        if layers > len(blocks):
+            raise StudyError(f"training.frozen_layers: {layers} is more than the {len(blocks)} layers of the base model")
+        for block in blocks[:layers]:
+            block.requires_grad_(False)
     # Gradients that reach no trainable parameter are never computed, but frozen blocks above a trainable table are
     # passed through all the same.
     if embeddings:

@@ -2,22 +2,31 @@
 
 import hashlib
 import importlib.metadata
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import jinja2
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig, PreTrainedTokenizerBase
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+    BitsAndBytesConfig,
+    PreTrainedTokenizerBase,
+)
 
 from rmtransfer.kit import manifest
 from rmtransfer.kit.errors import StudyError
 from rmtransfer.models import chat
 from rmtransfer.models.attention import prefer_packs
 from rmtransfer.models.device import TOKENS_IN_REDUCED_PRECISION, inference_dtype, pack_for_cpu, pick_device
+from rmtransfer.models.families import give_classifier
 from rmtransfer.models.options import Loading
 from rmtransfer.models.packing import common_prefix
+from rmtransfer.models.reading import check_ids, most_tokens
 from rmtransfer.texts.corpus import Message
 from rmtransfer.texts.items import Item
 
@@ -73,7 +82,7 @@ class ModelSpec:
     @cached_property
     def longest(self) -> int | None:
         """The most tokens that the model reads, by its configuration."""
-        return chat.most_tokens(self.config)
+        return most_tokens(self.config)
 
     def tokenizer(self) -> PreTrainedTokenizerBase:
         """The model's own tokenizer."""
@@ -103,6 +112,8 @@ class ModelSpec:
                 bnb_4bit_compute_dtype=torch.bfloat16,
             )
             arguments["device_map"] = {"": self.device}
+        if factory is AutoModelForSequenceClassification:
+            give_classifier(self.config)
         model, found = self._from(factory, **arguments)
         if found["missing_keys"]:
             missing = sorted(found["missing_keys"])
@@ -162,7 +173,7 @@ class Encoder:
                 f"{self.key}: the tokenizer of {spec.name!r} has no chat template; name a Jinja file in "
                 f"{self.key}.chat_template"
             )
-        self.longest = spec.loading.max_length or spec.longest
+        self.config, self.longest = spec.config, spec.loading.max_length or spec.longest
 
     @property
     def pad(self) -> int:
@@ -189,7 +200,10 @@ class Encoder:
             for item in items
         ]
         remedy = f"remove the row from the benchmark, or raise {self.key}.max_length if the model does read more"
-        chat.check_lengths(lengths_of(language, items, encoded), self.longest, self.key, remedy)
+        texts = texts_of(language, items, encoded)
+        chat.check_lengths(((len(ids), which) for ids, which in texts), self.longest, self.key, remedy)
+        remedy = f"name the tokenizer's own model, or another template in {self.key}.chat_template"
+        check_ids(texts, self.config, self.key, remedy)
         return encoded
 
     def encode(self, messages: Sequence[Message], what: str, *, add_generation_prompt: bool = False) -> list[int]:
@@ -237,13 +251,13 @@ class Encoder:
         return shared
 
 
-def lengths_of(
-    language: str, items: Sequence[Item], encoded: Sequence[Sequence[Sequence[int]]]
-) -> Iterator[tuple[int, str]]:
-    """Tokens of each answer with its prompt, and which it is, for :func:`rmtransfer.models.chat.check_lengths`."""
-    for item, these in zip(items, encoded, strict=True):
-        for answer, ids in zip(item.answers, these, strict=True):
-            yield len(ids), f"{answer.origin(language)} with its {answer.name} answer"
+def texts_of(language: str, items: Sequence[Item], encoded: Sequence[Sequence[TokenIds]]) -> list[tuple[TokenIds, str]]:
+    """Token ids of each answer with its prompt, and which it is, for messages."""
+    return [
+        (ids, f"{answer.origin(language)} with its {answer.name} answer")
+        for item, these in zip(items, encoded, strict=True)
+        for answer, ids in zip(item.answers, these, strict=True)
+    ]
 
 
 def is_stock(model: Any) -> bool:

@@ -21,6 +21,7 @@ from rmtransfer.models.fit import RESCORED_PAIRS, Fit, fit, free_memory
 from rmtransfer.models.footprint import warn_of_training
 from rmtransfer.models.packing import group_of
 from rmtransfer.models.processes import fit_together
+from rmtransfer.models.reading import check_ids, most_tokens
 from rmtransfer.texts.corpus import Row
 
 
@@ -71,11 +72,11 @@ def train_reward_model(
     tokenizer = chat.load_tokenizer(base)
     all_rows = [*rows, *held_out]
     pairs = encode_pairs(tokenizer, all_rows, recipe["max_length"])
-    most = chat.most_tokens(AutoConfig.from_pretrained(base))
-    lengths = [
-        (len(ids), f"row {row['id']!r}") for row, pair in zip(all_rows, pairs, strict=True) for ids in pair.values()
-    ]
-    chat.check_lengths(lengths, most, "training.max_length", f"lower it to {most}")
+    config = AutoConfig.from_pretrained(base)
+    most = most_tokens(config)
+    sides = [(ids, f"row {row['id']!r}") for row, pair in zip(all_rows, pairs, strict=True) for ids in pair.values()]
+    chat.check_lengths(((len(ids), row) for ids, row in sides), most, "training.max_length", f"lower it to {most}")
+    check_ids(sides, config, f"base_models.{card['base_model']}", "remove the row")
     longest = max(group_of([pair["chosen_ids"], pair["rejected_ids"]]).tokens for pair in pairs)
     texts = [{**pair, "held_out": number >= len(rows)} for number, pair in enumerate(pairs)]
     how = {**recipe, "processes": processes, "gradient_checkpointing": gradient_checkpointing}
