@@ -69,7 +69,10 @@ def save_reward_model(
     output.mkdir(parents=True, exist_ok=True)
     model.config.use_cache = True
     model.config.problem_type = "regression"  # a pipeline then returns the reward and not its sigmoid
-    adapters.save_adapter(model, output) if isinstance(model, PeftModel) else model.save_pretrained(output)
+    is_adapter, needs_code = isinstance(model, PeftModel), families.needs_code(model.config)
+    adapters.save_adapter(model, output) if is_adapter else model.save_pretrained(output)
+    if needs_code and not is_adapter:
+        families.bring_code(model.config, output)
     chat.save_reward_tokenizer(tokenizer, output)
     write_training_log(log, output)
     last = log[-1] if log else {}
@@ -91,7 +94,7 @@ def save_reward_model(
         "Bradley-Terry reward model, one scalar per conversation, higher is better. It reads conversations as the",
         "tokenizer's chat template renders them:",
         "",
-        *(_ADAPTER if isinstance(model, PeftModel) else _WHOLE),
+        *(_trusting(line) if needs_code else line for line in (_ADAPTER if is_adapter else _WHOLE)),
         "",
         "| | |",
         "|---|---|",
@@ -102,6 +105,12 @@ def save_reward_model(
         "",
     ]
     (output / "README.md").write_text("\n".join(lines), encoding="utf-8")
+
+
+def _trusting(line: str) -> str:
+    """A line of the card for a family whose class comes with the model."""
+    loads = line.startswith(("model = ", "reward_model = "))
+    return f"{line.removesuffix(')')}, trust_remote_code=True)" if loads else line
 
 
 def _as_the_card_loads(folder: Path) -> Any:

@@ -58,7 +58,8 @@ def prepare_base_model(
     check_ids([(chat.encode(tokenizer, _PROBE), "what the chat template renders")], model.config, key, remedy)
     ensure_pad_token(tokenizer, model)
     model.save_pretrained(output)
-    families.bring_code(model.config, output)
+    if families.needs_code(model.config):
+        families.bring_code(model.config, output)
     shards.reshard(output)
     chat.save_tokenizer(tokenizer, output)
     write_manifest(output, {"stage": "base_model", "version": stages.BASE_MODEL.version, "source": dict(options)})

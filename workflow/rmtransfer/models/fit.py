@@ -166,7 +166,7 @@ def build(job: Fit, on: torch.device) -> Model:
     classifier = reward.build_reward_model(Path(job.base), job.seed)
     freeze(classifier, job.recipe["frozen_layers"], job.recipe["freeze_embeddings"])
     prefer_packs(classifier)
-    disable_dropout_in_model(classifier)
+    without_dropout(classifier)
     whole: Any = classifier
     adapter = job.recipe.get("adapter")
     if adapter:
@@ -175,6 +175,15 @@ def build(job: Fit, on: torch.device) -> Model:
     if job.gradient_checkpointing is True:
         recompute_activations(classifier)
     return Model(whole, classifier)
+
+
+def without_dropout(model: PreTrainedModel) -> None:
+    """Have a model drop nothing in training either, whether by modules or, as OPT and XGLM do, by a number of a block."""
+    disable_dropout_in_model(model)
+    for module in model.modules():
+        for name, value in [*vars(module).items()]:
+            if "drop" in name and isinstance(value, float):
+                setattr(module, name, 0.0)
 
 
 def free_memory() -> None:
