@@ -91,7 +91,7 @@ def outcome(family: str) -> tuple[str, str]:
         text = families.text_only(model)
         families.check_base(text)
         classifier = families.classifier_on(text)
-    except families.NotServed as problem:
+    except families.NotServedError as problem:
         return f"refused: {problem}", ""
     reason = use_packed_attention(classifier)
     return "served, " + (f"padded: {reason}" if reason else "packed"), type(classifier).__name__
@@ -99,12 +99,16 @@ def outcome(family: str) -> tuple[str, str]:
 
 if __name__ == "__main__":
     import os, signal, time
+
     warnings.filterwarnings("ignore")
     logging.disable(logging.WARNING)
     transformers.logging.set_verbosity_error()
     torch.set_num_threads(1)
     names = sys.argv[1:] or list(MODEL_FOR_CAUSAL_LM_MAPPING_NAMES)
-    def alarm(*a): raise TimeoutError("too slow")
+
+    def alarm(*a):
+        raise TimeoutError("too slow")
+
     signal.signal(signal.SIGALRM, alarm)
     for family in names:
         signal.alarm(60)

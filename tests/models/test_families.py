@@ -82,7 +82,9 @@ def test_reward_loss_and_state_are_those_of_plain_transformers(tmp_path, family,
     # and as its card says, with the class from its folder
     theirs = AutoModelForSequenceClassification.from_pretrained(tmp_path / "out", trust_remote_code=True).eval()
     assert type(theirs).__module__.startswith("transformers_modules") == families.needs_code(theirs.config)
-    assert ("trust_remote_code=True" in (tmp_path / "out" / "README.md").read_text()) == families.needs_code(theirs.config)
+    assert ("trust_remote_code=True" in (tmp_path / "out" / "README.md").read_text()) == families.needs_code(
+        theirs.config
+    )
     with torch.inference_mode():
         torch.testing.assert_close(alone(theirs, texts[0]).logits[0, 0], rewards[0], atol=1e-5, rtol=0)
 

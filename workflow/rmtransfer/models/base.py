@@ -45,7 +45,7 @@ def prepare_base_model(
     try:
         model = families.text_only(model)
         families.check_base(model)
-    except families.NotServed as problem:
+    except families.NotServedError as problem:
         raise StudyError(
             f"{key}.path: no reward model can be made of {options['path']!r} (model_type {family}): {problem}; name another "
             "base, such as Qwen/Qwen2.5-3B-Instruct"

@@ -8,7 +8,6 @@ with none otherwise (Qwen). It ends as the template ends: no EOS is added (autho
 import json
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any
 
 from tokenizers.processors import TemplateProcessing
 from transformers import AutoTokenizer, PreTrainedTokenizerBase

@@ -47,7 +47,7 @@ class {name}(GenericForSequenceClassification, {family.__name__}):
 _PROBE = [[2, 3, 5, 7, 11, 13, 17, 19], [23, 29, 31, 37]]  # token ids that any vocabulary has
 
 
-class NotServed(Exception):
+class NotServedError(Exception):
     """A model cannot be the base of a reward model; the message says why."""
 
 
@@ -112,7 +112,7 @@ def text_only(model: PreTrainedModel) -> Any:
     """The language model within one that also sees or hears, on the same weights; any other as it is.
 
     Raises:
-        NotServed: transformers has no language model of those parts.
+        NotServedError: transformers has no language model of those parts.
     """
     config = model.config.get_text_config()
     if config is model.config:
@@ -123,9 +123,11 @@ def text_only(model: PreTrainedModel) -> Any:
         towers = [module for module in model.modules() if type(module) is type(text.base_model)]
         head = model.get_output_embeddings()
     except Exception as problem:  # whatever a class makes of a configuration that it was not written for
-        raise NotServed(f"its language model does not stand by itself ({type(problem).__name__}: {first_line(problem)})") from problem
+        raise NotServedError(
+            f"its language model does not stand by itself ({type(problem).__name__}: {first_line(problem)})"
+        ) from problem
     if len(towers) != 1 or head is None or type(text) is type(model):
-        raise NotServed("its language model does not stand by itself")
+        raise NotServedError("its language model does not stand by itself")
     config.tie_word_embeddings = head.weight is towers[0].get_input_embeddings().weight
     setattr(text, text.base_model_prefix, towers[0])
     text.set_output_embeddings(head)
@@ -137,25 +139,27 @@ def classifier_on(model: PreTrainedModel) -> Any:
     """A reward model around a causal language model's own backbone, with a head drawn at random.
 
     Raises:
-        NotServed: transformers' class for the family is no linear head named ``score`` on that backbone.
+        NotServedError: transformers' class for the family is no linear head named ``score`` on that backbone.
     """
     config = copy.deepcopy(model.config)
     config.num_labels = 1
     config.get_text_config().pad_token_id = None  # the head then reads the last token of a single text
     give_classifier(config)
     if type(config) not in MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING:
-        raise NotServed("transformers has no causal language model of its configuration")
+        raise NotServedError("transformers has no causal language model of its configuration")
     kind: Any = MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING[type(config)]
     try:
         with torch.device("meta"):
             classifier = kind(config)
     except Exception as problem:  # as above
-        raise NotServed(f"no {kind.__name__} can be built ({type(problem).__name__}: {first_line(problem)})") from problem
+        raise NotServedError(
+            f"no {kind.__name__} can be built ({type(problem).__name__}: {first_line(problem)})"
+        ) from problem
     head = getattr(classifier, "score", None)
     if type(head) is not torch.nn.Linear or head.out_features != 1 or head.bias is not None:
-        raise NotServed(f"{kind.__name__} has no linear head named score, without bias, on the last token's state")
+        raise NotServedError(f"{kind.__name__} has no linear head named score, without bias, on the last token's state")
     if _shapes(classifier.base_model) != _shapes(model.base_model):
-        raise NotServed(f"{kind.__name__} has another backbone than {type(model).__name__}")
+        raise NotServedError(f"{kind.__name__} has another backbone than {type(model).__name__}")
     setattr(classifier, classifier.base_model_prefix, model.base_model)
     generator = torch.Generator().manual_seed(0)
     drawn = torch.nn.Linear(head.in_features, 1, bias=False)
@@ -169,14 +173,14 @@ def check_base(model: PreTrainedModel) -> None:
     """Whether a causal language model can be the base of a reward model, by what a few texts come to.
 
     Raises:
-        NotServed: it cannot.
+        NotServedError: it cannot.
     """
     for name, weights in model.named_parameters():
         if not torch.isfinite(weights).all():
-            raise NotServed(f"its weights are not all finite numbers ({name})")
+            raise NotServedError(f"its weights are not all finite numbers ({name})")
     decoder: Any = model.base_model
     if decoder is model:
-        raise NotServed(f"transformers does not say which part of {type(model).__name__} is its backbone")
+        raise NotServedError(f"transformers does not say which part of {type(model).__name__} is its backbone")
     with _short_text():
         rows = [torch.tensor([text], device=model.device) for text in _PROBE]
         states = [_states(decoder, row) for row in rows]
@@ -184,21 +188,23 @@ def check_base(model: PreTrainedModel) -> None:
         others = [_states(decoder, torch.cat([row[:, :-1], row[:, :1]], 1)) for row in rows]
     last = torch.stack([these[-1] for these in states])
     if not torch.isfinite(last).all():
-        raise NotServed("its hidden states of a short text are not finite numbers")
+        raise NotServedError("its hidden states of a short text are not finite numbers")
     # What is computed has the same shapes: this is no rounding, but for experts that are given other tokens to share.
     if _far(torch.cat([these[:-1] for these in others]), torch.cat([these[:-1] for these in states]), 1e-5):
-        raise NotServed("it is no causal language model: what it makes of a token depends on those that follow")
+        raise NotServedError("it is no causal language model: what it makes of a token depends on those that follow")
     classifier = classifier_on(model)
     if last.shape[1] != classifier.score.in_features:
-        raise NotServed(f"its states have {last.shape[1]} numbers, of which its head reads {classifier.score.in_features}")
+        raise NotServedError(
+            f"its states have {last.shape[1]} numbers, of which its head reads {classifier.score.in_features}"
+        )
     with _short_text():
         rewards = torch.cat([classifier(input_ids=row, use_cache=False).logits for row in rows])
         batch = Batch([lone(text, i) for i, text in enumerate(_PROBE)], padded=True)
         padded = batch.hidden(decoder)[batch.ends]
     if _far(rewards, classifier.score(last)):
-        raise NotServed(f"{type(classifier).__name__} computes more than a linear head on the last token's state")
+        raise NotServedError(f"{type(classifier).__name__} computes more than a linear head on the last token's state")
     if _far(padded, last):
-        raise NotServed("its states of a text depend on what else is computed with it")
+        raise NotServedError("its states of a text depend on what else is computed with it")
 
 
 @contextlib.contextmanager
@@ -206,7 +212,7 @@ def _short_text() -> Iterator[None]:
     try:
         yield
     except Exception as problem:  # as above
-        raise NotServed(f"it fails on a short text ({type(problem).__name__}: {first_line(problem)})") from problem
+        raise NotServedError(f"it fails on a short text ({type(problem).__name__}: {first_line(problem)})") from problem
 
 
 def _states(decoder: Any, row: torch.Tensor) -> torch.Tensor:

@@ -30,6 +30,7 @@ from rmtransfer.models.steps import (
     Pair,
     StepCount,
     TimedCheckpoints,
+    check_finite,
     give_rewards,
     out_of_memory,
     recompute_activations,
@@ -194,17 +195,21 @@ def free_memory() -> None:
 
 
 def freeze(model: PreTrainedModel, layers: int, embeddings: bool) -> None:
-    """Keep the first ``layers`` blocks, and the embedding table if ``embeddings``, as they are."""
+    """Keep the first ``layers`` blocks, and the embedding tables (tokens and positions) if ``embeddings``, as they are."""
     if layers:
         _, blocks = blocks_of(model.base_model)
         if layers > len(blocks):
-            raise StudyError(f"training.frozen_layers: {layers} is more than the {len(blocks)} layers of the base model")
+            raise StudyError(
+                f"training.frozen_layers: {layers} is more than the {len(blocks)} layers of the base model"
+            )
         for block in blocks[:layers]:
             block.requires_grad_(False)
     # Gradients that reach no trainable parameter are never computed, but frozen blocks above a trainable table are
     # passed through all the same.
     if embeddings:
-        model.get_input_embeddings().requires_grad_(False)
+        for module in model.base_model.modules():
+            if isinstance(module, torch.nn.Embedding):
+                module.requires_grad_(False)
 
 
 def _arguments(job: Fit, on: torch.device) -> RewardConfig:
@@ -252,6 +257,7 @@ def _save(
     whole, classifier = model
     if job.recipe.get("adapter", {}).get("merge"):
         whole = classifier = adapters.merged(whole)
-    artifact.save_reward_model(whole, tokenizer, Path(job.output), job.card, job.recipe, log)
     rewards, _ = reward.score(classifier.eval(), [text for pair in probe for text in pair], job.tokens_per_batch)
+    check_finite(rewards, log)
+    artifact.save_reward_model(whole, tokenizer, Path(job.output), job.card, job.recipe, log)
     return rewards.tolist()
