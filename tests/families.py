@@ -5,7 +5,6 @@ that: nothing here knows a family, but for what makes its configuration small.
 """
 
 import contextlib
-import copy
 import io
 import logging
 import sys
@@ -19,7 +18,6 @@ from transformers import AutoModelForCausalLM
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 from transformers.models.auto.modeling_auto import (
     MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
-    MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES,
 )
 
 ROOT = Path(__file__).parent.parent
@@ -98,7 +96,7 @@ def outcome(family: str) -> tuple[str, str]:
 
 
 if __name__ == "__main__":
-    import os, signal, time
+    import signal
 
     warnings.filterwarnings("ignore")
     logging.disable(logging.WARNING)
