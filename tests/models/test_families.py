@@ -4,6 +4,7 @@ import json
 
 import pytest
 import torch
+import transformers
 from transformers import AutoModel, AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
 
 import families as survey
@@ -11,6 +12,7 @@ from conftest import build_tokenizer
 from rmtransfer.kit.errors import StudyError
 from rmtransfer.models import chat, families, reward
 from rmtransfer.models.base import prepare_base_model
+from rmtransfer.models.fit import without_dropout
 from trainings import RECIPE, train
 
 # No class of transformers' own (cohere, granite, xglm), blocks by other names (bloom, gpt2, opt), a tower in a larger model.
@@ -139,3 +141,28 @@ def test_a_pad_token_beyond_the_table(tmp_path):
     assert (tokenizer.pad_token, tokenizer.pad_token_id) == ("[PAD]", held)
     assert model.get_input_embeddings().num_embeddings == held + 1
     assert json.loads((base / "config.json").read_text())["pad_token_id"] == held
+
+
+@pytest.mark.parametrize("family", ["bloom", "cohere", "gemma3", "roberta"])
+def test_the_page_says_what_is_so(family):
+    """The rest of it takes minutes: python tests/families.py."""
+    page = survey.TABLE.read_text(encoding="utf-8")
+    assert f"from transformers {transformers.__version__}:" in page
+    assert survey.row(family, survey.serve(family)) in page.splitlines()
+
+
+def test_dropout_is_off_however_a_family_draws_it():
+    model = AutoModel.from_config(survey.small("opt", dropout=0.5, attention_dropout=0.5)).train()
+    without_dropout(model)
+    ids = torch.tensor([[5, 6, 7, 8]])
+    states = [model(input_ids=ids).last_hidden_state for _ in range(2)]
+    assert torch.equal(*states)
+
+
+def test_a_package_that_a_family_needs(tmp_path, monkeypatch):
+    def lacking(*_, **__):
+        raise ImportError("TimmWrapperModel requires the timm library")
+
+    save(tmp_path / "in", "llama")
+    monkeypatch.setattr(AutoModelForCausalLM, "from_pretrained", lacking)
+    refuse(tmp_path, r"needs a package that is not here \(TimmWrapperModel requires the timm library\); install it")

@@ -465,7 +465,7 @@ def test_a_text_longer_than_the_model_reads_is_refused_before_training(bases, pa
     (base / "config.json").write_text(json.dumps(config | {"max_position_embeddings": 16}))
     with pytest.raises(
         StudyError,
-        match="training.max_length: 512 is more than the 16 tokens that the base model tiny reads; lower it to 16",
+        match=r"training\.max_length: 512 is more than the 16 tokens that the base model tiny reads; lower it to 16",
     ):
         train(base, pairs, tmp_path)
 

@@ -69,10 +69,13 @@ def save_reward_model(
     output.mkdir(parents=True, exist_ok=True)
     model.config.use_cache = True
     model.config.problem_type = "regression"  # a pipeline then returns the reward and not its sigmoid
-    is_adapter, needs_code = isinstance(model, PeftModel), families.needs_code(model.config)
-    adapters.save_adapter(model, output) if is_adapter else model.save_pretrained(output)
-    if needs_code and not is_adapter:
-        families.bring_code(model.config, output)
+    needs_code = families.needs_code(model.config)
+    if isinstance(model, PeftModel):
+        adapters.save_adapter(model, output)
+    else:
+        model.save_pretrained(output)
+        if needs_code:
+            families.bring_code(model.config, output)
     chat.save_reward_tokenizer(tokenizer, output)
     write_training_log(log, output)
     last = log[-1] if log else {}
@@ -94,7 +97,7 @@ def save_reward_model(
         "Bradley-Terry reward model, one scalar per conversation, higher is better. It reads conversations as the",
         "tokenizer's chat template renders them:",
         "",
-        *(_trusting(line) if needs_code else line for line in (_ADAPTER if is_adapter else _WHOLE)),
+        *(_trusting(line) if needs_code else line for line in (_ADAPTER if isinstance(model, PeftModel) else _WHOLE)),
         "",
         "| | |",
         "|---|---|",

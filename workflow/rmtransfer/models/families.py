@@ -120,7 +120,7 @@ def text_only(model: PreTrainedModel) -> Any:
     try:
         with torch.device("meta"):  # whose every module is replaced
             text: Any = AutoModelForCausalLM.from_config(config)
-        towers = [module for module in model.modules() if type(module) is type(text.base_model)]
+        towers: list[Any] = [module for module in model.modules() if type(module) is type(text.base_model)]
         head = model.get_output_embeddings()
     except Exception as problem:  # whatever a class makes of a configuration that it was not written for
         raise NotServedError(

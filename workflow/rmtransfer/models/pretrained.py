@@ -58,14 +58,19 @@ class Pretrained:
                 f"{config.model_type}); name one, such as Qwen/Qwen2.5-3B-Instruct"
             )
         try:
-            model, found = AutoModelForCausalLM.from_pretrained(
+            loaded: Any = AutoModelForCausalLM.from_pretrained(
                 location, revision=revision, dtype="auto", output_loading_info=True
             )
             tokenizer = AutoTokenizer.from_pretrained(location, revision=revision)
+        except ImportError as problem:
+            raise StudyError(
+                f"{key}.path: {location!r} needs a package that is not here ({first_line(problem)}); install it, or name another base"
+            ) from problem
         except Exception as problem:  # safetensors, torch and tokenizers each raise their own for a damaged file
             raise StudyError(
                 f"{key}.path: the checkpoint {location!r} is damaged or incomplete: {first_line(problem)}"
             ) from problem
+        model, found = loaded
         missing = sorted(found["missing_keys"])
         if missing:
             raise StudyError(
