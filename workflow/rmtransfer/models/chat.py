@@ -8,7 +8,6 @@ with none otherwise (Qwen). It ends as the template ends: no EOS is added (autho
 import json
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any
 
 from tokenizers.processors import TemplateProcessing
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
@@ -88,11 +87,6 @@ def encode_answer(
 ) -> list[int]:
     """Token ids of a prompt with its answer: what a reward model reads."""
     return encode(tokenizer, [*prompt, *answer])
-
-
-def most_tokens(config: Any) -> int | None:
-    """The longest text, in tokens, that a model reads by its configuration; None where that does not say."""
-    return getattr(config.get_text_config(), "max_position_embeddings", None)
 
 
 def check_lengths(lengths: Iterable[tuple[int, str]], most: int | None, key: str, remedy: str) -> None:

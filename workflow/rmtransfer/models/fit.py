@@ -23,6 +23,7 @@ from rmtransfer.kit.progress import report
 from rmtransfer.models import adapters, artifact, reward
 from rmtransfer.models.attention import prefer_packs
 from rmtransfer.models.device import pick_device, train_with_onednn
+from rmtransfer.models.families import blocks_of
 from rmtransfer.models.fsdp import ShardedTrainer, shard, trained_weights
 from rmtransfer.models.steps import (
     REMEDY,
@@ -32,6 +33,7 @@ from rmtransfer.models.steps import (
     Pair,
     StepCount,
     TimedCheckpoints,
+    check_finite,
     give_rewards,
     out_of_memory,
     recompute_activations,
@@ -181,7 +183,7 @@ def build(job: Fit, on: torch.device) -> Model:
     classifier = reward.build_reward_model(Path(job.base), job.seed)
     freeze(classifier, job.recipe["frozen_layers"], job.recipe["freeze_embeddings"])
     prefer_packs(classifier)
-    disable_dropout_in_model(classifier)
+    without_dropout(classifier)
     whole: Any = classifier
     adapter = job.recipe.get("adapter")
     if adapter:
@@ -192,6 +194,15 @@ def build(job: Fit, on: torch.device) -> Model:
     return Model(whole, classifier)
 
 
+def without_dropout(model: PreTrainedModel) -> None:
+    """Have a model drop nothing in training either, whether by modules or, as OPT and XGLM do, by a number of a block."""
+    disable_dropout_in_model(model)
+    for module in model.modules():
+        for name, value in [*vars(module).items()]:
+            if "drop" in name and isinstance(value, float):
+                setattr(module, name, 0.0)
+
+
 def free_memory() -> None:
     """Give back what nothing refers to any more, which glibc would keep for later (kit/machine.py tells it to)."""
     gc.collect()
@@ -200,16 +211,21 @@ def free_memory() -> None:
 
 
 def freeze(model: PreTrainedModel, layers: int, embeddings: bool) -> None:
-    """Keep the first ``layers`` blocks, and the embedding table if ``embeddings``, as they are."""
-    blocks: Any = model.base_model.layers
-    if layers > len(blocks):
-        raise StudyError(f"training.frozen_layers: {layers} is more than the {len(blocks)} layers of the base model")
-    for block in blocks[:layers]:
-        block.requires_grad_(False)
+    """Keep the first ``layers`` blocks, and the embedding tables (tokens and positions) if ``embeddings``, as they are."""
+    if layers:
+        _, blocks = blocks_of(model.base_model)
+        if layers > len(blocks):
+            raise StudyError(
+                f"training.frozen_layers: {layers} is more than the {len(blocks)} layers of the base model"
+            )
+        for block in blocks[:layers]:
+            block.requires_grad_(False)
     # Gradients that reach no trainable parameter are never computed, but frozen blocks above a trainable table are
     # passed through all the same.
     if embeddings:
-        model.get_input_embeddings().requires_grad_(False)
+        for module in model.base_model.modules():
+            if isinstance(module, torch.nn.Embedding):
+                module.requires_grad_(False)
 
 
 def _arguments(job: Fit, on: torch.device) -> RewardConfig:
@@ -257,6 +273,7 @@ def _save(
     whole, classifier = model
     if job.recipe.get("adapter", {}).get("merge"):
         whole = classifier = adapters.merged(whole)
-    artifact.save_reward_model(whole, tokenizer, Path(job.output), job.card, job.recipe, log)
     rewards, _ = reward.score(classifier.eval(), [text for pair in probe for text in pair], job.tokens_per_batch)
+    check_finite(rewards, log)
+    artifact.save_reward_model(whole, tokenizer, Path(job.output), job.card, job.recipe, log)
     return rewards.tolist()
