@@ -7,18 +7,25 @@ from typing import Any
 from transformers import PreTrainedTokenizerBase
 
 from rmtransfer.kit import stages
-from rmtransfer.kit.errors import StudyError
 from rmtransfer.kit.manifest import write_manifest
 from rmtransfer.models import shards
-from rmtransfer.models.chat import save_tokenizer
+from rmtransfer.models.chat import probe_template, save_tokenizer, settle_template
+from rmtransfer.models.clock import day_of
 from rmtransfer.study import catalogue
+from rmtransfer.study.names import DATE
 
 # Pad tokens that vocabularies reserve without naming them as pad_token (Llama 3, Qwen 2.5, SentencePiece models).
 _PAD_CANDIDATES = ("<pad>", "<|finetune_right_pad_id|>", "<|endoftext|>", "[PAD]", "<unk>")
 
 
 def prepare_base_model(
-    options: Mapping[str, Any], name: str, root: Path, output: Path, *, chat_template: str | None = None
+    options: Mapping[str, Any],
+    name: str,
+    root: Path,
+    output: Path,
+    *,
+    chat_template: str | None = None,
+    date: str = DATE,
 ) -> None:
     """Write a causal language model, its tokenizer and its chat template to ``output`` as safetensors.
 
@@ -30,23 +37,24 @@ def prepare_base_model(
         root: folder that a relative path starts from.
         output: folder to write; its manifest comes last.
         chat_template: Jinja text that replaces the tokenizer's own.
+        date: the day that a chat template is told, if it writes one.
 
     Raises:
-        StudyError: the checkpoint is missing, truncated, no causal language model, or without a chat template.
+        StudyError: the checkpoint is missing, truncated, no causal language model, or without a chat template that renders a
+            question with its answer.
     """
     key = f"base_models.{name}"
     output.mkdir(parents=True, exist_ok=True)
     source = catalogue.load(catalogue.BASE_MODELS, catalogue.base_model_source(options))
     model, tokenizer = source.load(source.Options.model_validate(options), key, root, output)
-    if chat_template is not None:
-        tokenizer.chat_template = chat_template
-    if not tokenizer.chat_template:
-        raise StudyError(f"{key}: {options['path']} has no chat template; name a Jinja file in {key}.chat_template")
+    settle_template(tokenizer, f"{key}: {options['path']} ", key, chat_template, date)
+    template = {**probe_template(tokenizer, key), "date": day_of(str(tokenizer.chat_template))}
     ensure_pad_token(tokenizer, model)
     model.save_pretrained(output)
     shards.reshard(output)
     save_tokenizer(tokenizer, output)
-    write_manifest(output, {"stage": "base_model", "version": stages.BASE_MODEL.version, "source": dict(options)})
+    facts = {"stage": "base_model", "version": stages.BASE_MODEL.version, "source": dict(options)}
+    write_manifest(output, {**facts, "chat_template": template})
 
 
 def ensure_pad_token(tokenizer: PreTrainedTokenizerBase, model: Any) -> None:

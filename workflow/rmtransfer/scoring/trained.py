@@ -89,7 +89,10 @@ class Trained(RewardModel):
         from rmtransfer.models.loading import lengths_of
 
         encoded = [
-            [tuple(chat.encode_answer(self.tokenizer, item.prompt, answer.messages)) for answer in item.answers]
+            [
+                tuple(chat.encode_answer(self.tokenizer, item.prompt, answer.messages, answer.origin(language)))
+                for answer in item.answers
+            ]
             for item in items
         ]
         most = chat.most_tokens(self.model.config)

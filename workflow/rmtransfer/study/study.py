@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
@@ -10,12 +11,14 @@ from rmtransfer.kit.errors import StudyError
 from rmtransfer.study import catalogue
 from rmtransfer.study.languages import filled_in, split_variant, variant_code
 from rmtransfer.study.layout import Layout, Pattern
-from rmtransfer.study.names import BASE, NOT_OURS, TRANSLATE_TEST, back_name, part_name
+from rmtransfer.study.names import BASE, DATE, NOT_OURS, TRANSLATE_TEST, back_name, part_name
 
 if TYPE_CHECKING:
     from rmtransfer.study.config import Config, Rows
 
 PREFERENCES, INSTRUCTIONS = "preferences", "instructions"
+_CLOCK = re.compile(r"\b(strftime_now|date_string)\b")
+_TEMPLATES = ("chat_template.jinja", "tokenizer_config.json")  # where a model's folder holds them
 _SEED = "seed"
 
 
@@ -319,6 +322,8 @@ class Study:
         # A model that is one of the study's bases is taken from there.
         if isinstance(options, dict) and options.get("model") in self.bases:
             options = {**options, "model": str(self.at.base_model.fill(base=options["model"]))}
+        elif isinstance(options, dict) and options.get("chat") and "date" not in options:
+            options |= self.clock(options["model"], None, Path())
         return {"engine": name, "options": options}
 
     def engine_files(self, spec: Mapping[str, Any]) -> list[str]:
@@ -339,6 +344,47 @@ class Study:
     def base_chat_template(self, base: str) -> str | list[str]:
         """The Jinja file that replaces a base's chat template; nothing if none is named."""
         return self.config.base_models[base].chat_template or []
+
+    def clock(self, model: str | None, template: str | None, root: Path) -> dict[str, str]:
+        """``date``, for the params of a job that brings a model in: nothing where that is the default day, or no template reads it.
+
+        Of a hub model's own template nothing is known before it is here, and it counts as one that reads the clock.
+
+        Args:
+            model: where the model is; None for one on a server.
+            template: the Jinja file that replaces its chat template.
+            root: folder that relative paths start from.
+        """
+        if self.config.chat.date == DATE or model is None:
+            return {}
+        folder = root / Path(model).expanduser()
+        files = [root / template] if template else [folder / name for name in _TEMPLATES] if folder.is_dir() else []
+        texts = [file.read_text(encoding="utf-8") for file in files if file.is_file()]
+        reads = any(map(_CLOCK.search, texts)) if files else model not in self.bases
+        return {"date": self.config.chat.date} if reads else {}
+
+    def base_options(self, base: str, root: Path) -> dict[str, Any]:
+        """The config entry of a base as builtins, and the day that its chat template is told."""
+        options = self.config.base_models[base]
+        return options.model_dump(exclude_none=True) | self.clock(options.path, options.chat_template, root)
+
+    def tokenizers(self, root: Path) -> dict[str, dict[str, str]]:
+        """By base, what its chat template is read from before its weights are needed: ``path``, and ``chat_template`` if one is named.
+
+        That is the folder that the config names, or of a hub model what ``fetch_tokenizer`` downloads. A package has its tokenizer
+        in the same file as its weights.
+        """
+        found = {}
+        for base, options in self.config.base_models.items():
+            if catalogue.base_model_source(options) != "pretrained":
+                path: str = self.at.base_model.fill(base=base)
+            elif (root / Path(options.path).expanduser()).is_dir():
+                path = options.path
+            else:
+                path = self.at.tokenizer.fill(base=base)
+            template = options.chat_template
+            found[base] = {"path": path} | ({"chat_template": template} if template else {})
+        return found
 
     @property
     def recipe(self) -> dict[str, Any]:
@@ -370,6 +416,15 @@ class Study:
         if scorer.base_model in self.bases:
             return {"kind": "trained"}
         return self.config.reward_models[scorer.base_model].model_dump(exclude_none=True)
+
+    def clock_of(self, reward_model: str, root: Path) -> dict[str, str]:
+        """:meth:`clock` of a model of others that renders with a chat template of its own."""
+        name = RewardModelId.parse(reward_model).base_model
+        options = self.config.reward_models.get(name)
+        if options is None or getattr(options, "date", "") is not None:
+            return {}  # our own, or one that renders nothing or has a day of its own
+        key = next(iter(self._kind(name).models))
+        return self.clock(getattr(options, key), options.chat_template, root)
 
     @property
     def ties_half(self) -> list[str]:
@@ -422,6 +477,11 @@ class Study:
             "revision": getattr(options, kind.models[key]),
             "tokenizer_only": key in kind.tokenizer_only,
         }
+
+    def tokenizer_download(self, base: str) -> dict[str, Any]:
+        """What to fetch of the hub of a base before its weights, as :meth:`download` says it."""
+        options = self.config.base_models[base]
+        return {"model": options.path, "revision": options.revision, "tokenizer_only": True}
 
 
 def _judges_back(reward_model: str) -> bool:
