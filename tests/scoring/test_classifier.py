@@ -171,7 +171,9 @@ def test_a_missing_template_is_no_default(tmp_path, bases, pairs):
         run(tmp_path, spec(folder), {"en": pairs})
     given = run(tmp_path, spec(folder, chat_template=template), {"en": pairs})["en"]
     pd.testing.assert_frame_equal(given, expected)
-    picky = "{% if 'capital' in messages[0]['content'] %}{{ raise_exception('no capitals here') }}{% endif %}" + template
+    picky = (
+        "{% if 'capital' in messages[0]['content'] %}{{ raise_exception('no capitals here') }}{% endif %}" + template
+    )
     with pytest.raises(StudyError, match=r"refuses row 'r0' in en: no capitals here; remove the row"):
         run(tmp_path, spec(folder, chat_template=picky), {"en": pairs})
     with pytest.raises(StudyError, match=r"refuses a question with its answer: never; name another template"):

@@ -107,6 +107,7 @@ class Trained(RewardModel):
             None if values is None else [values.numpy()[these] for these in of_items],
             tokens=[[*map(len, these)] for these in encoded],
             states=[hidden.numpy()[these] for these in of_items],
+            inputs=encoded,
         )
 
     @classmethod
