@@ -25,9 +25,10 @@ def study(tmp_path):
     return tmp_path
 
 
-def check(study, stop_at, **bases):
+def check(study, stop_at, others=None, **bases):
+    models = {f"base_models.{name}": options for name, options in bases.items()} | (others or {})
     parts = {part: study / f"{part}.parquet" for part in ("preferences", "instructions")}
-    check_templates(bases, parts, stop_at, study, study / "corpus/out.json")
+    check_templates(models, parts, stop_at, study, study / "corpus/out.json")
     return json.loads((study / "corpus/out.json").read_text())
 
 
@@ -38,7 +39,7 @@ STRICT = {"path": "gemma", "chat_template": "no_system.jinja"}
 def test_rows_that_every_base_renders_pass(study):
     found = check(study, ["preferences", "instructions"], llama=LLAMA)
     assert found == {
-        "templates": {"llama": {"system": "rendered", "turns": "rendered"}},
+        "templates": {"base_models.llama": {"system": "rendered", "turns": "rendered"}},
         "refused": {"preferences": {}, "instructions": {}},
     }
 
@@ -55,7 +56,7 @@ def test_refused_rows_stop_the_study_with_base_and_words(study):
 
 def test_they_are_listed_where_the_study_drops_them(study):
     found = check(study, [], llama=LLAMA, strict=STRICT)
-    assert found["templates"]["strict"]["system"] == "no system role here"
+    assert found["templates"]["base_models.strict"]["system"] == "no system role here"
     assert list(found["refused"]["preferences"]) == [f"r{i}" for i in range(7)]
 
 
@@ -65,6 +66,24 @@ def test_a_part_without_any_row_left_stops_whatever_is_dropped(study):
     )
     with pytest.raises(StudyError, match="instructions: 1 of 1 rows"):
         check(study, [], strict=STRICT)
+
+
+def test_a_model_of_others_that_refuses_a_row_of_its_benchmark_stops_the_study_unless_a_base_does(study):
+    theirs = {"reward_models.theirs": {**STRICT, "parts": ["preferences"], "system": False}}
+    with pytest.raises(StudyError, match="preferences: 7 of 9 rows") as error:
+        check(study, [], theirs, llama=LLAMA)
+    assert "row 'r0': the chat template of reward_models.theirs refuses it: no system role here" in str(error.value)
+    check(study, [], theirs, strict=STRICT)
+
+
+def test_a_judge_whose_template_has_no_system_message(study):
+    judge = {"reward_models.judge": {**STRICT, "parts": [], "system": True}}
+    with pytest.raises(
+        StudyError, match=r"reward_models\.judge\.system: the chat template does not .*no system role here"
+    ):
+        check(study, [], judge, llama=LLAMA)
+    judge["reward_models.judge"]["system"] = False
+    check(study, [], judge, llama=LLAMA)
 
 
 def test_a_folder_without_a_tokenizer(study):

@@ -23,9 +23,6 @@ rule prepare_base_model:
         "../scripts/prepare_base_model.py"
 
 
-TOKENIZERS = STUDY.tokenizers(Path.cwd())
-
-
 # Downloads happen where the network is; the jobs that need the weights are offline.
 localrules:
     fetch_model,
@@ -51,22 +48,24 @@ rule fetch_model:
 
 
 use rule fetch_model as fetch_tokenizer with:
-    # Of a base on the hub: enough to see whether its chat template renders the rows, while the weights are on their way.
+    # Enough to see whether a chat template renders the rows, while the weights are on their way.
     output:
         folder=directory(AT.tokenizer),
     log:
-        "<logs>/fetch_tokenizer/{base}.log",
+        "<logs>/fetch_tokenizer/{name}.log",
+    wildcard_constraints:
+        name=any_of([*STUDY.bases, *STUDY.config.reward_models]),
     params:
-        download=lambda wildcards: STUDY.tokenizer_download(wildcards.base),
+        download=lambda wildcards: STUDY.tokenizer_download(wildcards.name),
         version=stages.BASE_MODEL.version,
 
 
 rule check_templates:
-    """Before anything is translated: whether every base's chat template renders the rows that there are."""
+    """Before anything is translated: whether the chat template of every model renders the rows that there are."""
     input:
         **{part: STUDY.rows(part)[0] for part in STUDY.parts},
-        tokenizers=[these["path"] for these in TOKENIZERS.values()],
-        chat_templates=[these["chat_template"] for these in TOKENIZERS.values() if "chat_template" in these],
+        tokenizers=[model["path"] for model in TEMPLATES.values()],
+        chat_templates=[model["chat_template"] for model in TEMPLATES.values() if "chat_template" in model],
     output:
         templates=AT.templates,
     log:
@@ -74,7 +73,7 @@ rule check_templates:
     conda:
         "../../envs/train.yaml"
     params:
-        bases=TOKENIZERS,
+        models=TEMPLATES,
         parts=list(STUDY.parts),
         stop_at=[part for part, rows in STUDY.parts.items() if rows.invalid_rows == "stop"],
         version=stages.TEMPLATES.version,

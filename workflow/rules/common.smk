@@ -27,6 +27,7 @@ prepare_environment(LIBRARY, workflow.resource_settings.cores if HERE else None)
 HEAVY = threads_per_job(RESOURCES.threads_per_job, workflow.resource_settings.cores, HERE, GPUS)
 if GPUS:  # as many heavy jobs at a time as there are
     workflow.register_resource("gpu", GPUS)
+TEMPLATES = STUDY.templates(Path.cwd())  # models by key whose chat templates have to render the rows
 DEVICE = {"tokens_per_batch": RESOURCES.tokens_per_batch, "device": RESOURCES.device}
 FIRST, SECOND, THIRD = 3, 2, 1  # the longest jobs, and those that others wait for: short ones fill the end of the run
 

@@ -15,7 +15,7 @@ checkpoint select_rows:
         back=expand(AT.back_rows, part=STUDY.leading, language=STUDY.translated_back),
         # Only training cuts at max_length; a benchmark is scored whole.
         bases=expand(AT.base_model, base=STUDY.bases),
-        templates=ancient(AT.templates) if STUDY.bases else [],
+        templates=ancient(AT.templates) if TEMPLATES else [],
     output:
         ids=expand(AT.ids, part=STUDY.parts),
         dropped=expand(AT.dropped, part=STUDY.parts),

@@ -1,4 +1,4 @@
-"""Try the base models' chat templates on the rows of the source language."""
+"""Try the models' chat templates on the rows of the source language."""
 
 from rmtransfer.study.job import start_job
 
@@ -7,7 +7,7 @@ job = start_job(snakemake)
 from rmtransfer.models.templates import check_templates
 
 check_templates(
-    job.params.bases,
+    job.params.models,
     {part: job.input[part] for part in job.params.parts},
     job.params.stop_at,
     job.root,

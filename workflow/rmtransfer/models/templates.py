@@ -1,7 +1,7 @@
-"""What the base models' chat templates make of the rows of the source language, before anything is spent on them."""
+"""What the chat templates of a study's models make of the rows of the source language, before anything is spent on them."""
 
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,62 +13,83 @@ from rmtransfer.models.chat import probe_template, row_reader, settle_template
 from rmtransfer.texts.corpus import load_rows
 
 _SHOWN = 5
+_BASE = "base_models."
 
 
 def check_templates(
-    bases: Mapping[str, Mapping[str, str]],
+    models: Mapping[str, Mapping[str, Any]],
     rows: Mapping[str, Path],
     stop_at: Collection[str],
     root: Path,
     output: Path,
 ) -> None:
-    """Try every base's chat template, on each shape of conversation and on every row of the source language.
+    """Try every model's chat template, on each shape of conversation and on every row of the source language.
+
+    A row that a base refuses is dropped in selection or stops the study, as its ``invalid_rows`` says: the base's models could not be
+    compared on it. A row that a reward model of others refuses always stops it: whether that model or the row goes is for the
+    user to decide.
 
     Args:
-        bases: by name ``path``, a folder with its tokenizer, and ``chat_template``, the Jinja file that replaces its own.
+        models: by config key, bases first, see :meth:`rmtransfer.study.study.Study.templates`.
         rows: part to Parquet file.
-        stop_at: parts of which no row may be refused (``invalid_rows: stop``); of others it is dropped in selection.
+        stop_at: parts of which no base may refuse a row (``invalid_rows: stop``).
         root: folder that relative paths start from.
-        output: JSON file to write: under ``templates``, by base, what :func:`rmtransfer.models.chat.probe_template` says, and
-            under ``refused``, by part and id, why a row is not rendered.
+        output: JSON file to write: under ``templates``, by config key, what :func:`rmtransfer.models.chat.probe_template` says, and
+            under ``refused``, by part and id, why a base does not render a row.
 
     Raises:
-        StudyError: a template is of no use, or refuses a row of one of ``stop_at``, or every row of a part.
+        StudyError: a template is of no use; bases refuse a row of one of ``stop_at``, or all rows of a part; another model
+            refuses a row that the bases take, or its system message.
     """
-    tokenizers, templates = {}, {}
-    for base, options in bases.items():
-        key = f"base_models.{base}"
-        tokenizers[key] = _tokenizer(key, options, root)
-        templates[base] = probe_template(tokenizers[key], key)
-    read = row_reader(tokenizers)
+    tokenizers = {key: _tokenizer(key, options, root) for key, options in models.items()}
+    templates = {key: probe_template(tokenizer, key) for key, tokenizer in tokenizers.items()}
+    read = row_reader({key: tokenizer for key, tokenizer in tokenizers.items() if key.startswith(_BASE)})
+    loaded = {part: load_rows(path) for part, path in rows.items()}
     refused: dict[str, dict[str, str]] = {}
-    problems = []
-    for part, path in rows.items():
-        readings = {row["id"]: read(row).refused for row in load_rows(path)}
-        refused[part] = {identity: why for identity, why in readings.items() if why}
+    problems: list[str] = []
+    for part, these in loaded.items():
+        refused[part] = {row["id"]: why for row in these if (why := read(row).refused)}
         if refused[part]:
-            what = f"{part}: {len(refused[part]):,} of {len(readings):,} rows are rendered by no chat template of every base"
-            shown = [f"  row {identity!r}: {why}" for identity, why in list(refused[part].items())[:_SHOWN]]
-            more = [f"  ... and {len(refused[part]) - _SHOWN:,} more"] if len(refused[part]) > _SHOWN else []
-            report("\n".join([what, *shown, *more]))
-            if part in stop_at or len(refused[part]) == len(readings):
-                problems += [what, *shown, *more]
+            said = list(_listed(part, refused[part], len(these)))
+            report("\n".join(said))
+            problems += said if part in stop_at or len(refused[part]) == len(these) else []
+    for key, options in models.items():
+        if key.startswith(_BASE):
+            continue
+        if options["system"] and templates[key]["system"] != "rendered":
+            problems.append(
+                f"{key}.system: the chat template does not render a system message: {templates[key]['system']}"
+            )
+        theirs = row_reader({key: tokenizers[key]})
+        for part in options["parts"]:
+            left = [row for row in loaded[part] if row["id"] not in refused[part]]
+            problems += _listed(part, {row["id"]: why for row in left if (why := theirs(row).refused)}, len(left))
     output.parent.mkdir(parents=True, exist_ok=True)
-    output.write_text(
-        json.dumps({"templates": templates, "refused": refused}, indent=1, ensure_ascii=False) + "\n", "utf-8"
-    )
+    found = {"templates": templates, "refused": refused}
+    output.write_text(json.dumps(found, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     if problems:
         raise StudyError(
             "\n".join(problems)
-            + "\nName another template in base_models.<name>.chat_template, mend the rows, or set invalid_rows: drop of these "
-            "rows to go on without them."
+            + "\nName another template in chat_template of that model, mend or remove the rows, or leave out the model; rows that "
+            "a base refuses can also be dropped: invalid_rows: drop, beside their path."
         )
 
 
-def _tokenizer(key: str, options: Mapping[str, str], root: Path) -> PreTrainedTokenizerBase:
+def _listed(part: str, refused: Mapping[str, str], rows: int) -> Iterator[str]:
+    """Lines that say which rows of a part are refused, and why."""
+    if refused:
+        yield f"{part}: {len(refused):,} of {rows:,} rows are refused by a chat template"
+        yield from (f"  row {identity!r}: {why}" for identity, why in list(refused.items())[:_SHOWN])
+    if len(refused) > _SHOWN:
+        yield f"  ... and {len(refused) - _SHOWN:,} more"
+
+
+def _tokenizer(key: str, options: Mapping[str, Any], root: Path) -> PreTrainedTokenizerBase:
     folder = root / Path(options["path"]).expanduser()
     try:
-        tokenizer: Any = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+        tokenizer: Any = AutoTokenizer.from_pretrained(
+            folder, local_files_only=True, trust_remote_code=options.get("trust_remote_code", False)
+        )
     except Exception as problem:  # the loaders raise whatever the first missing or damaged file leads to
         raise StudyError(
             f"{key}.path: the tokenizer of {options['path']!r} does not load: {first_line(problem)}"

@@ -368,23 +368,39 @@ class Study:
         options = self.config.base_models[base]
         return options.model_dump(exclude_none=True) | self.clock(options.path, options.chat_template, root)
 
-    def tokenizers(self, root: Path) -> dict[str, dict[str, str]]:
-        """By base, what its chat template is read from before its weights are needed: ``path``, and ``chat_template`` if one is named.
+    def templates(self, root: Path) -> dict[str, dict[str, Any]]:
+        """By config key, the models whose chat templates render the study's rows, as builtins, bases first.
 
-        That is the folder that the config names, or of a hub model what ``fetch_tokenizer`` downloads. A package has its tokenizer
-        in the same file as its weights.
+        ``path`` is where the tokenizer is before any weights are needed: the folder that the config names, or of a hub model what
+        ``fetch_tokenizer`` downloads. A package has its tokenizer in the same file as its weights. ``chat_template`` is the Jinja
+        file that replaces the tokenizer's own, ``parts`` are what is rendered, and ``system`` whether a judge has a system message.
         """
-        found = {}
+        found: dict[str, dict[str, Any]] = {}
         for base, options in self.config.base_models.items():
-            if catalogue.base_model_source(options) != "pretrained":
-                path: str = self.at.base_model.fill(base=base)
-            elif (root / Path(options.path).expanduser()).is_dir():
-                path = options.path
-            else:
-                path = self.at.tokenizer.fill(base=base)
-            template = options.chat_template
-            found[base] = {"path": path} | ({"chat_template": template} if template else {})
+            packed = catalogue.base_model_source(options) != "pretrained"
+            path = self.at.base_model.fill(base=base) if packed else self._tokenizer(base, options.path, root)
+            found[f"base_models.{base}"] = {"path": path, "parts": list(self.parts)} | _template_of(options)
+        for name, options in self.config.reward_models.items():
+            kind = self._kind(name)
+            key = next((key for key in kind.models if key not in kind.tokenizer_only), None)
+            model = getattr(options, key) if key else None
+            if model is None or getattr(options, "pair", False):
+                continue  # renders nothing, or somewhere else
+            there = found[f"base_models.{model}"] if model in self.bases else {}
+            asked = hasattr(options, "system")  # a judge, which is asked about rows in one message
+            found[f"reward_models.{name}"] = {
+                "path": self._tokenizer(name, model, root),
+                **there,
+                **_template_of(options),
+                "parts": [] if asked else self.benchmarks,
+                "trust_remote_code": getattr(options, "trust_remote_code", False),
+                "system": bool(asked and options.system),
+            }
         return found
+
+    def _tokenizer(self, name: str, model: str, root: Path) -> str:
+        here = (root / Path(model).expanduser()).is_dir()
+        return model if here else self.at.tokenizer.fill(name=name)
 
     @property
     def recipe(self) -> dict[str, Any]:
@@ -478,10 +494,18 @@ class Study:
             "tokenizer_only": key in kind.tokenizer_only,
         }
 
-    def tokenizer_download(self, base: str) -> dict[str, Any]:
-        """What to fetch of the hub of a base before its weights, as :meth:`download` says it."""
-        options = self.config.base_models[base]
+    def tokenizer_download(self, name: str) -> dict[str, Any]:
+        """What to fetch of the hub of a base or one of ``reward_models`` before its weights, as :meth:`download` says it."""
+        if name not in self.bases:
+            return {**self.download(name, next(iter(self._kind(name).models))), "tokenizer_only": True}
+        options = self.config.base_models[name]
         return {"model": options.path, "revision": options.revision, "tokenizer_only": True}
+
+
+def _template_of(options: Any) -> dict[str, str]:
+    """The Jinja file that a config entry names, under its key."""
+    named = getattr(options, "chat_template", None)
+    return {"chat_template": named} if named else {}
 
 
 def _judges_back(reward_model: str) -> bool:
