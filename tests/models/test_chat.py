@@ -264,11 +264,11 @@ def test_a_template_of_no_use_is_refused_when_its_model_is_brought_in(template, 
     ],
 )
 def test_a_template_that_cannot_be_settled_is_refused(template, words):
-    with pytest.raises(StudyError, match=rf"^m: it {words}|^m: it .*{words}.*; name a Jinja file in m\.chat_template"):
-        chat.settle_template(with_template("llama", template), "m: it ", "m")
+    with pytest.raises(StudyError, match=rf"^m: it.* {words}.*; name a Jinja file in m\.chat_template"):
+        chat.settle_template(with_template("llama", template), "m: it", "m")
 
 
 def test_of_templates_by_name_the_default_renders():
     tokenizer = with_template("llama", {"default": LLAMA, "rag": GEMMA})
-    chat.settle_template(tokenizer, "m: ", "m")
+    chat.settle_template(tokenizer, "m", "m")
     assert chat.encode(tokenizer, PROMPT) == chat.encode(build_tokenizer("llama"), PROMPT)

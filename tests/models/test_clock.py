@@ -61,7 +61,7 @@ def test_token_ids_are_the_same_on_two_days(on_a_day, tmp_path, kind):
     assert running[0] != running[1]  # the day is in the text
 
     tokenizer = tokenizer_with(TEMPLATES[kind])
-    chat.settle_template(tokenizer, "m: ", "m", date="2024-07-26")
+    chat.settle_template(tokenizer, "m", "m", date="2024-07-26")
     chat.save_tokenizer(tokenizer, tmp_path)
     for day in DAYS:
         on_a_day(day)
@@ -71,7 +71,7 @@ def test_token_ids_are_the_same_on_two_days(on_a_day, tmp_path, kind):
         assert chat.encode(chat.load_tokenizer(tmp_path), CONVERSATION) == running[0]
     assert day_of(tokenizer.chat_template) == "2024-07-26"
 
-    chat.settle_template(again := tokenizer_with(TEMPLATES[kind]), "m: ", "m", date="2031-01-02")
+    chat.settle_template(again := tokenizer_with(TEMPLATES[kind]), "m", "m", date="2031-01-02")
     assert chat.encode(again, CONVERSATION) != running[0]
 
 
@@ -90,6 +90,6 @@ def test_a_stopped_clock_is_not_set_again():
 def test_a_form_of_the_date_that_cannot_be_foreseen_is_refused(form):
     """Put together while rendering; seconds since 1970, which depend on the machine's time zone."""
     tokenizer = tokenizer_with(LLAMA + "{{ strftime_now(" + form + ") }}")
-    chat.settle_template(tokenizer, "m: ", "m")
+    chat.settle_template(tokenizer, "m", "m")
     with pytest.raises(chat.RefusalError, match=r"strftime_now of %[ds], which is not in the template"):
         chat.encode(tokenizer, CONVERSATION)

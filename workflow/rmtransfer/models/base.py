@@ -47,7 +47,7 @@ def prepare_base_model(
     output.mkdir(parents=True, exist_ok=True)
     source = catalogue.load(catalogue.BASE_MODELS, catalogue.base_model_source(options))
     model, tokenizer = source.load(source.Options.model_validate(options), key, root, output)
-    settle_template(tokenizer, f"{key}: {options['path']} ", key, chat_template, date)
+    settle_template(tokenizer, f"{key}: {options['path']}", key, chat_template, date)
     template = {**probe_template(tokenizer, key), "date": day_of(str(tokenizer.chat_template))}
     ensure_pad_token(tokenizer, model)
     model.save_pretrained(output)

@@ -43,7 +43,7 @@ def load_tokenizer(path: Path) -> PreTrainedTokenizerBase:
         StudyError: it has no chat template. There is no silent default, because another template is another model.
     """
     tokenizer = AutoTokenizer.from_pretrained(path)
-    settle_template(tokenizer, f"{path}: ", "base_models.<name>")
+    settle_template(tokenizer, f"{path}: the tokenizer", "base_models.<name>")
     return tokenizer
 
 
@@ -53,7 +53,7 @@ def settle_template(
     """Give a tokenizer the template that renders from here on, with its clock stopped.
 
     Args:
-        what: begins the message.
+        what: whose it is, for messages.
         key: config key of the entry that can name another template.
         template: Jinja text that replaces its own.
         date: the day that templates are told, ``YYYY-MM-DD``.
@@ -65,9 +65,9 @@ def settle_template(
     remedy = f"name a Jinja file in {key}.chat_template"
     own = template if template is not None else tokenizer.chat_template
     if not own:
-        raise StudyError(f"{what}has no chat template; {remedy}")
+        raise StudyError(f"{what} has no chat template; {remedy}")
     if isinstance(own, dict) and "default" not in own:
-        raise StudyError(f"{what}has chat templates called {', '.join(own)} and none called default; {remedy}")
+        raise StudyError(f"{what} has chat templates called {', '.join(own)} and none called default; {remedy}")
     try:
         tokenizer.chat_template = (
             {name: stop_clock(text, date) for name, text in own.items()}
@@ -75,7 +75,7 @@ def settle_template(
             else stop_clock(own, date)
         )
     except StudyError as problem:
-        raise StudyError(f"{what}{problem}; {remedy}") from problem
+        raise StudyError(f"{what}: {problem}; {remedy}") from problem
 
 
 def probe_template(tokenizer: PreTrainedTokenizerBase, key: str) -> dict[str, str]:

@@ -158,7 +158,7 @@ class Encoder:
         self.key, self.tokenizer = spec.key, spec.tokenizer()
         chat.settle_template(
             self.tokenizer,
-            f"{self.key}: the tokenizer of {spec.name!r} ",
+            f"{self.key}: the tokenizer of {spec.name!r}",
             self.key,
             spec.loading.chat_template,
             spec.loading.date or DATE,

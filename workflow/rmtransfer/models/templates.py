@@ -96,5 +96,5 @@ def _tokenizer(key: str, options: Mapping[str, Any], root: Path) -> PreTrainedTo
         ) from problem
     named = options.get("chat_template")
     template = (root / named).read_text(encoding="utf-8") if named else None
-    settle_template(tokenizer, f"{key}: the tokenizer of {options['path']!r} ", key, template)
+    settle_template(tokenizer, f"{key}: the tokenizer of {options['path']!r}", key, template)
     return tokenizer

@@ -166,7 +166,7 @@ class CausalLM:
             if self.options.chat:
                 from rmtransfer.models import chat
 
-                what = f"translation.llm.model: the tokenizer of {name!r} "
+                what = f"translation.llm.model: the tokenizer of {name!r}"
                 chat.settle_template(tokenizer, what, "base_models.<name>", date=self.options.date or DATE)
             if tokenizer.pad_token_id is None:
                 tokenizer.pad_token = tokenizer.eos_token
