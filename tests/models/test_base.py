@@ -8,7 +8,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, BertConfig, BertForMaskedLM
 
-from conftest import GEMMA, build_model, build_tokenizer
+from conftest import GEMMA, LLAMA, build_model, build_tokenizer
 from rmtransfer.kit.errors import StudyError
 from rmtransfer.kit.manifest import digest_folder, read_manifest
 from rmtransfer.models import base as base_model
@@ -55,6 +55,35 @@ def test_a_template_from_the_config_replaces_the_tokenizers(tmp_path):
     save_plain(tmp_path / "in")
     base_model.prepare_base_model({"path": "in"}, "m", tmp_path, tmp_path / "out", chat_template=GEMMA)
     assert chat.load_tokenizer(tmp_path / "out").chat_template == GEMMA
+
+
+def test_the_manifest_says_what_the_template_can_do_and_which_day_it_is_told(tmp_path):
+    save_plain(tmp_path / "in")
+    told = {}
+    for day in ("2024-07-26", "2025-01-02"):
+        base_model.prepare_base_model(
+            {"path": "in"}, "m", tmp_path, tmp_path / day, chat_template=LLAMA + "{{ strftime_now('%F') }}", date=day
+        )
+        told[day] = chat.render(chat.load_tokenizer(tmp_path / day), [{"role": "user", "content": "Where?"}])
+        facts = {"system": "rendered", "turns": "rendered", "date": day}
+        assert read_manifest(tmp_path / day)["chat_template"] == facts
+    assert all(text.endswith(day) for day, text in told.items())
+    assert digest_folder(tmp_path / "2024-07-26") != digest_folder(tmp_path / "2025-01-02")
+
+
+@pytest.mark.parametrize(
+    ("template", "words"),
+    [
+        ("{{ messages[0]['content'] }}", "leaves out its answer"),
+        ("{{ raise_exception('never') }}", "refuses a question with its answer: never"),
+        (LLAMA + "{{ lipsum() }}", "random numbers"),
+    ],
+)
+def test_a_template_of_no_use_is_seen_when_the_base_is_prepared(tmp_path, template, words):
+    save_plain(tmp_path / "in")
+    with pytest.raises(StudyError, match=rf"base_models\.m: .*{words}.*base_models\.m\.chat_template"):
+        base_model.prepare_base_model({"path": "in"}, "m", tmp_path, tmp_path / "out", chat_template=template)
+    assert not (tmp_path / "out/manifest.json").exists()
 
 
 def refuse(tmp_path, spec, words):

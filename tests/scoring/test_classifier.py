@@ -11,7 +11,7 @@ import transformers
 from tokenizers import Tokenizer, models, pre_tokenizers, processors, trainers
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-from conftest import TEXTS, pair
+from conftest import LLAMA, TEXTS, pair
 from rmtransfer.kit.errors import StudyError
 from rmtransfer.models.loading import ModelSpec
 from rmtransfer.scoring.classifier import Classifier
@@ -172,8 +172,25 @@ def test_a_missing_template_is_no_default(tmp_path, bases, pairs):
         run(tmp_path, spec(folder), {"en": pairs})
     given = run(tmp_path, spec(folder, chat_template=template), {"en": pairs})["en"]
     pd.testing.assert_frame_equal(given, expected)
-    with pytest.raises(StudyError, match=r"refuses row 'r0' in en: no users here; remove the row"):
-        run(tmp_path, spec(folder, chat_template="{{ raise_exception('no users here') }}"), {"en": pairs})
+    picky = (
+        "{% if 'capital' in messages[0]['content'] %}{{ raise_exception('no capitals here') }}{% endif %}" + template
+    )
+    with pytest.raises(StudyError, match=r"refuses row 'r0' in en: no capitals here; remove the row"):
+        run(tmp_path, spec(folder, chat_template=picky), {"en": pairs})
+    with pytest.raises(StudyError, match=r"refuses a question with its answer: never; name another template"):
+        run(tmp_path, spec(folder, chat_template="{{ raise_exception('never') }}"), {"en": pairs})
+
+
+def test_the_day_that_a_template_is_told_decides_rewards_and_is_in_the_settings(tmp_path, bases, pairs):
+    folder = classifier(bases["llama"], tmp_path / "rm")
+    expected = run(tmp_path, spec(folder), {"en": pairs})["en"]
+    assert "date" not in settings(tmp_path)
+    dated = LLAMA.replace("{{ bos_token }}", "{{ bos_token }}{{ strftime_now('%d %b %Y') }}")
+    found = []
+    for day, options in (("2024-07-26", {}), ("2025-01-02", {"date": "2025-01-02"})):
+        found.append(run(tmp_path, spec(folder, chat_template=dated, **options), {"en": pairs})["en"]["reward_chosen"])
+        assert settings(tmp_path)["date"] == day
+    assert len({tuple(rewards) for rewards in [*found, expected["reward_chosen"]]}) == 3
 
 
 @pytest.mark.parametrize(

@@ -40,7 +40,9 @@ rule score:
         ),
         requests_at_once=RESOURCES.requests_at_once,
     params:
-        options=lambda wildcards: STUDY.scoring_options(wildcards.reward_model),
+        options=lambda wildcards: (
+            STUDY.scoring_options(wildcards.reward_model) | STUDY.clock_of(wildcards.reward_model, Path.cwd())
+        ),
         rows=lambda wildcards: content_of(
             wildcards.benchmark, STUDY.content_scored(wildcards.reward_model, wildcards.benchmark)
         ),

@@ -28,6 +28,8 @@ rule translate_rows:
         needs=lambda wildcards: STUDY.engine_files(SPECS[wildcards.language]),
         references=lambda wildcards: (wildcards.language in OUTWARD and TRANSLATION.references) or [],
         budget=BUDGET,
+        # A row that a model cannot use is known before it is paid for. Age does not count: another base translates nothing again.
+        templates=ancient(AT.templates) if TEMPLATES else [],
     output:
         rows=AT.translated_rows,
         dropped=AT.translated_dropped,

@@ -136,7 +136,7 @@ def rescore(
     """
     saved = _as_the_card_loads(folder).to(device).eval()
     tokenizer = chat.load_tokenizer(folder)
-    texts = [str(tokenizer.apply_chat_template(list(c), tokenize=False)) for c in conversations]
+    texts = [chat.render(tokenizer, c) for c in conversations]
     encoded = [tokenizer(text, return_tensors="pt").to(device) for text in texts]
     with torch.inference_mode():
         read = [saved(**inputs, output_hidden_states=True) for inputs in encoded]

@@ -11,8 +11,10 @@ from rmtransfer.kit import stages
 from rmtransfer.kit.errors import StudyError
 from rmtransfer.kit.manifest import write_manifest
 from rmtransfer.models import chat, families, shards
+from rmtransfer.models.clock import day_of
 from rmtransfer.models.reading import check_ids
 from rmtransfer.study import catalogue
+from rmtransfer.study.names import DATE
 from rmtransfer.texts.corpus import Message
 
 # Pad tokens that vocabularies reserve without naming them as pad_token (Llama 3, Qwen 2.5, SentencePiece models).
@@ -21,7 +23,13 @@ _PROBE: list[Message] = [{"role": "user", "content": "Why?"}, {"role": "assistan
 
 
 def prepare_base_model(
-    options: Mapping[str, Any], name: str, root: Path, output: Path, *, chat_template: str | None = None
+    options: Mapping[str, Any],
+    name: str,
+    root: Path,
+    output: Path,
+    *,
+    chat_template: str | None = None,
+    date: str = DATE,
 ) -> None:
     """Write a causal language model, its tokenizer and its chat template to ``output`` as safetensors.
 
@@ -33,9 +41,11 @@ def prepare_base_model(
         root: folder that a relative path starts from.
         output: folder to write; its manifest comes last.
         chat_template: Jinja text that replaces the tokenizer's own.
+        date: the day that a chat template is told, if it writes one.
 
     Raises:
-        StudyError: the checkpoint is missing, truncated, or without a chat template; or no reward model can be made of it.
+        StudyError: the checkpoint is missing, truncated, or without a chat template that renders a question with its answer; or
+            no reward model can be made of it.
     """
     key = f"base_models.{name}"
     output.mkdir(parents=True, exist_ok=True)
@@ -50,10 +60,8 @@ def prepare_base_model(
             f"{key}.path: no reward model can be made of {options['path']!r} (model_type {family}): {problem}; name another "
             "base, such as Qwen/Qwen2.5-3B-Instruct"
         ) from problem
-    if chat_template is not None:
-        tokenizer.chat_template = chat_template
-    if not tokenizer.chat_template:
-        raise StudyError(f"{key}: {options['path']} has no chat template; name a Jinja file in {key}.chat_template")
+    chat.settle_template(tokenizer, f"{key}: {options['path']}", key, chat_template, date)
+    template = {**chat.probe_template(tokenizer, key), "date": day_of(str(tokenizer.chat_template))}
     remedy = f"name another Jinja file in {key}.chat_template, or the tokenizer that the model was trained with"
     check_ids([(chat.encode(tokenizer, _PROBE), "what the chat template renders")], model.config, key, remedy)
     ensure_pad_token(tokenizer, model)
@@ -62,7 +70,8 @@ def prepare_base_model(
         families.bring_code(model.config, output)
     shards.reshard(output)
     chat.save_tokenizer(tokenizer, output)
-    write_manifest(output, {"stage": "base_model", "version": stages.BASE_MODEL.version, "source": dict(options)})
+    facts = {"stage": "base_model", "version": stages.BASE_MODEL.version, "source": dict(options)}
+    write_manifest(output, {**facts, "chat_template": template})
 
 
 def ensure_pad_token(tokenizer: PreTrainedTokenizerBase, model: Any) -> None:

@@ -9,7 +9,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import jinja2
 import torch
 from transformers import (
     AutoConfig,
@@ -24,11 +23,13 @@ from rmtransfer.kit import manifest
 from rmtransfer.kit.errors import StudyError
 from rmtransfer.models import chat
 from rmtransfer.models.attention import prefer_packs
+from rmtransfer.models.clock import day_of
 from rmtransfer.models.device import TOKENS_IN_REDUCED_PRECISION, inference_dtype, pack_for_cpu, pick_device
 from rmtransfer.models.families import give_classifier
 from rmtransfer.models.options import Loading
 from rmtransfer.models.packing import common_prefix
 from rmtransfer.models.reading import check_ids, most_tokens
+from rmtransfer.study.names import DATE
 from rmtransfer.texts.corpus import Message
 from rmtransfer.texts.items import Item
 
@@ -168,13 +169,14 @@ class Encoder:
 
     def __init__(self, spec: ModelSpec) -> None:
         self.key, self.tokenizer = spec.key, spec.tokenizer()
-        if spec.loading.chat_template is not None:
-            self.tokenizer.chat_template = spec.loading.chat_template
-        if not self.tokenizer.chat_template:
-            raise StudyError(
-                f"{self.key}: the tokenizer of {spec.name!r} has no chat template; name a Jinja file in "
-                f"{self.key}.chat_template"
-            )
+        chat.settle_template(
+            self.tokenizer,
+            f"{self.key}: the tokenizer of {spec.name!r}",
+            self.key,
+            spec.loading.chat_template,
+            spec.loading.date or DATE,
+        )
+        chat.probe_template(self.tokenizer, self.key)
         self.longest = spec.loading.max_length or spec.longest
         self.config = spec.config
 
@@ -185,10 +187,12 @@ class Encoder:
         return 0 if pad is None else pad
 
     def settings(self) -> dict[str, Any]:
-        """The chat template and the limit."""
+        """The chat template, the day that it is told if it asks, and the limit."""
         template = str(self.tokenizer.chat_template)
+        day = day_of(template)
         return {
             "chat_template_sha256": hashlib.sha256(template.encode()).hexdigest(),
+            **({"date": day} if day else {}),
             "max_length": self.longest,
         }
 
@@ -237,11 +241,11 @@ class Encoder:
             StudyError: the chat template refuses it.
         """
         try:
-            return chat.encode(self.tokenizer, messages, add_generation_prompt=add_generation_prompt)
-        except jinja2.TemplateError as problem:
+            return chat.encode(self.tokenizer, messages, what, add_generation_prompt=add_generation_prompt)
+        except chat.RefusalError as problem:
             raise StudyError(
-                f"{self.key}: the chat template refuses {what}: {problem}; remove the row from the benchmark, or name "
-                f"another template in {self.key}.chat_template"
+                f"{self.key}: {problem}; remove the row from the benchmark, or name another template in "
+                f"{self.key}.chat_template"
             ) from problem
 
     def prompt_length(self, prompt: Sequence[Message], sequence: Sequence[int], what: str) -> int:

@@ -162,8 +162,10 @@ def encode_pairs(
     """
     pairs = []
     for row in rows:
+        what = f"row {row['id']!r}"
         pair = {
-            f"{side}_ids": chat.encode_answer(tokenizer, row["prompt"], row[side]) for side in ("chosen", "rejected")
+            f"{side}_ids": chat.encode_answer(tokenizer, row["prompt"], row[side], what)
+            for side in ("chosen", "rejected")
         }
         if max(map(len, pair.values())) > max_length:
             raise StudyError(f"row {row['id']}: longer than training.max_length = {max_length} tokens")

@@ -90,7 +90,9 @@ class Classifier(RewardModel):
                 rewards.update(zip(these, self._one_of(values).float().tolist(), strict=True))
                 progress.advance(sum(map(len, these)))
         return Rewards(
-            [[rewards[s] for s in these] for these in encoded], tokens=[[*map(len, these)] for these in encoded]
+            [[rewards[s] for s in these] for these in encoded],
+            tokens=[[*map(len, these)] for these in encoded],
+            inputs=encoded,
         )
 
     def _reads_last_token(self, model: Any) -> bool:

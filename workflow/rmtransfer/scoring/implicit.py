@@ -88,6 +88,7 @@ class Implicit(RewardModel):
         return Rewards(
             rewards_of(answers, implied, self.options.length_normalized),
             tokens=[[len(ids) for _, ids in a] for a in answers],
+            inputs=answers,
         )
 
     def _check_reference(

@@ -92,7 +92,10 @@ class Trained(RewardModel):
         from rmtransfer.models.reading import check_ids, most_tokens
 
         encoded = [
-            [tuple(chat.encode_answer(self.tokenizer, item.prompt, answer.messages)) for answer in item.answers]
+            [
+                tuple(chat.encode_answer(self.tokenizer, item.prompt, answer.messages, answer.origin(language)))
+                for answer in item.answers
+            ]
             for item in items
         ]
         config, texts = self.model.config, texts_of(language, items, encoded)
@@ -108,6 +111,7 @@ class Trained(RewardModel):
             None if values is None else [values.numpy()[these] for these in of_items],
             tokens=[[*map(len, these)] for these in encoded],
             states=[hidden.numpy()[these] for these in of_items],
+            inputs=encoded,
         )
 
     @classmethod

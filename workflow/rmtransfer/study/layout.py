@@ -86,6 +86,8 @@ class Layout:
         self.budget = at("translations/budget.csv")
         self.exported = at("translations/memory.tmx")
         self.base_model = at("base_models/{base}")
+        self.tokenizer = at("tokenizers/{name}")
+        self.templates = at("corpus/chat_templates.json")
         self.fetched = at("reward_models/{name}/{key}")
         self.model = at("models/{reward_model}")
         self.scores = at("scores/{reward_model}/{benchmark}/{language}.parquet")

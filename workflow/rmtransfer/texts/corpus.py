@@ -26,6 +26,7 @@ Message = dict[str, str]
 Row = dict[str, Any]
 
 MESSAGE_ROLES = ("system", "user", "assistant")
+_KEYS = {"role", "content"}  # of a message
 PAIR_FIELDS = ("prompt", "chosen", "rejected")
 LEDGER_COLUMNS = ("file", "line", "id", "language", "reason")
 _MESSAGES = pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())]))
@@ -192,16 +193,46 @@ def _messages(value: Any, field: str) -> list[Message]:
         value = [{"role": "user" if field == "prompt" else "assistant", "content": value}]
     if not isinstance(value, list) or not value:
         raise ValueError(f"{field} must be a string or a list of messages, not {type(value).__name__}")
+    messages = []
     for message in value:
-        if not isinstance(message, dict) or set(message) != {"role", "content"}:
+        # Arrow gives every message the keys of all, those that it has not with null.
+        given = {k for k, v in message.items() if v is not None or k in _KEYS} if isinstance(message, dict) else set()
+        if given != _KEYS:
             raise ValueError(f"{field}: a message must have exactly the keys role and content")
-        if message["role"] not in MESSAGE_ROLES:
-            raise ValueError(f"{field}: role {message['role']!r} is none of {', '.join(MESSAGE_ROLES)}")
-        if not isinstance(message["content"], str):
-            raise ValueError(f"{field}: content must be a string, not {type(message['content']).__name__}")
-        if not message["content"].strip():
+        role, content = message["role"], message["content"]
+        if role not in MESSAGE_ROLES:
+            raise ValueError(f"{field}: role {role!r} is none of {', '.join(MESSAGE_ROLES)}")
+        if not isinstance(content, str):
+            raise ValueError(f"{field}: content must be a string, not {type(content).__name__}")
+        if not content.strip():
             raise ValueError(f"{field} is empty")
-    return [{"role": m["role"], "content": m["content"]} for m in value]
+        messages.append({"role": role, "content": content})
+    check_shape(field, [message["role"] for message in messages])
+    return messages
+
+
+def check_shape(field: str, roles: Sequence[str]) -> None:
+    """Whether the messages of a field, by their roles, are a prompt, or an answer to one.
+
+    A prompt is at most one system message, which is the first, and then turns, the last of them the user's. An answer is
+    messages of the assistant: of an answer that is started for the model, the start belongs to it and not to the prompt.
+
+    Raises:
+        ValueError: they are not.
+    """
+    if field != "prompt":
+        other = next((role for role in roles if role != "assistant"), None)
+        if other is not None:
+            raise ValueError(
+                f"{field}: holds a message of role {other!r}, and an answer is messages of the assistant alone; what "
+                "comes before it belongs into prompt, and what comes after it nowhere"
+            )
+        return
+    if "system" in roles[1:]:
+        raise ValueError("prompt: has a system message that is not the first message, or several; join them in front")
+    if roles[-1] != "user":
+        started = "; the start of an answer belongs into chosen and rejected" if roles[-1] == "assistant" else ""
+        raise ValueError(f"prompt: ends with a message of role {roles[-1]!r} instead of the user's{started}")
 
 
 def _pairs_of_lists(records: Iterable[tuple[int, Any]], columns: Mapping[str, Any]) -> Iterator[tuple[int, Any]]:

@@ -7,7 +7,7 @@ were trained on different data.
 import json
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from rmtransfer.kit.errors import StudyError
 from rmtransfer.kit.manifest import digest_of
@@ -18,9 +18,23 @@ from rmtransfer.texts.corpus import Row, load_rows, same_answers, save_ids, writ
 BENCHMARKS = ("benchmark", "language", "origin", "translator", "rows", "clusters")
 
 
+class Reading(NamedTuple):
+    """What the study's base models make of a row.
+
+    Attributes:
+        tokens: of its longest conversation, under the hungriest of their tokenizers.
+        refused: why the chat template of one of them does not render it; None if all do.
+        alike: to which of them both answers are the same token ids, as a sentence; None if to none.
+    """
+
+    tokens: int
+    refused: str | None = None
+    alike: str | None = None
+
+
 def select_rows(
     rows: Mapping[str, Sequence[Row]],
-    tokens: Callable[[Row], int] | None = None,
+    read: Callable[[Row], Reading] | None = None,
     max_length: int | None = None,
     item_of: Callable[[str], str] | None = None,
 ) -> tuple[list[str], list[dict[str, Any]]]:
@@ -28,8 +42,9 @@ def select_rows(
 
     Args:
         rows: language to rows; the first language is the source.
-        tokens: number of tokens of a row's longest conversation; None where length does not matter.
-        max_length: the most tokens a row may have in any language.
+        read: what base models make of a row; None where there are none.
+        max_length: the most tokens a row may have in any language, of rows to train on: those also need answers that differ to
+            every base. None for others.
         item_of: id of a row to the item it belongs to, where an item is several rows, of use only together.
 
     Raises:
@@ -43,7 +58,7 @@ def select_rows(
         faults = [
             {"id": identity, "language": language, "reason": fault}
             for language, known in by_id.items()
-            if (fault := _fault(known.get(identity), tokens, max_length))
+            if (fault := _fault(known.get(identity), read, max_length))
         ]
         if faults:
             dropped.extend(faults)
@@ -67,7 +82,7 @@ def select_parts(
     digests: Path,
     benchmarks: Path,
     *,
-    tokens: Callable[[Row], int],
+    read: Callable[[Row], Reading] | None,
     max_length: Mapping[str, int],
     several_rows: Collection[str],
     origins: Mapping[str, Mapping[str, Sequence[str]]],
@@ -82,8 +97,8 @@ def select_parts(
             clusters``, where ``origin`` is original, translated, round trip or native (written in that language),
             ``translator`` the engine, empty where none of the study's, and ``clusters`` the number of independent ones among
             the ``rows`` that are kept.
-        tokens: as in :func:`select_rows`.
-        max_length: part to the most tokens of a row, where length matters.
+        read: as in :func:`select_rows`.
+        max_length: part to the most tokens of a row, of parts to train on.
         several_rows: parts of which an item is several rows (RewardBench 2).
         origins: benchmark to language to origin and translator.
     """
@@ -91,7 +106,7 @@ def select_parts(
     lines: list[tuple[object, ...]] = []
     for part, files in rows.items():
         loaded = {language: load_rows(path) for language, path in files.items()}
-        kept, faults = select_rows(loaded, tokens, max_length.get(part), item_of if part in several_rows else None)
+        kept, faults = select_rows(loaded, read, max_length.get(part), item_of if part in several_rows else None)
         write_ledger(dropped[part], faults)
         save_ids(kept, ids[part])
         held[part] = digests_of(loaded, kept)
@@ -114,11 +129,18 @@ def digests_of(rows: Mapping[str, Sequence[Row]], ids: Sequence[str]) -> dict[st
     return digests
 
 
-def _fault(row: Row | None, tokens: Callable[[Row], int] | None, max_length: int | None) -> str | None:
+def _fault(row: Row | None, read: Callable[[Row], Reading] | None, max_length: int | None) -> str | None:
     if row is None:
         return "not in this language: missing in its file, or dropped by translation (its ledger says why)"
     if same_answers(row):
         return "chosen and rejected are identical after translation"
-    if tokens is not None and max_length is not None and (count := tokens(row)) > max_length:
-        return f"{count} tokens, more than training.max_length = {max_length}"
+    if read is None:
+        return None
+    reading = read(row)
+    if reading.refused or max_length is None:
+        return reading.refused
+    if reading.alike:
+        return reading.alike
+    if reading.tokens > max_length:
+        return f"{reading.tokens} tokens, more than training.max_length = {max_length}"
     return None
