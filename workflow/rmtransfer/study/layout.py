@@ -26,7 +26,10 @@ def any_of(names: Iterable[str]) -> str:
     firsts: dict[str, list[str]] = {}  # by the expression for what follows them
     for first, following in rests.items():
         firsts.setdefault(any_of(following) if first.endswith("/") else "", []).append(re.escape(first))
-    return "|".join(f"(?:{'|'.join(these)})(?:{rest})" if rest else "|".join(these) for rest, these in firsts.items()) or "(?!)"
+    return (
+        "|".join(f"(?:{'|'.join(these)})(?:{rest})" if rest else "|".join(these) for rest, these in firsts.items())
+        or "(?!)"
+    )
 
 
 class Pattern(str):

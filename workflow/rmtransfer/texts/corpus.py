@@ -30,6 +30,7 @@ LEDGER_COLUMNS = ("file", "line", "id", "language", "reason")
 _MESSAGES = pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())]))
 ROW_NUMBER = "{row}"  # in place of an id column, for a data set at a fixed revision that has none
 _SHOWN = 10
+_SLICE = 2_000  # rows of a Parquet file in memory
 
 
 def fields_of(part: str) -> tuple[str, ...]:
@@ -225,10 +226,9 @@ def _pairs_of_lists(records: Iterable[tuple[int, Any]], columns: Mapping[str, An
 def _read_file(path: Path, name: str) -> Iterator[tuple[int, Any]]:
     if path.suffix == ".parquet":
         try:
-            table = pq.read_table(path)
+            yield from enumerate(iter_rows(path), 1)
         except (pa.ArrowInvalid, OSError) as problem:
             raise StudyError(f"{name}: not a readable Parquet file ({problem}); write it again") from problem
-        yield from enumerate(table.to_pylist(), 1)
         return
     with path.open("rb") as file:
         for line, raw in enumerate(file, 1):
@@ -273,6 +273,14 @@ def save_rows(rows: Sequence[Row], path: Path) -> None:
     schema = pa.schema([(column, kinds.get(column, pa.string())) for column in rows[0]])
     path.parent.mkdir(parents=True, exist_ok=True)
     pq.write_table(pa.Table.from_pylist(list(rows), schema=schema), path)
+
+
+def iter_rows(path: Path, columns: Sequence[str] | None = None) -> Iterator[Row]:
+    """Rows of a Parquet file, a few thousand in memory at a time; with ``columns``, those of them that it has."""
+    with pq.ParquetFile(path) as file:
+        wanted = None if columns is None else [c for c in columns if c in file.schema_arrow.names]
+        for batch in file.iter_batches(_SLICE, columns=wanted):
+            yield from batch.to_pylist()
 
 
 def load_rows(path: Path, ids: Sequence[str] | None = None) -> list[Row]:
