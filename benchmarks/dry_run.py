@@ -126,13 +126,12 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=1)
     parser.add_argument("--sizes", type=int, default=len(SIZES), help="how many of the sizes, from the smallest")
     arguments = parser.parse_args()
-    rows, largest = [], []
-    notes = []
+    rows, notes = [], []
     measured: dict[str, list[Planned]] = {state: [] for state in STATES}
     for size in SIZES[: arguments.sizes]:
         with tempfile.TemporaryDirectory() as name:
             config = make_study(Path(name), *size)
-            largest = []
+            largest: list[tuple[str, list[Planned]]] = []
             for state in STATES:
                 if state != STATES[0]:
                     select(Path(name), config)

@@ -92,5 +92,7 @@ def test_a_module_runs_from_the_rows_through_the_checkpoint_to_a_figure(theirs):
     assert "rule transfer_read_rows:" in said
     assert set(pd.read_csv(theirs / tables / "transfer.csv")["base_model"]) == {"longer-answer"}
     assert (theirs / figure).stat().st_size > 1000
+    snakemake(theirs, {"transfer": CONFIG}, figure, "--report", "report.html")  # theirs, with captions of ours
+    assert "transfer" in (theirs / "report.html").read_text(encoding="utf-8")
     again = snakemake(theirs, {"transfer": CONFIG}, f"{tables}/transfer.csv", figure)
     assert "Nothing to be done" in again

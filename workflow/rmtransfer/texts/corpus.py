@@ -20,7 +20,7 @@ from rmtransfer.study.languages import filled_in
 from rmtransfer.study.names import SIDES
 from rmtransfer.study.sections import check_subsets
 from rmtransfer.texts.clusters import set_clusters, take_clusters
-from rmtransfer.texts.records import read_records
+from rmtransfer.texts.records import SLICE, read_records
 
 Message = dict[str, str]
 Row = dict[str, Any]
@@ -289,6 +289,14 @@ def save_rows(rows: Sequence[Row], path: Path) -> None:
     schema = pa.schema([(column, kinds.get(column, pa.string())) for column in rows[0]])
     path.parent.mkdir(parents=True, exist_ok=True)
     pq.write_table(pa.Table.from_pylist(list(rows), schema=schema), path)
+
+
+def iter_rows(path: Path, columns: Sequence[str] | None = None) -> Iterator[Row]:
+    """Rows of a Parquet file, a few thousand in memory at a time; with ``columns``, those of them that it has."""
+    with pq.ParquetFile(path) as file:
+        wanted = None if columns is None else [c for c in columns if c in file.schema_arrow.names]
+        for batch in file.iter_batches(SLICE, columns=wanted):
+            yield from batch.to_pylist()
 
 
 def load_rows(path: Path, ids: Sequence[str] | None = None) -> list[Row]:
