@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from rmtransfer.kit import manifest
 from rmtransfer.kit.kept import Entry, Keep, disk, entries
 from rmtransfer.kit.progress import report
-from rmtransfer.report.changes import clause, environment_change, files, input_changes, params_changes
+from rmtransfer.report.changes import clauses, environment_change, files, input_changes, params_changes
 from rmtransfer.study.config import load_config
 from rmtransfer.study.layout import Layout
 from rmtransfer.study.needs import SMALL, Need, Needs, UnknownSizeError
@@ -174,7 +174,7 @@ def causes(job: Pending, config: Mapping[str, Any]) -> list[str]:
     found = []
     if job.record is not None:
         changes = params_changes(job.record.params, job.params, complete=not job.waits)
-        found += [clause(change, job.script, config) for change in changes]
+        found += clauses(changes, job.script, config)
         if not job.waits:
             found += input_changes(job.record.input, job.current.input)
         if job.record.deployed != job.current.deployed:
