@@ -45,18 +45,23 @@ def test_causes_are_apart_from_what_follows_and_jobs_are_counted():
         Pending("gather_training_logs", {}, record=ran, after=[0, 1, 2, 3]),
         Pending("draw_pca", {}, record=ran, after=[4]),
         Pending("draw_transfer", {}, record=ran, after=[4]),
+        Pending("score_answers", {"base": "new"}, record=ran, remade=True),
+        Pending("score_answers", {"base": "llama"}, record=ran, remade=True, after=[0]),
         Pending("sample_answers", {"base": "new", "language": "es"}, missing=["es.parquet"]),
     ]
-    assert told(jobs, [True, True, False, False] + [False] * 5) == [
+    assert told(jobs, [True, True] + [False] * 9) == [
         "because training.learning_rate was 5e-05 and is 2e-05:",
         "  4 train_reward_model",
         "  2 of them come back from what is kept, and what was scored of them",
+        "because an earlier run made again what it reads:",
+        "  1 score_answers (new)",
         "for the first time:",
         "  1 sample_answers (new es)",
         "after them:",
         "  1 score (llama/en/seed0 sample)",
         "  1 gather_training_logs",
         "  2 draw_*",
+        "  1 score_answers (llama)",
     ]
 
 
@@ -94,14 +99,12 @@ def test_every_cause_has_its_clause(tmp_path):
         missing=["a.parquet"],
         updated=[path, "new"],
         edited=True,
-        remade=True,
     )
     assert causes(job, CONFIG) == [
         "it reads new too",
         "its software is another (--sdm), of the same description",
         f"{path} has another content",
         "workflow/scripts/score.py is newer than what it made (edited, or checked out again)",
-        "an earlier run made again what it reads",
     ]  # so that its output is missing too needs no word
     left = Pending("score", {}, record=Record(), missing=["a.parquet", "b.parquet"], incomplete=["c.parquet"])
     assert causes(left, CONFIG) == ["a.parquet and 1 more is missing", "c.parquet is what a killed run left behind"]

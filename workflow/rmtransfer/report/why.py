@@ -135,10 +135,11 @@ def findings(jobs: Sequence[Pending], config: Mapping[str, Any]) -> list[Finding
     """
     found: list[Finding] = []
     for job in jobs:
-        reason = "" if job.new else "; ".join(causes(job, config))
-        found.append(
-            Finding(job, reason, job.new or bool(reason) or any(found[number].certain for number in job.after))
-        )
+        follows = any(found[number].certain for number in job.after)
+        these = [] if job.new else causes(job, config)
+        if job.remade and not these and not follows:
+            these = ["an earlier run made again what it reads"]
+        found.append(Finding(job, "; ".join(these), job.new or bool(these) or follows))
     return found
 
 
@@ -185,8 +186,6 @@ def causes(job: Pending, config: Mapping[str, Any]) -> list[str]:
     ]
     if job.edited:
         found.append(f"workflow/scripts/{job.script}.py is newer than what it made (edited, or checked out again)")
-    if job.remade:
-        found.append("an earlier run made again what it reads")
     if found:  # of a run for the same cause that failed or was killed
         return found
     found += [f"{files(job.missing)} is missing"] if job.missing else []
