@@ -148,12 +148,13 @@ def test_it_says_beforehand_what_comes_back_what_goes_and_what_stays(study, tmp_
     shown = render_why(study, [after], needs)
     assert "WARNING" not in shown
     assert "to compute: about 0.00 hours of one core, as snakemake plan counts; and what 1 jobs take" in shown
-    assert "kept in results/tiny/.work/kept: 0 models and sets of answers of other settings" in shown
-    assert "; 1 more that this run replaces" in shown
+    assert "kept: 1 models and sets of answers that this run replaces stay in results/tiny/.work/kept" in shown
+    assert "of other settings" not in shown
     assert "come back" not in shown
     (Path(after.output) / "weights").write_bytes(b"others")  # trained again
     write_manifest(Path(after.output), {})
     keep(study, after)
+    assert "kept: 1 models and sets of answers of other settings, 0.00 GB" in render_why(study, [], needs)
     assert "  all of them come back from what is kept, and what was scored of them" in render_why(
         study, [before], needs
     )

@@ -297,11 +297,10 @@ def _aside(kept: Sequence[Entry], replaced: Sequence[str], at: Layout) -> list[s
     """What is kept beside what is current, and what this run adds to it."""
     aside = sum(not entry.current for entry in kept)
     added = sum(entry.current and str(Path(at.folder) / entry.what) in replaced for entry in kept)
-    if not aside + added:
-        return []
-    return [
-        "",
-        f"kept in {at.kept}: {aside} models and sets of answers of other settings, {disk(Path(at.kept)) / 1e9:,.2f} GB"
-        + (f"; {added} more that this run replaces" if added else "")
-        + ". snakemake kept --cores 1 lists them.",
-    ]
+    lines = [f"kept: {added} models and sets of answers that this run replaces stay in {at.kept}"] if added else []
+    if aside:
+        lines.append(
+            f"kept: {aside} models and sets of answers of other settings, {disk(Path(at.kept)) / 1e9:,.2f} GB; "
+            "snakemake kept --cores 1 lists them"
+        )
+    return ["", *lines] if lines else []
