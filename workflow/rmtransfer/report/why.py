@@ -296,7 +296,7 @@ def _lost(kept: Sequence[Entry], replaced: Sequence[str], at: Layout) -> list[st
 def _aside(kept: Sequence[Entry], replaced: Sequence[str], at: Layout) -> list[str]:
     """What is kept beside what is current, and what this run adds to it."""
     aside = sum(not entry.current for entry in kept)
-    added = sum(entry.current and str(Path(at.folder) / entry.what) in replaced for entry in kept)
+    added = len({entry.what for entry in kept if entry.current and str(Path(at.folder) / entry.what) in replaced})
     lines = [f"kept: {added} models and sets of answers that this run replaces stay in {at.kept}"] if added else []
     if aside:
         lines.append(
