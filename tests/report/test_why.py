@@ -158,6 +158,8 @@ def test_it_says_beforehand_what_comes_back_what_goes_and_what_stays(study, tmp_
     assert "  all of them come back from what is kept, and what was scored of them" in render_why(
         study, [before], needs
     )
+    base = Pending("prepare_base_model", {"base": "llama"}, "prepare_base_model", missing=["base"])
+    assert "come back" not in render_why(study, [base, trained("en", 5e-5, after=[0])], needs)
     print_kept(study.at, CONFIG)
     listed = capsys.readouterr().out
     assert "Kept in results/tiny/.work/kept: 1 models and sets of answers that are in results now" in listed

@@ -209,8 +209,9 @@ def _counted(jobs: Sequence[Pending]) -> list[str]:
 
 
 def _returns(job: Pending, at: Layout) -> bool:
-    """Whether a job takes its output from what is kept."""
-    if job.script not in _KEPT or job.waits or not (Path(job.base) / manifest.NAME).is_file():
+    """Whether a job takes its output from what is kept; of one whose base or rows are to be made again nobody knows."""
+    known = not (job.waits or job.after) and (Path(job.base) / manifest.NAME).is_file()
+    if job.script not in _KEPT or not known:
         return False
     decides = {**job.wildcards, **job.params}
     return Keep(Path(at.kept), Path(at.folder), Path(job.output), decides, Path(job.base)).holds()
