@@ -11,6 +11,7 @@ from rmtransfer.report import plan
 from rmtransfer.report.plan import print_plan, render_plan
 from rmtransfer.study import footprint
 from rmtransfer.study.config import load_config
+from rmtransfer.study.needs import Needs
 from rmtransfer.study.study import Study
 from rmtransfer.texts.corpus import save_rows
 from rmtransfer.translation.budget import plan_translation
@@ -22,6 +23,12 @@ SPANISH = {"language": "es", "spec": DEEPL, "source": "en", "target": "es", "row
 # 10 billion parameters a layer, and no vocabulary
 LARGE = footprint.Shape(0, 1, 10**10 // 3 + 1, 10**9, queries=0, keys=0, norms=2, normed_heads=False)
 ROWS = [pair("a", "One.", "Two two.", "```\ncode\n```"), pair("b", "One.", "1. First\n2. Second", "42")]
+
+
+@pytest.fixture(autouse=True)
+def offline(monkeypatch):
+    """Without the network, which some machines have and others wait for."""
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
 
 
 @pytest.fixture
@@ -110,6 +117,60 @@ def test_the_memory_of_a_job_stands_next_to_what_there_is(rows, config, bases, m
     assert "a small GPU has 1.0 GB" in text
 
 
+def test_two_jobs_at_a_time_are_compared_with_the_memory_that_they_share(rows, config, monkeypatch):
+    """A job of a tiny model takes the 0.9 GB of its libraries: one fits into 1.5 GB, two do not."""
+    monkeypatch.setattr(plan, "visible_devices", list)
+    monkeypatch.setattr(plan.os, "cpu_count", lambda: 8)
+    monkeypatch.setattr(plan, "memory_here", lambda gpu: machine.Memory(1.5e9, "this machine"))
+    warning = "WARNING: 2 jobs at a time of training or scoring or sampling take up to "
+    shown = render_plan(study_of(config), [], of_all_parts(rows), ROOT, "")
+    assert warning in shown
+    assert "--resources mem_mb=1500 lets as many run as fit" in shown
+    config["resources"] = {"threads_per_job": 8}  # one at a time
+    assert "WARNING" not in render_plan(study_of(config), [], of_all_parts(rows), ROOT, "")
+
+
+def test_pairs_that_are_held_out_are_not_trained_on_but_looked_at(rows, config, monkeypatch):
+    """One of two pairs: half of the training, 6 operations a weight, and two looks forward."""
+    monkeypatch.setattr(plan._Counting, "shape_of", lambda *_: LARGE)
+    config["alignment"] = {"max_new_tokens": 1}
+
+    def hours() -> float:
+        text = render_plan(study_of(config), [], of_all_parts(rows), ROOT, "")
+        return float(re.search(r"training ([\d,.]+) h", text)[1].replace(",", ""))
+
+    whole = hours()
+    config["training"] = {"held_out": 0.5, "evaluations": 2}
+    # no table and no frozen blocks: 6 a weight and token of all pairs, then 6 of a half and 2 * 2 of the other one
+    assert hours() == pytest.approx(whole * (6 / 2 + 2 * 2 / 2) / 6, rel=1e-4)
+
+
+def test_what_a_cluster_is_asked_for_is_what_the_rules_ask_for(tmp_path, config, bases):
+    config["base_models"] = {"m": {"path": str(bases["llama"])}}
+    config["training"] = {"processes": 2, "pairs_per_step": 4}
+    study = study_of(config)
+    for part in study.parts:
+        save_rows(ROWS, tmp_path / study.rows(part)[0])
+
+    def asked(kind: str) -> list[str]:
+        lines = list(plan._plan_jobs(study, tmp_path))
+        return next(re.split(r" {2,}", line.strip()) for line in lines if line.strip().startswith(kind))
+
+    needs = Needs(study, tmp_path, gpu=True, threads=8)
+    training = needs.training("m/en/seed0").asked()
+    memory, disk = (f"{training[name] / 1000:.1f} GB" for name in ("mem_mb", "disk_mb"))
+    assert asked("train_reward_model m") == ["train_reward_model m", "2", memory, "10", "2", disk]
+    assert asked("sample_answers m")[4] == "1"
+    assert asked("translate_rows deepl")[1:2] + asked("translate_rows deepl")[4:5] == ["3", "0"]
+    assert asked("all others") == ["all others: 1.0 GB, 10 minutes, or little more"]
+    config["resources"] = {"device": "cpu"}
+    study = study_of(config)
+    assert asked("train_reward_model m")[4] == "0"
+    config["base_models"] = {"m": {"path": "org/nobody-knows", "revision": COMMIT}}
+    study = study_of(config)
+    assert "known later" in asked("train_reward_model m")[1]
+
+
 def test_a_model_that_is_not_here_yet_leaves_its_numbers_open(rows, config):
     config["base_models"] = {"m": {"path": "package:not_here", "chat_template": "README.md"}}
     text = render_plan(study_of(config), [], of_all_parts(rows), ROOT, "")
@@ -155,8 +216,7 @@ def test_a_native_benchmark_is_scored_in_one_language(rows, config, monkeypatch)
     assert hours() == f"{3 * once:,.2f}"
 
 
-def test_a_name_says_how_large_a_model_is_that_is_not_here(config, rows, monkeypatch):
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+def test_a_name_says_how_large_a_model_is_that_is_not_here(config, rows):
     config["reward_models"] = {"shelf": {"kind": "classifier", "path": "org/Some-RM-8B-v0.1", "revision": COMMIT}}
     text = render_plan(study_of(config), [], of_all_parts(rows), ROOT, "")
     assert "shelf: classifier\n    8.00B parameters" in text

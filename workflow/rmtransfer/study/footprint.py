@@ -307,7 +307,7 @@ def warn_of_training(base: Path, training: Mapping[str, Any], tokens: int, longe
 
 def parameters_named(model: str) -> float | None:
     """How many parameters a model has by its name, such as Qwen2.5-3B-Instruct or gemma-3-270m; None if it says nothing."""
-    found = re.search(r"(?<![\d.])(\d+(?:\.\d+)?)([bm])(?![a-z])", model, re.IGNORECASE)
+    found = re.search(r"(?<![\d.])(\d+(?:\.\d+)?)([bm])(?![a-z\d])", model, re.IGNORECASE)
     return float(found[1]) * {"b": 1e9, "m": 1e6}[found[2].lower()] if found else None
 
 
