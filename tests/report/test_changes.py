@@ -6,7 +6,7 @@ import pytest
 
 from rmtransfer.report.changes import (
     ABSENT,
-    clause,
+    clauses,
     config_key,
     environment_change,
     input_changes,
@@ -79,7 +79,7 @@ def test_the_key_is_the_configurations():
     (path,) = params_changes(["{'path': 'y', 'revision': '2'}"], {"options": {"path": "x", "revision": "2"}})
     assert config_key(path, CONFIG) == "base_models.b.path"
     (path,) = params_changes(["{'path': 'y'}"], {"options": {"path": "x"}})
-    assert config_key(path, CONFIG) == "options.path"
+    assert config_key(path, CONFIG) is None
 
 
 @pytest.mark.parametrize(
@@ -114,8 +114,17 @@ def test_the_key_is_the_configurations():
     ],
 )
 def test_clauses(before, now, script, expected):
-    (change,) = params_changes(list(map(repr, before.values())), now)
-    assert clause(change, script, CONFIG) == expected
+    assert clauses(params_changes(list(map(repr, before.values())), now), script, CONFIG) == [expected]
+
+
+def test_of_a_stage_that_was_raised_only_the_configurations_changes_are_named():
+    before, now = {"version": 4, "source": "en", "recipe": RECIPE}, {"version": 5, "names": {"a": ""}}
+    changes = params_changes(list(map(repr, before.values())), {**now, "recipe": {**RECIPE, "learning_rate": 2e-5}})
+    assert clauses(changes, "draw_figure", CONFIG) == [
+        "the code of FIGURES changed what it computes, version 4 -> 5",
+        "training.learning_rate was 5e-05 and is 2e-05",
+    ]
+    assert len(clauses(params_changes(["'en'"], {"names": {"a": ""}}), "draw_figure", CONFIG)) == 2
 
 
 def test_inputs_that_came_and_went():

@@ -45,18 +45,23 @@ def test_causes_are_apart_from_what_follows_and_jobs_are_counted():
         Pending("gather_training_logs", {}, record=ran, after=[0, 1, 2, 3]),
         Pending("draw_pca", {}, record=ran, after=[4]),
         Pending("draw_transfer", {}, record=ran, after=[4]),
+        Pending("score_answers", {"base": "new"}, record=ran, remade=True),
+        Pending("score_answers", {"base": "llama"}, record=ran, remade=True, after=[0]),
         Pending("sample_answers", {"base": "new", "language": "es"}, missing=["es.parquet"]),
     ]
-    assert told(jobs, [True, True, False, False] + [False] * 5) == [
+    assert told(jobs, [True, True] + [False] * 9) == [
         "because training.learning_rate was 5e-05 and is 2e-05:",
         "  4 train_reward_model",
         "  2 of them come back from what is kept, and what was scored of them",
+        "because an earlier run made again what it reads:",
+        "  1 score_answers (new)",
         "for the first time:",
         "  1 sample_answers (new es)",
         "after them:",
         "  1 score (llama/en/seed0 sample)",
         "  1 gather_training_logs",
         "  2 draw_*",
+        "  1 score_answers (llama)",
     ]
 
 
@@ -94,14 +99,12 @@ def test_every_cause_has_its_clause(tmp_path):
         missing=["a.parquet"],
         updated=[path, "new"],
         edited=True,
-        remade=True,
     )
     assert causes(job, CONFIG) == [
         "it reads new too",
         "its software is another (--sdm), of the same description",
         f"{path} has another content",
         "workflow/scripts/score.py is newer than what it made (edited, or checked out again)",
-        "an earlier run made again what it reads",
     ]  # so that its output is missing too needs no word
     left = Pending("score", {}, record=Record(), missing=["a.parquet", "b.parquet"], incomplete=["c.parquet"])
     assert causes(left, CONFIG) == ["a.parquet and 1 more is missing", "c.parquet is what a killed run left behind"]
@@ -145,15 +148,18 @@ def test_it_says_beforehand_what_comes_back_what_goes_and_what_stays(study, tmp_
     shown = render_why(study, [after], needs)
     assert "WARNING" not in shown
     assert "to compute: about 0.00 hours of one core, as snakemake plan counts; and what 1 jobs take" in shown
-    assert "kept in results/tiny/.work/kept: 0 models and sets of answers of other settings" in shown
-    assert "; 1 more that this run replaces" in shown
+    assert "kept: 1 models and sets of answers that this run replaces stay in results/tiny/.work/kept" in shown
+    assert "of other settings" not in shown
     assert "come back" not in shown
     (Path(after.output) / "weights").write_bytes(b"others")  # trained again
     write_manifest(Path(after.output), {})
     keep(study, after)
+    assert "kept: 1 models and sets of answers of other settings, 0.00 GB" in render_why(study, [], needs)
     assert "  all of them come back from what is kept, and what was scored of them" in render_why(
         study, [before], needs
     )
+    base = Pending("prepare_base_model", {"base": "llama"}, "prepare_base_model", missing=["base"])
+    assert "come back" not in render_why(study, [base, trained("en", 5e-5, after=[0])], needs)
     print_kept(study.at, CONFIG)
     listed = capsys.readouterr().out
     assert "Kept in results/tiny/.work/kept: 1 models and sets of answers that are in results now" in listed

@@ -104,13 +104,26 @@ def _likeness(one: Any, other: Any) -> float:
     return 0.1 + 0.9 * difflib.SequenceMatcher(None, repr(one), repr(other), autojunk=False).quick_ratio()
 
 
-def clause(change: Change, script: str, config: Mapping[str, Any]) -> str:
-    """A change of a param as a clause.
+def clauses(changes: Sequence[Change], script: str, config: Mapping[str, Any]) -> list[str]:
+    """Changes of params as clauses.
+
+    Where the number of the stage was raised, whatever is no key of the configuration belongs to its other code.
 
     Args:
         script: what the job runs, without folder and suffix.
         config: the study's configuration as builtins.
     """
+    if any(change.path == (_VERSION,) for change in changes):
+        changes = [
+            change
+            for change in changes
+            if change.path in ((_VERSION,), (_CONTENT,))
+            or (ABSENT not in (change.before, change.now) and config_key(change, config))
+        ]
+    return [_clause(change, script, config) for change in changes]
+
+
+def _clause(change: Change, script: str, config: Mapping[str, Any]) -> str:
     before, now = _shown(change.before), _shown(change.now)
     match change.path:
         case (name,) if name == _VERSION:
@@ -120,16 +133,16 @@ def clause(change: Change, script: str, config: Mapping[str, Any]) -> str:
             return "the content of its selected rows changed (corpus/*.dropped.csv says which are left out)"
         case ():
             return f"a setting is gone that was {before}"
-    key = config_key(change, config)
+    key = config_key(change, config) or ".".join(change.path)
     if change.before is ABSENT:
         return f"{key} is new and is {now}"
     return f"{key} was {before} and is {'gone' if change.now is ABSENT else now}"
 
 
-def config_key(change: Change, config: Mapping[str, Any]) -> str:
+def config_key(change: Change, config: Mapping[str, Any]) -> str | None:
     """The configuration's key behind a change: one of its names and either value, with most of what stands beside it.
 
-    Where there is none, or several could be meant, what the rule calls it.
+    None where there is none, or several could be meant.
     """
     wanted = {repr(None if value is ABSENT else value) for value in (change.now, change.before)}
     for name in reversed(change.path):
@@ -141,7 +154,7 @@ def config_key(change: Change, config: Mapping[str, Any]) -> str:
         best = [key for key, score in scores.items() if score == max(scores.values())]
         if len(best) == 1:
             return best[0]
-    return ".".join(change.path)
+    return None
 
 
 def _keys(

@@ -51,4 +51,4 @@ def _told_apart(entry: Entry, current: Entry | None, config: Mapping[str, Any]) 
     if current is None:
         return "(nothing in results now)"
     told = differences((), entry.decides, current.decides)
-    return ", ".join(f"{config_key(change, config)}: {change.before!r}" for change in told)
+    return ", ".join(f"{config_key(change, config) or '.'.join(change.path)}: {change.before!r}" for change in told)

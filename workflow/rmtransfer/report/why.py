@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from rmtransfer.kit import manifest
 from rmtransfer.kit.kept import Entry, Keep, disk, entries
 from rmtransfer.kit.progress import report
-from rmtransfer.report.changes import clause, environment_change, files, input_changes, params_changes
+from rmtransfer.report.changes import clauses, environment_change, files, input_changes, params_changes
 from rmtransfer.study.config import load_config
 from rmtransfer.study.layout import Layout
 from rmtransfer.study.needs import SMALL, Need, Needs, UnknownSizeError
@@ -135,10 +135,11 @@ def findings(jobs: Sequence[Pending], config: Mapping[str, Any]) -> list[Finding
     """
     found: list[Finding] = []
     for job in jobs:
-        reason = "" if job.new else "; ".join(causes(job, config))
-        found.append(
-            Finding(job, reason, job.new or bool(reason) or any(found[number].certain for number in job.after))
-        )
+        follows = any(found[number].certain for number in job.after)
+        these = [] if job.new else causes(job, config)
+        if job.remade and not these and not follows:
+            these = ["an earlier run made again what it reads"]
+        found.append(Finding(job, "; ".join(these), job.new or bool(these) or follows))
     return found
 
 
@@ -174,7 +175,7 @@ def causes(job: Pending, config: Mapping[str, Any]) -> list[str]:
     found = []
     if job.record is not None:
         changes = params_changes(job.record.params, job.params, complete=not job.waits)
-        found += [clause(change, job.script, config) for change in changes]
+        found += clauses(changes, job.script, config)
         if not job.waits:
             found += input_changes(job.record.input, job.current.input)
         if job.record.deployed != job.current.deployed:
@@ -185,8 +186,6 @@ def causes(job: Pending, config: Mapping[str, Any]) -> list[str]:
     ]
     if job.edited:
         found.append(f"workflow/scripts/{job.script}.py is newer than what it made (edited, or checked out again)")
-    if job.remade:
-        found.append("an earlier run made again what it reads")
     if found:  # of a run for the same cause that failed or was killed
         return found
     found += [f"{files(job.missing)} is missing"] if job.missing else []
@@ -210,8 +209,9 @@ def _counted(jobs: Sequence[Pending]) -> list[str]:
 
 
 def _returns(job: Pending, at: Layout) -> bool:
-    """Whether a job takes its output from what is kept."""
-    if job.script not in _KEPT or job.waits or not (Path(job.base) / manifest.NAME).is_file():
+    """Whether a job takes its output from what is kept; of one whose base or rows are to be made again nobody knows."""
+    known = not (job.waits or job.after) and (Path(job.base) / manifest.NAME).is_file()
+    if job.script not in _KEPT or not known:
         return False
     decides = {**job.wildcards, **job.params}
     return Keep(Path(at.kept), Path(at.folder), Path(job.output), decides, Path(job.base)).holds()
@@ -297,12 +297,11 @@ def _lost(kept: Sequence[Entry], replaced: Sequence[str], at: Layout) -> list[st
 def _aside(kept: Sequence[Entry], replaced: Sequence[str], at: Layout) -> list[str]:
     """What is kept beside what is current, and what this run adds to it."""
     aside = sum(not entry.current for entry in kept)
-    added = sum(entry.current and str(Path(at.folder) / entry.what) in replaced for entry in kept)
-    if not aside + added:
-        return []
-    return [
-        "",
-        f"kept in {at.kept}: {aside} models and sets of answers of other settings, {disk(Path(at.kept)) / 1e9:,.2f} GB"
-        + (f"; {added} more that this run replaces" if added else "")
-        + ". snakemake kept --cores 1 lists them.",
-    ]
+    added = len({entry.what for entry in kept if entry.current and str(Path(at.folder) / entry.what) in replaced})
+    lines = [f"kept: {added} models and sets of answers that this run replaces stay in {at.kept}"] if added else []
+    if aside:
+        lines.append(
+            f"kept: {aside} models and sets of answers of other settings, {disk(Path(at.kept)) / 1e9:,.2f} GB; "
+            "snakemake kept --cores 1 lists them"
+        )
+    return ["", *lines] if lines else []
