@@ -52,7 +52,7 @@ KillWait=2
 MailProg=/bin/true
 GresTypes=gpu
 NodeName=$HOST NodeAddr=127.0.0.1 CPUs=6 RealMemory=16000 Gres=gpu:2
-PartitionName=main Nodes=ALL Default=YES MaxTime=60
+PartitionName=main Nodes=ALL Default=YES MaxTime=300
 CONF
 }
 

@@ -211,7 +211,7 @@ def test_a_script_that_fails_says_why_and_the_same_command_goes_on(done, checkou
         (
             ["--set-resources", "train_reward_model:runtime=600"],
             STUDY,
-            "train_reward_model asks for 600 minutes, and partition main gives 60;",
+            "train_reward_model asks for 600 minutes, and partition main gives 300;",
         ),
         (["--slurm-status-command", "sacct"], STUDY, "sacct: Slurm accounting storage is disabled"),
         # Eight threads of a heavy job where jobs are sent elsewhere, however many cores and GPUs there are here.
