@@ -90,6 +90,8 @@ def test_two_snakemakes_at_once(study):
     assert second.returncode == 1
     assert f"another run is at work on it (process {owner.pid} on {owner.host}, since {owner.since})" in second.stdout
     assert "Traceback" not in second.stdout
+    plan = snakemake(study, CONFIG, "plan")  # writes nothing
+    assert plan.returncode == 0, plan.stdout
     assert record.read_text() == owner.written()
     first.process.kill()
     first.process.wait()

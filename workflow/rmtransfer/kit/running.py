@@ -164,17 +164,19 @@ def locks_on(folder: Path, locks: Path) -> list[Path]:
 
 
 def join_run(folder: Path) -> None:
-    """Have this job be waited for by the next run, and end when its own run is gone.
+    """Have this job be waited for by the next run, and end when its own run is gone; where there is a run that says so.
 
     Args:
         folder: of the study's results.
     """
+    owner = Owner.read(os.environ.get(_RUN, ""))
+    if owner is None:
+        return
     with contextlib.suppress(OSError):  # without locks nobody waits
         file = os.open(folder / ".work/jobs", os.O_RDWR | os.O_CREAT, 0o666)
         held.append(file)
         fcntl.flock(file, fcntl.LOCK_SH)
-    owner = Owner.read(os.environ.get(_RUN, ""))
-    if owner is None or owner.machine != _machine():  # a job on another machine ends as its queue wants
+    if owner.machine != _machine():  # on another machine it ends as its queue wants
         return
     if not owner.lives():
         _end(owner)
