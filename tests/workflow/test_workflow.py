@@ -193,6 +193,13 @@ def test_another_day_for_templates_that_write_none_reruns_nothing(finished):
     assert jobs(finished, changed(chat={"date": "2025-01-02"})) == set()
 
 
+def test_another_chat_template_translates_nothing_again(finished):
+    named = {"path": "tiny", "chat_template": "resources/chat_templates/question_answer.jinja"}
+    found = jobs(finished, changed(base_models={"llama": named}))
+    assert {"prepare_base_model llama", "check_templates", "select_rows"} <= found
+    assert not [job for job in found if job.startswith(("translate_rows", "read_rows"))]
+
+
 def test_a_figure_option_redraws_figures_only(finished):
     assert jobs(finished, changed(figures={"dpi": 80})) == DRAWINGS | {"draw_translation"}
 
