@@ -150,17 +150,18 @@ def test_cancelled_killed_requeued_and_drained_it_ends_with_the_tables_of_the_lo
     # select_rows gets less memory than Python needs, the first time.
     little = [*TARGETS, "--set-resources", "select_rows:mem_mb=60 if attempt == 1 else 1500"]
 
-    # Its jobs live on when Snakemake is killed.
+    # Snakemake is killed, and a job that it sent is still there.
     run = start(*little)
     wait_for(in_state(RUNNING), run)
     run.kill()
     run.wait()
+    ask("sbatch", "--hold", "--chdir", str(checkout), "--wrap", "true")
     start("--unlock").wait()
     assert start(*little).wait() == 1
     leftovers = re.search(r"still in SLURM's queue; .*: (scancel [\d ]+)", (checkout / "shown.txt").read_text())
     ask(*leftovers[1].split())
 
-    while in_state("COMPLETING")() or in_state(RUNNING)():
+    while in_state("COMPLETING", "")() or in_state(RUNNING)():
         time.sleep(0.1)
     run = start(*little)
     wait_for(in_state("FAILED", "rule_select_rows"), run)
