@@ -67,3 +67,8 @@ onerror:
         f"\nThe study stopped. The message above names the job; its log is under {AT.folder}/logs/.\n"
         "Mend the cause and run the same command again: finished jobs are kept."
     )
+    if not HERE:
+        print(
+            "Of TIMEOUT, OUT_OF_MEMORY or a memory limit above: --set-resources <rule>:runtime=<minutes> or <rule>:mem_mb=<MB>. "
+            "docs/cluster.md says the rest."
+        )

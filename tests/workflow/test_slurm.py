@@ -30,6 +30,17 @@ from snakemake_executor_plugin_slurm import Executor
 Executor.next_seconds_between_status_checks = property(lambda self: 1, lambda self, seconds: None)
 main()
 """
+TARGETS = [
+    *(
+        f"results/tiny/tables/{table}.csv"
+        for table in ("translation", "training", "variance", "representation", "alignment")
+    ),
+    *(
+        "results/tiny/tables/sample/paper.md",
+        "results/tiny/figures/sample/transfer.png",
+        "results/tiny/figures/pca.png",
+    ),
+]
 QUICKLY = [
     "--slurm-init-seconds-before-status-checks",
     "1",
@@ -137,19 +148,20 @@ def test_cancelled_killed_requeued_and_drained_it_ends_with_the_tables_of_the_lo
 ):
     local = shared("finished", run_study)
     # select_rows gets less memory than Python needs, the first time.
-    little = ["--set-resources", "select_rows:mem_mb=60 if attempt == 1 else 1500"]
+    little = [*TARGETS, "--set-resources", "select_rows:mem_mb=60 if attempt == 1 else 1500"]
 
-    # Its jobs live on when Snakemake is killed.
+    # Snakemake is killed, and a job that it sent is still there.
     run = start(*little)
     wait_for(in_state(RUNNING), run)
     run.kill()
     run.wait()
+    ask("sbatch", "--hold", "--chdir", str(checkout), "--wrap", "true")
     start("--unlock").wait()
     assert start(*little).wait() == 1
     leftovers = re.search(r"still in SLURM's queue; .*: (scancel [\d ]+)", (checkout / "shown.txt").read_text())
     ask(*leftovers[1].split())
 
-    while in_state("COMPLETING")() or in_state(RUNNING)():
+    while in_state("COMPLETING", "")() or in_state(RUNNING)():
         time.sleep(0.1)
     run = start(*little)
     wait_for(in_state("FAILED", "rule_select_rows"), run)
@@ -194,6 +206,7 @@ def test_a_script_that_fails_says_why_and_the_same_command_goes_on(done, checkou
     assert status == 1
     assert "segments have no en -> es translation" in shown
     assert "finished jobs are kept" in shown
+    assert "docs/cluster.md" in shown
     (checkout / "benchmark.jsonl").write_text(rows, encoding="utf-8")
     status, shown = done(target, "--retries", "0")
     assert status == 0, shown
