@@ -126,7 +126,8 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=1)
     parser.add_argument("--sizes", type=int, default=len(SIZES), help="how many of the sizes, from the smallest")
     arguments = parser.parse_args()
-    rows, notes = [], []
+    rows: list[dict[str, str]] = []
+    notes: list[str] = []
     measured: dict[str, list[Planned]] = {state: [] for state in STATES}
     for size in SIZES[: arguments.sizes]:
         with tempfile.TemporaryDirectory() as name:
