@@ -43,7 +43,8 @@ def _save(folder: Path, config: Any, *added: str, kind: Any = AutoModelForCausal
 
 
 def _base(folder: Path, family: str | None = None, config: Any = None, *added: str, **more: Any) -> str:
-    config = config or survey.small(str(family), max_position_embeddings=512, n_positions=512)
+    sizes = {"max_position_embeddings": 512, "n_positions": 512, "hidden_size_per_layer_input": 8}
+    config = config or survey.small(str(family), **sizes)
     if family is not None:
         config.get_text_config().vocab_size = 460
     _save(folder / "in", config, *added, **more)
