@@ -4,6 +4,7 @@ Of each family that has a causal language model a small one is built at random, 
 is prepared. Nothing here knows how a family is served; what is known is how its configuration becomes small.
 """
 
+import itertools
 import logging
 import signal
 import sys
@@ -44,7 +45,7 @@ _SIZES = {
     0: "pad_token_id num_kv_shared_layers hidden_size_per_layer_input",
 }
 _SMALL = {name: size for size, names in _SIZES.items() for name in names.split()}
-# What some constructors want otherwise, one after the other until a model computes.
+# What some constructors want otherwise, one after the other until a model computes; None: as it is by default.
 _FOUR = dict.fromkeys(_SIZES[2].split()[:-1], 4)
 _OTHERWISE: tuple[dict[str, Any], ...] = (
     {},
@@ -53,6 +54,7 @@ _OTHERWISE: tuple[dict[str, Any], ...] = (
     {**_FOUR, "num_key_value_heads": 2, "head_dim": 8, "num_experts_per_tok": 1},
     {**_FOUR, "num_key_value_heads": 4, "num_heads": 4, "head_dim": 16, "attention_types": [[["global", "local"], 2]]},
     {"num_key_value_heads": 2, "head_dim": None, "hidden_size_per_layer_input": 8, "first_k_dense_replace": 1},
+    {"mamba_d_head": None, "mamba_n_heads": None, "num_key_value_heads": 2},
 )
 
 
@@ -64,17 +66,25 @@ class Served(NamedTuple):
     classifier: str = ""
 
 
-def small(family: str, **otherwise: Any) -> PreTrainedConfig:
-    """A configuration of a family with few parameters."""
+NOT_TRIED = Served(None, "no small model of it can be built")
+
+
+def small(family: str, *, by_layer: bool = True, **otherwise: Any) -> PreTrainedConfig:
+    """A configuration of a family with few parameters.
+
+    Args:
+        by_layer: whether lists with an entry for each layer are cut, which some classes do themselves.
+    """
     kind = CONFIG_MAPPING[family]
     default = kind()
     text = default.get_text_config()
     known = text.to_dict()
     sizes = {k: v for k, v in {**_SMALL, **otherwise}.items() if k in known or k in type(text).attribute_map}
+    sizes = {name: size for name, size in sizes.items() if size is not None}
     depth = getattr(text, "num_hidden_layers", None)
     layers = next((sizes[k] for k in ("num_hidden_layers", "n_layer", "n_layers", "num_layers") if k in sizes), depth)
     for name, value in known.items():  # one entry a layer
-        if isinstance(value, list) and depth and len(value) == depth and name not in sizes:
+        if by_layer and isinstance(value, list) and depth and len(value) == depth and name not in sizes:
             sizes[name] = value[-layers:] if name == "layer_types" else value[:layers]
     if text is default:
         return kind(**sizes)
@@ -95,10 +105,10 @@ def _ask(config: PreTrainedConfig) -> Served:
 
 def serve(family: str) -> Served:
     """What comes of a family."""
-    found = Served(None, "not tried: no small model of it can be built")
-    for otherwise in _OTHERWISE:
+    found = NOT_TRIED
+    for otherwise, by_layer in itertools.product(_OTHERWISE, (True, False)):
         try:
-            now = _ask(small(family, **otherwise))
+            now = _ask(small(family, by_layer=by_layer, **otherwise))
         except Exception as problem:  # whatever a constructor makes of sizes that it does not expect
             if "too slow" in str(problem):
                 return found
@@ -121,7 +131,7 @@ def survey(names: list[str]) -> Iterator[tuple[str, Served]]:
         try:
             yield name, serve(name)
         except TimeoutError:
-            yield name, Served(None, "not tried: no small model of it can be built")
+            yield name, NOT_TRIED
         finally:
             signal.alarm(0)
 
@@ -138,7 +148,8 @@ def row(name: str, served: Served) -> str:
 def page(found: dict[str, Served]) -> str:
     """docs/families.md."""
     served = [row(name, one) for name, one in found.items() if one.how]
-    refused = [row(name, one) for name, one in found.items() if not one.how]
+    refused = [row(name, one) for name, one in found.items() if not one.how and one != NOT_TRIED]
+    unknown = [name for name, one in found.items() if one == NOT_TRIED]
     others = [name for name in MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES if name not in found]
     return "\n".join(
         [
@@ -163,6 +174,12 @@ def page(found: dict[str, Served]) -> str:
             "| family | reason |",
             "|---|---|",
             *refused,
+            "",
+            f"## Not tried ({len(unknown)})",
+            "",
+            "No small model of these could be built here; a real one is asked when it is prepared:",
+            "",
+            ", ".join(unknown) + ".",
             "",
             "## Reward models of others (`kind: classifier`)",
             "",

@@ -22,7 +22,7 @@ SERVED = ["bloom", "gpt2", "opt", "cohere", "granite", "xglm", "gemma3"]
 def save(folder, family, **changes):
     """A checkpoint with a tokenizer, as anybody would save it."""
     tokenizer = build_tokenizer("qwen")
-    config = survey.small(family)
+    config = survey.small(family, max_position_embeddings=512, n_positions=512)
     text = config.get_text_config()
     text.vocab_size = 460
     for name, value in changes.items():
@@ -166,3 +166,23 @@ def test_a_package_that_a_family_needs(tmp_path, monkeypatch):
     save(tmp_path / "in", "llama")
     monkeypatch.setattr(AutoModelForCausalLM, "from_pretrained", lacking)
     refuse(tmp_path, r"needs a package that is not here \(TimmWrapperModel requires the timm library\); install it")
+
+
+@pytest.mark.parametrize("merge", [True, False])
+@pytest.mark.parametrize("family", ["gpt2", "cohere"])
+def test_an_adapter(tmp_path, family, merge, pairs):
+    """GPT-2's products are no Linear and its blocks are called h; a base without a class of transformers brings ours."""
+    save(tmp_path / "in", family)
+    base = prepare(tmp_path)
+    adapter = {"rank": 2, "alpha": 4, "dropout": 0.0, "target_modules": "all-linear", "merge": merge}
+    train(base, pairs, tmp_path, recipe={**RECIPE, "epochs": 2, "pairs_per_step": len(pairs), "adapter": adapter})
+    texts = [chat.encode_answer(chat.load_tokenizer(base), p["prompt"], p["chosen"]) for p in pairs]
+    loaded = reward.load_reward_model(tmp_path / "out", torch.device("cpu"))
+    scored = reward.score(loaded, texts, 100)[0]
+    loaded.set_attn_implementation("sdpa")
+    start = reward.build_reward_model(base, 0).eval()
+    with torch.inference_mode():
+        plain = torch.cat([alone(loaded, ids).logits[0] for ids in texts])
+        before = torch.cat([alone(start, ids).logits[0] for ids in texts])
+    torch.testing.assert_close(scored, plain, atol=1e-4, rtol=1e-4)
+    assert (plain - before).abs().max() > 1e-4

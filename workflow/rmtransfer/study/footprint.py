@@ -56,7 +56,7 @@ class Shape(NamedTuple):
         """From a ``config.json``; None for a model that is built otherwise."""
         text = {**settings, **settings.get("text_config", {})}
         family = str(text.get("model_type", ""))
-        if any("experts" in key for key in text):
+        if any("experts" in key for key in text) or isinstance(text.get("intermediate_size"), list):
             return None
         try:
             heads, hidden = text["num_attention_heads"], text["hidden_size"]
