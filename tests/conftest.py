@@ -195,6 +195,17 @@ def shared(tmp_path_factory) -> Callable[[str, Callable[[Path], None]], Path]:
     return build
 
 
+@pytest.fixture
+def small_disk(tmp_path):
+    """A file system of 200 kB."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=200k", "none", folder], capture_output=True).returncode:
+        pytest.skip("needs the right to mount a file system")
+    yield folder
+    subprocess.run(["umount", "--lazy", folder], check=True)
+
+
 @pytest.fixture(scope="session", params=["gemma", "llama", "qwen"])
 def family(request) -> str:
     return request.param

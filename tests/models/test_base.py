@@ -8,7 +8,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, BertConfig, BertForMaskedLM
 
-from conftest import GEMMA, build_model, build_tokenizer
+from conftest import GEMMA, LLAMA, build_model, build_tokenizer
 from rmtransfer.kit.errors import StudyError
 from rmtransfer.kit.manifest import digest_folder, read_manifest
 from rmtransfer.models import base as base_model
@@ -57,6 +57,35 @@ def test_a_template_from_the_config_replaces_the_tokenizers(tmp_path):
     assert chat.load_tokenizer(tmp_path / "out").chat_template == GEMMA
 
 
+def test_the_manifest_says_what_the_template_can_do_and_which_day_it_is_told(tmp_path):
+    save_plain(tmp_path / "in")
+    told = {}
+    for day in ("2024-07-26", "2025-01-02"):
+        base_model.prepare_base_model(
+            {"path": "in"}, "m", tmp_path, tmp_path / day, chat_template=LLAMA + "{{ strftime_now('%F') }}", date=day
+        )
+        told[day] = chat.render(chat.load_tokenizer(tmp_path / day), [{"role": "user", "content": "Where?"}])
+        facts = {"system": "rendered", "turns": "rendered", "date": day}
+        assert read_manifest(tmp_path / day)["chat_template"] == facts
+    assert all(text.endswith(day) for day, text in told.items())
+    assert digest_folder(tmp_path / "2024-07-26") != digest_folder(tmp_path / "2025-01-02")
+
+
+@pytest.mark.parametrize(
+    ("template", "words"),
+    [
+        ("{{ messages[0]['content'] }}", "leaves out its answer"),
+        ("{{ raise_exception('never') }}", "refuses a question with its answer: never"),
+        (LLAMA + "{{ lipsum() }}", "random numbers"),
+    ],
+)
+def test_a_template_of_no_use_is_seen_when_the_base_is_prepared(tmp_path, template, words):
+    save_plain(tmp_path / "in")
+    with pytest.raises(StudyError, match=rf"base_models\.m: .*{words}.*base_models\.m\.chat_template"):
+        base_model.prepare_base_model({"path": "in"}, "m", tmp_path, tmp_path / "out", chat_template=template)
+    assert not (tmp_path / "out/manifest.json").exists()
+
+
 def refuse(tmp_path, spec, words):
     with pytest.raises(StudyError) as error:
         base_model.prepare_base_model(spec, "m", tmp_path, tmp_path / "out")
@@ -78,7 +107,12 @@ def test_no_template_at_all(tmp_path):
 def test_no_causal_language_model(tmp_path):
     config = BertConfig(vocab_size=99, hidden_size=8, num_hidden_layers=1, num_attention_heads=1, intermediate_size=8)
     BertForMaskedLM(config).save_pretrained(tmp_path / "in")
-    refuse(tmp_path, {"path": "in"}, "is not a causal language model (model_type bert, architecture BertForMaskedLM)")
+    build_tokenizer("llama").save_pretrained(tmp_path / "in")
+    refuse(
+        tmp_path,
+        {"path": "in"},
+        "(model_type bert): it is no causal language model: what it makes of a token depends on",
+    )
 
 
 def test_a_truncated_checkpoint(tmp_path):

@@ -6,9 +6,10 @@ import pytest
 from tokenizers.processors import TemplateProcessing
 from transformers import AutoTokenizer, GemmaTokenizer, LlamaTokenizer
 
-from conftest import GEMMA, QUESTION_ANSWER, build_tokenizer
+from conftest import GEMMA, LLAMA, QUESTION_ANSWER, build_tokenizer
 from rmtransfer.kit.errors import StudyError
 from rmtransfer.models import chat
+from rmtransfer.texts.selection import Reading
 
 PROMPT = [{"role": "user", "content": "Where?"}]
 ANSWER = [{"role": "assistant", "content": "Here."}]
@@ -156,9 +157,118 @@ def test_no_template_is_an_error_not_a_default(tmp_path):
         chat.load_tokenizer(tmp_path)
 
 
-def test_longest_conversation_counts_the_longer_side(bases):
+def reader(**tokenizers):
+    return chat.row_reader({f"base_models.{name}": tokenizer for name, tokenizer in tokenizers.items()})
+
+
+def with_template(family, template):
+    tokenizer = build_tokenizer(family)
+    tokenizer.chat_template = template
+    return tokenizer
+
+
+def test_a_row_is_as_long_as_its_longer_side_under_the_hungriest_tokenizer(tokenizers):
     row = {"prompt": PROMPT, "chosen": ANSWER, "rejected": [{"role": "assistant", "content": "Here. " * 9}]}
-    expected = max(
-        len(chat.encode_answer(chat.load_tokenizer(folder), PROMPT, row["rejected"])) for folder in bases.values()
-    )
-    assert chat.longest_conversation(list(bases.values()))(row) == expected
+    expected = max(len(chat.encode_answer(tokenizer, PROMPT, row["rejected"])) for tokenizer in tokenizers.values())
+    assert reader(**tokenizers)(row) == Reading(expected)
+
+
+NO_SYSTEM = "{% if messages[0]['role'] == 'system' %}{{ raise_exception('no system role here') }}{% endif %}" + LLAMA
+ALTERNATING = (
+    "{% for m in messages %}{% if (m['role'] == 'user') != (loop.index0 % 2 == 0) %}"
+    "{{ raise_exception('roles must alternate') }}{% endif %}{% endfor %}" + LLAMA
+)
+SYSTEM = [{"role": "system", "content": "Be brief."}]
+OTHER = [{"role": "assistant", "content": "There."}]
+
+
+@pytest.mark.parametrize(
+    ("template", "prompt", "words"),
+    [
+        (NO_SYSTEM, SYSTEM + PROMPT, "no system role here"),
+        (ALTERNATING, PROMPT + PROMPT, "roles must alternate"),
+        ("{{ messages[0]['content'] + 1 }}", PROMPT, "can only concatenate str"),
+        ("{{ messages[7]['content'] }}", PROMPT, "has no element 7"),
+        ("{% for m in messages %}{% include 'other' %}{% endfor %}", PROMPT, "no loader"),
+        ("{% for m in messages %}", PROMPT, "Unexpected end of template"),
+    ],
+)
+def test_whatever_a_template_raises_names_base_and_reason(template, prompt, words):
+    row = {"id": "s1", "prompt": prompt, "chosen": ANSWER, "rejected": OTHER}
+    reading = reader(plain=build_tokenizer("qwen"), mine=with_template("llama", template))(row)
+    assert reading.refused.startswith("the chat template of base_models.mine refuses it: ")
+    assert words in reading.refused
+    instruction = {"id": "s1", "prompt": prompt}
+    assert words in reader(mine=with_template("llama", template))(instruction).refused
+    with pytest.raises(chat.RefusalError, match="the chat template refuses row 's1': "):
+        chat.encode_answer(with_template("llama", template), prompt, ANSWER, "row 's1'")
+
+
+THINKING = LLAMA.replace("m['content'] | trim", "m['content'].split('</think>')[-1] | trim")
+
+
+@pytest.mark.parametrize(
+    ("template", "chosen", "rejected"),
+    [
+        (THINKING, "<think>Long.</think>Yes.", "<think>Short.</think>Yes."),
+        (LLAMA, "Yes.", "Yes.\u200a"),  # trimmed, as Jinja trims, though not alike
+    ],
+)
+def test_two_sides_that_are_one_input_are_seen(template, chosen, rejected):
+    sides = {
+        side: [{"role": "assistant", "content": text}] for side, text in (("chosen", chosen), ("rejected", rejected))
+    }
+    reading = reader(mine=with_template("llama", template))({"prompt": PROMPT, **sides})
+    assert "are the same" in reading.alike
+    assert "to base_models.mine" in reading.alike
+    different = with_template("llama", template.replace(" | trim", "").replace(".split('</think>')[-1]", ""))
+    assert reader(mine=different)({"prompt": PROMPT, **sides}).alike is None
+
+
+def test_a_template_is_tried_with_every_shape_of_conversation():
+    assert chat.probe_template(build_tokenizer("gemma"), "k") == {"system": "rendered", "turns": "rendered"}
+    assert chat.probe_template(with_template("llama", NO_SYSTEM), "k")["system"] == "no system role here"
+    ignoring = LLAMA.replace("in messages %}", "in messages if m['role'] != 'system' %}")
+    assert chat.probe_template(with_template("llama", ignoring), "k")["system"] == "ignored"
+    single = "{% if messages | length > 2 %}{{ raise_exception('one turn') }}{% endif %}" + LLAMA
+    assert chat.probe_template(with_template("llama", single), "k") == {"system": "one turn", "turns": "one turn"}
+    stops, between = chat.turn_end(with_template("llama", single))
+    assert stops == [build_tokenizer("llama").eos_token_id]
+    assert between == ""
+
+
+@pytest.mark.parametrize(
+    ("template", "words"),
+    [
+        ("{{ messages[0]['content'] }}", "leaves out its answer"),
+        ("{{ raise_exception('never') }}", "refuses a question with its answer: never"),
+        ("{{ bos_token }}" + LLAMA, "two BOS"),
+        (LLAMA + "{{ messages[0].items }}", "address in memory"),
+    ],
+)
+def test_a_template_of_no_use_is_refused_when_its_model_is_brought_in(template, words):
+    with pytest.raises(
+        StudyError, match=rf"base_models\.m: .*{words}.*; name another .* base_models\.m\.chat_template"
+    ):
+        chat.probe_template(with_template("llama", template), "base_models.m")
+
+
+@pytest.mark.parametrize(
+    ("template", "words"),
+    [
+        ({"rag": LLAMA, "tool_use": LLAMA}, "chat templates called rag, tool_use and none called default"),
+        (LLAMA + "{{ [1, 2] | random }}", "random numbers"),
+        (LLAMA + "{{ [[1, 2]] | map('random') | list }}", "random numbers"),
+        (LLAMA + "{{ lipsum(1) }}", "random numbers"),
+        (LLAMA + "{{ strftime_now('%d') ", "no Jinja: line 5: unexpected end of template"),
+    ],
+)
+def test_a_template_that_cannot_be_settled_is_refused(template, words):
+    with pytest.raises(StudyError, match=rf"^m: it.* {words}.*; name a Jinja file in m\.chat_template"):
+        chat.settle_template(with_template("llama", template), "m: it", "m")
+
+
+def test_of_templates_by_name_the_default_renders():
+    tokenizer = with_template("llama", {"default": LLAMA, "rag": GEMMA})
+    chat.settle_template(tokenizer, "m", "m")
+    assert chat.encode(tokenizer, PROMPT) == chat.encode(build_tokenizer("llama"), PROMPT)

@@ -70,6 +70,15 @@ def test_rewards_of_every_draw_are_products_of_the_bases_states(tmp_path, bases,
     }
 
 
+def test_pairs_of_one_state_are_counted_as_ties_by_construction(tmp_path, pairs):
+    draw = np.random.default_rng(0)
+    chosen, rejected = draw.normal(size=(2, len(pairs), 8))
+    rejected[[3, 5]] = chosen[[3, 5]]
+    save_states(tmp_path / "states.npz", [p["id"] for p in pairs], chosen, rejected, [[5, 5]] * len(pairs))
+    put_onto(tmp_path, {**UNTRAINED, "draws": 2}, tmp_path / "states.npz", pairs)
+    assert json.loads((tmp_path / "settings.json").read_text())["ties_by_construction"] == {"en": 2}
+
+
 def rewarded(base, tmp_path):
     from rmtransfer.models import chat, reward
 

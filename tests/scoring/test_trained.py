@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 import torch
 
+from conftest import pair
 from rmtransfer.kit.errors import StudyError
 from rmtransfer.kit.manifest import digest_folder, write_manifest
 from rmtransfer.models import chat, reward
@@ -42,6 +43,23 @@ def forwards(monkeypatch):
 
 def ours(folder, **more) -> dict:
     return {"kind": "trained", "path": str(folder), **more}
+
+
+def test_two_sides_of_one_input_are_a_tie_by_construction_and_counted(tmp_path, model, pairs):
+    """A template that drops reasoning leaves nothing of what differs."""
+    template = (model / "chat_template.jinja").read_text()
+    (model / "chat_template.jinja").write_text(
+        template.replace("m['content'] |", "m['content'].split('</think>')[-1] |")
+    )
+    alike = [
+        pair("t0", "Where?", "<think>Hm.</think>Here.", "<think>Well.</think>Here."),
+        pair("t1", "Where?", "Here.", "<think>Well.</think>Here."),
+    ]
+    frame = run(tmp_path, ours(model), {"en": [*pairs, *alike], "es": pairs})["en"]
+    assert (frame["reward_chosen"] == frame["reward_rejected"]).tolist() == [False] * len(pairs) + [True, True]
+    assert settings(tmp_path)["ties_by_construction"] == {"en": 2}
+    run(tmp_path, ours(model), {"es": pairs})
+    assert "ties_by_construction" not in settings(tmp_path)
 
 
 def test_contract_columns_and_values(tmp_path, model, pairs):

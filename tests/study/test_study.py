@@ -1,5 +1,6 @@
 """The names of things: which reward models, which files, from which folders."""
 
+import datetime
 import subprocess
 import sys
 from copy import deepcopy
@@ -337,3 +338,45 @@ def test_an_adapter_alone_is_scored_on_its_base(config, merge, more):
     config["training"]["adapter"] = {"kind": "lora", "merge": merge}
     folders = Study(load_config(config, ROOT)).model_folders("gemma-3-270m/en/seed0", ROOT)
     assert folders == {"path": "results/sample/models/gemma-3-270m/en/seed0"} | more
+
+
+def test_a_day_decides_what_may_write_it_and_nothing_else(config, tmp_path):
+    (tmp_path / "dated.jinja").write_text("{{ strftime_now('%d') }}")
+    (tmp_path / "plain.jinja").write_text("{{ messages }}")
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder/chat_template.jinja").write_text("{{ date_string }}")
+    pinned = {"path": "org/name", "revision": 40 * "0"}
+    config["base_models"] = {
+        "plain": {**pinned, "chat_template": "plain.jinja"},
+        "dated": {**pinned, "chat_template": "dated.jinja"},
+        "hub": pinned,
+        "folder": {"path": "folder"},
+    }
+    config["reward_models"] = {
+        "length": {"kind": "length", "unit": "characters"},
+        "classifier": {"kind": "classifier", **pinned},
+        "own-day": {"kind": "classifier", **pinned, "date": datetime.date(2020, 1, 1)},
+        "policy": {"kind": "implicit", "policy": "folder", "reference": "plain"},
+        "likelihood": {"kind": "likelihood", "path": "plain"},  # the base has its day already
+        "server": {"kind": "judge", "mode": "pairwise", "server": {"url": "http://host/v1", "model": "m"}},
+    }
+    config["alignment"]["reward_models"] = []
+    config["translation"] = {"engine": "llm", "llm": {"model": "org/name", "revision": 40 * "0"}}
+    for name in ("preferences", "instructions"):
+        config[name] = {"path": "rows.jsonl"}
+    config["benchmarks"] = {"sample": {"path": "rows.jsonl"}}
+    (tmp_path / "rows.jsonl").touch()
+
+    def days(day: object) -> set[str]:
+        study = Study(load_config({**config, "chat": {"date": day}}, tmp_path))
+        given = {base: study.base_options(base, tmp_path) for base in study.bases}
+        given |= {name: study.clock_of(name, tmp_path) for name in config["reward_models"]}
+        given["llm"] = study.engine("es")["options"]
+        assert {these["date"] for these in given.values() if "date" in these} <= {str(day)}
+        return {name for name, these in given.items() if "date" in these}
+
+    assert days("2024-07-26") == set()  # the default enters no key
+    assert days(datetime.date(2025, 1, 2)) == {"dated", "hub", "folder", "classifier", "policy", "llm"}
+    for wrong in ("2 Jan 2025", "2025-02-30", 2025):
+        with pytest.raises(StudyError, match=r"chat\.date"):
+            days(wrong)

@@ -39,6 +39,38 @@ BAD = {
     "bad role": ({**GOOD, "id": "b", "prompt": [{"role": "boss", "content": "x"}]}, "role 'boss'"),
     "bad message": ({**GOOD, "id": "b", "prompt": [{"content": "x"}]}, "exactly the keys role and content"),
     "bad content": ({**GOOD, "id": "b", "prompt": [{"role": "user", "content": None}]}, "content must be a string"),
+    "prompt ends with an answer": (
+        {**GOOD, "id": "b", "prompt": [{"role": "user", "content": "x"}, {"role": "assistant", "content": "So"}]},
+        "ends with a message of role 'assistant' instead of the user's; the start of an answer belongs into chosen and",
+    ),
+    "prompt without a question": (
+        {**GOOD, "id": "b", "prompt": [{"role": "system", "content": "x"}]},
+        "ends with a message of role 'system'",
+    ),
+    "system message later": (
+        {**GOOD, "id": "b", "prompt": [{"role": r, "content": "x"} for r in ("user", "system", "user")]},
+        "has a system message that is not the first message, or several",
+    ),
+    "two system messages": (
+        {**GOOD, "id": "b", "prompt": [{"role": r, "content": "x"} for r in ("system", "system", "user")]},
+        "has a system message that is not the first message, or several",
+    ),
+    "answer by the user": (
+        {**GOOD, "id": "b", "chosen": [{"role": "user", "content": "x"}]},
+        "chosen: holds a message of role 'user', and an answer is messages of the assistant alone",
+    ),
+    "answer that goes on": (
+        {**GOOD, "id": "b", "rejected": [{"role": r, "content": "x"} for r in ("assistant", "user")]},
+        "rejected: holds a message of role 'user'",
+    ),
+    "answer that begins with a system message": (
+        {**GOOD, "id": "b", "chosen": [{"role": r, "content": "x"} for r in ("system", "assistant")]},
+        "chosen: holds a message of role 'system'",
+    ),
+    "another key": (
+        {**GOOD, "id": "b", "prompt": [{"role": "user", "content": "x", "name": "Ann"}]},
+        "exactly the keys role and content",
+    ),
     "not an object": ([1, 2], "not a JSON object but list"),
     "no JSON": (b'{"id": "b", ', "invalid JSON at character"),
     "no UTF-8": (b'{"id": "\xff"}', "invalid UTF-8 at byte 9"),
@@ -93,6 +125,15 @@ def test_strings_become_messages_and_messages_stay(tmp_path):
     assert second["prompt"] == [{"role": "user", "content": "Why?"}]
     assert second["chosen"] == [{"role": "assistant", "content": "Because."}]
     assert second["subset"] == "chat"
+
+
+def test_keys_without_a_value_are_no_keys(tmp_path):
+    """As Arrow fills them in where another message has them."""
+    nulls = {"name": None, "tool_calls": None}
+    turns = [{"role": role, "content": "x", **nulls} for role in ("system", "user", "assistant", "user")]
+    (row,) = run(tmp_path, {**GOOD, "prompt": turns, "chosen": [{"role": "assistant", "content": "y", **nulls}]})
+    assert row["prompt"] == [{"role": m["role"], "content": "x"} for m in turns]
+    assert row["chosen"] == [{"role": "assistant", "content": "y"}]
 
 
 def test_instructions_need_only_a_prompt(tmp_path):

@@ -4,16 +4,17 @@ import pytest
 
 from conftest import pair
 from rmtransfer.kit.errors import StudyError
+from rmtransfer.kit.manifest import digest_of
 from rmtransfer.study.sections import item_of
 from rmtransfer.texts.corpus import save_rows
-from rmtransfer.texts.selection import digests_of, select_parts, select_rows
+from rmtransfer.texts.selection import Reading, digests_of, select_parts, select_rows
 
 
 def test_a_row_lost_in_one_language_is_lost_in_all():
     english = [pair(i, "p", "yes", "no") for i in "abcd"]
     spanish = [pair("a", "p", "si", "no"), pair("b", "p", "igual", "igual "), pair("d", "p", "x" * 30, "no")]
     kept, dropped = select_rows(
-        {"en": english, "es": spanish}, lambda row: len(row["chosen"][0]["content"]), max_length=20
+        {"en": english, "es": spanish}, lambda row: Reading(len(row["chosen"][0]["content"])), max_length=20
     )
     assert kept == ["a"]
     assert [(d["id"], d["language"], d["reason"]) for d in dropped] == [
@@ -26,6 +27,29 @@ def test_a_row_lost_in_one_language_is_lost_in_all():
 def test_length_does_not_matter_without_a_limit():
     rows = {"en": [pair("a", "p", "x" * 10_000, "no")]}
     assert select_rows(rows) == (["a"], [])
+
+
+def test_a_row_that_a_base_refuses_or_cannot_tell_apart_is_lost_in_all():
+    """Answers that are one input teach nothing; a benchmark counts them as the ties that they are."""
+    rows = {"en": [pair(i, "p", "yes", "no") for i in "abc"], "es": [pair(i, "p", "si", "no") for i in "abc"]}
+    readings = {("a", "si"): Reading(0, refused="no system role"), ("b", "yes"): Reading(3, alike="the same 3 tokens")}
+
+    def read(row):
+        return readings.get((row["id"], row["chosen"][0]["content"]), Reading(3))
+
+    kept, dropped = select_rows(rows, read, max_length=20)
+    assert kept == ["c"]
+    assert [(d["id"], d["language"], d["reason"]) for d in dropped] == [
+        ("a", "es", "no system role"),
+        ("b", "en", "the same 3 tokens"),
+    ]
+    assert select_rows(rows, read)[0] == ["b", "c"]  # a benchmark
+
+
+def test_a_digest_is_of_the_rows_in_the_order_of_the_ids_wherever_they_stand_in_a_file():
+    rows = [pair(i, "p", f"c{i}", "r") for i in "abcd"]
+    wanted = digest_of([rows[2], rows[0], rows[3]])
+    assert digests_of({"en": rows, "es": rows[::-1]}, ["c", "a", "d"]) == {"en": wanted, "es": wanted}
 
 
 def test_nothing_left_is_an_error():
@@ -73,7 +97,7 @@ def test_a_table_says_what_each_benchmark_is_made_of(tmp_path):
         {part: tmp_path / f"{part}.dropped" for part in sets},
         tmp_path / "digests",
         tmp_path / "benchmarks.csv",
-        tokens=lambda row: 1,
+        read=lambda row: Reading(1),
         max_length={},
         several_rows=["best"],
         origins={

@@ -25,7 +25,7 @@ rule heavy:
     output: "done/{n}"
     log: "logs/{n}"
     threads: HEAVY
-    resources: **DEVICE, gpu=1
+    resources: **DEVICE, gpu=int(ON_GPU)
     script: "heavy.py"
 """
 HEAVY = """

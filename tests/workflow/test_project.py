@@ -23,6 +23,15 @@ def test_every_direct_dependency_is_locked_at_its_pin():
     assert len(direct) >= 20
 
 
+def test_the_plugin_for_slurm_is_locked_at_its_pin_with_what_only_it_needs():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    (requirement,) = project["optional-dependencies"]["slurm"]
+    name, _, version = requirement.partition("==")
+    locked = pins((ROOT / "envs/slurm.lock").read_text())
+    assert locked[name] == version
+    assert not locked.keys() & LOCK.keys()
+
+
 def test_the_lock_names_no_local_build_and_no_registry():
     text = (ROOT / "envs/requirements.lock").read_text()
     assert "://" not in text

@@ -14,7 +14,7 @@ import pandas as pd
 import pytest
 from test_workflow import changed, set_up, snakemake
 
-from conftest import ROOT
+from conftest import ROOT, build_model, build_tokenizer
 from rmtransfer.texts.corpus import load_rows
 
 pytestmark = pytest.mark.slow
@@ -46,7 +46,7 @@ def config(server: str | None, **translation) -> dict:
     return {
         "study": "paid",
         "languages": {"source": "en", "targets": ["en-GB"]},
-        "base_models": {"llama": {"path": "org/never-loaded", "revision": 40 * "0"}},
+        "base_models": {"llama": {"path": "tiny"}},
         **{part: {"path": f"{part}.jsonl"} for part in ("preferences", "instructions")},
         "benchmarks": {"sample": {"path": "benchmark.jsonl"}},
         "translation": {**engine, **translation},
@@ -59,6 +59,9 @@ def checkout(tmp_path_factory) -> Path:
     for name in ("workflow", "resources", "envs"):
         shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(ROOT / "Snakefile", folder)
+    tokenizer = build_tokenizer("llama")  # the rows must be such as the base renders
+    build_model("llama", tokenizer).save_pretrained(folder / "tiny")
+    tokenizer.save_pretrained(folder / "tiny")
     (folder / "preferences.jsonl").write_text(rows(ROWS))
     (folder / "benchmark.jsonl").write_text(rows(20))
     (folder / "instructions.jsonl").write_text('{"id": "i", "prompt": "Which house is it?"}\n')

@@ -189,6 +189,17 @@ def test_speed_settings_rerun_nothing(finished):
     assert jobs(finished, changed(resources={"tokens_per_batch": 64, "checkpoint_minutes": 1})) == set()
 
 
+def test_another_day_for_templates_that_write_none_reruns_nothing(finished):
+    assert jobs(finished, changed(chat={"date": "2025-01-02"})) == set()
+
+
+def test_another_chat_template_translates_nothing_again(finished):
+    named = {"path": "tiny", "chat_template": "resources/chat_templates/question_answer.jinja"}
+    found = jobs(finished, changed(base_models={"llama": named}))
+    assert {"prepare_base_model llama", "check_templates", "select_rows"} <= found
+    assert not [job for job in found if job.startswith(("translate_rows", "read_rows"))]
+
+
 def test_a_figure_option_redraws_figures_only(finished):
     assert jobs(finished, changed(figures={"dpi": 80})) == DRAWINGS | {"draw_translation"}
 
@@ -435,7 +446,9 @@ def test_bad_input_stops_the_run_before_any_training(checkout, name):
     for word in [*words, "check log file", "finished jobs are kept"]:
         assert word in done.stdout
     logs = {p.name for p in (checkout / f"results/{config['study']}/logs").iterdir()}
-    assert logs <= {"read_rows", "translate_rows", "prepare_base_model", "select_rows", "find_contamination"}
+    assert logs <= {
+        *("read_rows", "translate_rows", "prepare_base_model", "check_templates", "select_rows", "find_contamination")
+    }
 
 
 def test_sizes_that_cannot_be_stop_the_run_before_any_training(checkout):

@@ -1,6 +1,6 @@
 """One id list per part: the rows that are valid in every language.
 
-In:  the rows of every part in every language; tokenizers where length decides.
+In:  the rows of every part in every language; the bases' tokenizers and chat templates.
 Out: corpus/<part>.ids.jsonl; corpus/<part>.dropped.csv with every dropped row, its language and the reason;
      corpus/selected.json, digests of what the selected rows hold, by part and language; tables/benchmarks.csv, which
      benchmarks are originals, translations, round trips or native, and how many rows they keep.
@@ -15,6 +15,7 @@ checkpoint select_rows:
         back=expand(AT.back_rows, part=STUDY.leading, language=STUDY.translated_back),
         # Only training cuts at max_length; a benchmark is scored whole.
         bases=expand(AT.base_model, base=STUDY.bases),
+        templates=ancient(AT.templates) if TEMPLATES else [],
     output:
         ids=expand(AT.ids, part=STUDY.parts),
         dropped=expand(AT.dropped, part=STUDY.parts),
@@ -24,6 +25,8 @@ checkpoint select_rows:
         "<logs>/select_rows.log",
     conda:
         "../../envs/train.yaml"
+    resources:
+        **asks(lambda wildcards: NEEDS.selecting()),
     params:
         parts=list(STUDY.parts),
         leading=STUDY.leading,

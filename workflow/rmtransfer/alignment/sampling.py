@@ -78,7 +78,10 @@ def sample_answers(
     model = model.to(chosen).eval()
     stops, marker = chat.turn_end(tokenizer)
     jobs = [(index, sample) for index in range(len(rows)) for sample in range(options["samples"])]
-    encoded = [chat.encode(tokenizer, row["prompt"], add_generation_prompt=True) for row in rows]
+    encoded = [
+        chat.encode(tokenizer, row["prompt"], f"row {row['id']!r} in {language}", add_generation_prompt=True)
+        for row in rows
+    ]
     prompts = [encoded[index] for index, _ in jobs]
     steps = options["max_new_tokens"]
     limits = [steps] * len(jobs)

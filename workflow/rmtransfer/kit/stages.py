@@ -32,6 +32,7 @@ class Stage(NamedTuple):
 CORPUS = Stage(2, ("read_rows",), "827c4900aec0ee1b")
 TRANSLATION = Stage(2, ("translate_rows", "check_budget", "summarise_translation", "export_memory"), "b5839506bcb52a64")
 BASE_MODEL = Stage(2, ("prepare_base_model", "fetch_model"), "d754587ee83c774e")
+TEMPLATES = Stage(1, ("check_templates",), "0000000000000000")
 SELECTION = Stage(2, ("select_rows",), "c13199392bdea795")
 TRAINING = Stage(3, ("train_reward_model",), "754a29750e593f7f")
 TRAINING_LOGS = Stage(1, ("gather_training_logs",), "0cbecbebff6c5feb")
@@ -57,7 +58,18 @@ _DECIDES_NOTHING = {
     for name in (
         *(
             f"kit.{name}"
-            for name in ("cores", "devices", "errors", "files", "http", "machine", "progress", "sqlite", "stages")
+            for name in (
+                "cores",
+                "devices",
+                "errors",
+                "files",
+                "http",
+                "kept",
+                "machine",
+                "progress",
+                "sqlite",
+                "stages",
+            )
         ),
         *(f"study.{name}" for name in ("catalogue", "checks", "config", "explain", "job", "layout", "options")),
         *(f"study.{name}" for name in ("reference", "study")),

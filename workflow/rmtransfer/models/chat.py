@@ -6,15 +6,33 @@ with none otherwise (Qwen). It ends as the template ends: no EOS is added (autho
 """
 
 import json
-from collections.abc import Callable, Iterable, Sequence
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from tokenizers.processors import TemplateProcessing
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from rmtransfer.kit.errors import StudyError
+from rmtransfer.models.clock import stop_clock
+from rmtransfer.study.names import DATE, SIDES
 from rmtransfer.texts.corpus import Message, Row
+from rmtransfer.texts.selection import Reading
+
+_SAID = 300  # characters of a template's own words
+_ADDRESS = re.compile(r" at 0x[0-9a-f]+>")  # of an object that a template writes out
+
+
+class RefusalError(StudyError):
+    """A chat template does not render a conversation.
+
+    Attributes:
+        words: why, in the template's own words.
+    """
+
+    def __init__(self, message: str, words: str) -> None:
+        super().__init__(message)
+        self.words = words
 
 
 def load_tokenizer(path: Path) -> PreTrainedTokenizerBase:
@@ -24,11 +42,81 @@ def load_tokenizer(path: Path) -> PreTrainedTokenizerBase:
         StudyError: it has no chat template. There is no silent default, because another template is another model.
     """
     tokenizer = AutoTokenizer.from_pretrained(path)
-    if not tokenizer.chat_template:
-        raise StudyError(
-            f"{path}: the tokenizer has no chat template; name a Jinja file in base_models.<name>.chat_template"
-        )
+    settle_template(tokenizer, f"{path}: the tokenizer", "base_models.<name>")
     return tokenizer
+
+
+def settle_template(
+    tokenizer: PreTrainedTokenizerBase, what: str, key: str, template: str | None = None, date: str = DATE
+) -> None:
+    """Give a tokenizer the template that renders from here on, with its clock stopped.
+
+    Args:
+        what: whose it is, for messages.
+        key: config key of the entry that can name another template.
+        template: Jinja text that replaces its own.
+        date: the day that templates are told, ``YYYY-MM-DD``.
+
+    Raises:
+        StudyError: there is no template, or there are several and none is the default; it is no Jinja; it reads of the machine
+            more than the clock.
+    """
+    remedy = f"name a Jinja file in {key}.chat_template"
+    own = template if template is not None else tokenizer.chat_template
+    if not own:
+        raise StudyError(f"{what} has no chat template; {remedy}")
+    if isinstance(own, dict) and "default" not in own:
+        raise StudyError(f"{what} has chat templates called {', '.join(own)} and none called default; {remedy}")
+    try:
+        tokenizer.chat_template = (
+            {name: stop_clock(text, date) for name, text in own.items()}
+            if isinstance(own, dict)
+            else stop_clock(own, date)
+        )
+    except StudyError as problem:
+        raise StudyError(f"{what}: {problem}; {remedy}") from problem
+
+
+def probe_template(tokenizer: PreTrainedTokenizerBase, key: str) -> dict[str, str]:
+    """What a chat template does with conversations of each shape: ``rendered``, ``ignored``, or its own words for refusing them.
+
+    Args:
+        key: config key of the model, for messages.
+
+    Returns:
+        ``system``: a system message in front; ``turns``: two questions, each with its answer.
+
+    Raises:
+        StudyError: it does not render a question with its answer, or renders it without the answer, with two BOS or with
+            what is different every time.
+    """
+    system, *turns = ("SYSTEM7", "QUESTION7", "ANSWER7", "QUESTION8", "ANSWER8")
+    messages: list[Message] = [
+        {"role": "assistant" if text.startswith("A") else "user", "content": text} for text in turns
+    ]
+    remedy = f"name another template in {key}.chat_template"
+    try:
+        encode(tokenizer, messages[:2], "a question with its answer")
+        text = render(tokenizer, messages[:2])
+    except StudyError as problem:
+        raise StudyError(f"{key}: {problem}; {remedy}") from problem
+    if "ANSWER7" not in text:
+        raise StudyError(f"{key}: the chat template renders a question and leaves out its answer; {remedy}")
+    if _ADDRESS.search(text):
+        raise StudyError(
+            f"{key}: the chat template writes an object's address in memory, another one each time; {remedy}"
+        )
+
+    def tried(messages: Sequence[Message], wanted: str) -> str:
+        try:
+            return "rendered" if wanted in render(tokenizer, messages) else "ignored"
+        except RefusalError as problem:
+            return problem.words
+
+    return {
+        "system": tried([{"role": "system", "content": system}, *messages[:2]], system),
+        "turns": tried(messages, "ANSWER8"),
+    }
 
 
 def save_tokenizer(tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
@@ -44,7 +132,7 @@ def save_reward_tokenizer(tokenizer: PreTrainedTokenizerBase, folder: Path) -> N
     Where the template writes BOS and the tokenizer adds another, a reward model would read what it was never trained on.
     """
     probe: list[Message] = [{"role": "user", "content": "Why?"}, {"role": "assistant", "content": "Because."}]
-    text, ids = str(tokenizer.apply_chat_template(probe, tokenize=False)), encode(tokenizer, probe)
+    text, ids = render(tokenizer, probe), encode(tokenizer, probe)
     if tokenizer(text)["input_ids"] == ids or not tokenizer.is_fast:
         save_tokenizer(tokenizer, folder)
         return
@@ -64,15 +152,47 @@ def save_reward_tokenizer(tokenizer: PreTrainedTokenizerBase, folder: Path) -> N
     file.write_text(json.dumps(config, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
+def render(
+    tokenizer: PreTrainedTokenizerBase,
+    messages: Sequence[Message],
+    what: str = "the conversation",
+    *,
+    add_generation_prompt: bool = False,
+) -> str:
+    """A conversation as text: the only call of a chat template.
+
+    Args:
+        what: names it, for messages.
+
+    Raises:
+        RefusalError: the template raises something.
+    """
+    try:
+        return str(
+            tokenizer.apply_chat_template(list(messages), tokenize=False, add_generation_prompt=add_generation_prompt)
+        )
+    except Exception as problem:  # a template raises what it says, and whatever its code runs into
+        words = " ".join((str(problem) or type(problem).__name__).split())[:_SAID]
+        raise RefusalError(f"the chat template refuses {what}: {words}", words) from problem
+
+
 def encode(
-    tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message], *, add_generation_prompt: bool = False
+    tokenizer: PreTrainedTokenizerBase,
+    messages: Sequence[Message],
+    what: str = "the conversation",
+    *,
+    add_generation_prompt: bool = False,
 ) -> list[int]:
     """Token ids of a conversation, by the contract above.
 
+    Args:
+        what: names it, for messages.
+
     Raises:
+        RefusalError: the template refuses it.
         StudyError: the template puts more than one BOS in front.
     """
-    text = tokenizer.apply_chat_template(list(messages), tokenize=False, add_generation_prompt=add_generation_prompt)
+    text = render(tokenizer, messages, what, add_generation_prompt=add_generation_prompt)
     ids = list(tokenizer(text, add_special_tokens=False)["input_ids"])
     bos = tokenizer.bos_token_id
     if bos is not None:
@@ -84,15 +204,13 @@ def encode(
 
 
 def encode_answer(
-    tokenizer: PreTrainedTokenizerBase, prompt: Sequence[Message], answer: Sequence[Message]
+    tokenizer: PreTrainedTokenizerBase,
+    prompt: Sequence[Message],
+    answer: Sequence[Message],
+    what: str = "the conversation",
 ) -> list[int]:
     """Token ids of a prompt with its answer: what a reward model reads."""
-    return encode(tokenizer, [*prompt, *answer])
-
-
-def most_tokens(config: Any) -> int | None:
-    """The longest text, in tokens, that a model reads by its configuration; None where that does not say."""
-    return getattr(config.get_text_config(), "max_position_embeddings", None)
+    return encode(tokenizer, [*prompt, *answer], what)
 
 
 def check_lengths(lengths: Iterable[tuple[int, str]], most: int | None, key: str, remedy: str) -> None:
@@ -127,8 +245,11 @@ def turn_end(tokenizer: PreTrainedTokenizerBase) -> tuple[list[int], str]:
         {"role": "assistant", "content": answer},
         {"role": "user", "content": follow_up},
     ]
-    text = str(tokenizer.apply_chat_template(messages, tokenize=False))
-    between = text[text.index(answer) + len(answer) : text.index(follow_up)]
+    try:
+        text = render(tokenizer, messages)
+        between = text[text.index(answer) + len(answer) : text.index(follow_up)]
+    except RefusalError:  # of a second question
+        between = render(tokenizer, messages[:2]).partition(answer)[2]
     special = set(tokenizer.all_special_ids)
     ids = tokenizer(between, add_special_tokens=False)["input_ids"]
     stops = list(dict.fromkeys([i for i in [*ids[:1], tokenizer.eos_token_id] if i in special]))
@@ -137,15 +258,26 @@ def turn_end(tokenizer: PreTrainedTokenizerBase) -> tuple[list[int], str]:
     return stops, between.strip()
 
 
-def longest_conversation(folders: Sequence[Path]) -> Callable[[Row], int]:
-    """A function that counts the tokens of a pair's longer conversation, under the hungriest of some tokenizers."""
-    tokenizers = [load_tokenizer(folder) for folder in folders]
+def row_reader(tokenizers: Mapping[str, PreTrainedTokenizerBase]) -> Callable[[Row], Reading]:
+    """A function that says what base models make of a row.
 
-    def count(row: Row) -> int:
-        return max(
-            len(encode_answer(tokenizer, row["prompt"], row[side]))
-            for tokenizer in tokenizers
-            for side in ("chosen", "rejected")
-        )
+    Args:
+        tokenizers: by the config key of their base.
+    """
 
-    return count
+    def read(row: Row) -> Reading:
+        tokens, alike = 0, None
+        for key, tokenizer in tokenizers.items():
+            try:
+                if SIDES[0] not in row:
+                    tokens = max(tokens, len(encode(tokenizer, row["prompt"], add_generation_prompt=True)))
+                    continue
+                chosen, rejected = (encode_answer(tokenizer, row["prompt"], row[side]) for side in SIDES)
+            except RefusalError as problem:
+                return Reading(0, f"the chat template of {key} refuses it: {problem.words}")
+            tokens = max(tokens, len(chosen), len(rejected))
+            if chosen == rejected:
+                alike = f"chosen and rejected are the same {len(chosen)} tokens to {key}, whose template or tokenizer drops what differs"
+        return Reading(tokens, alike=alike)
+
+    return read

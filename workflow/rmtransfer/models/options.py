@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from rmtransfer.models.folders import GGUF, Use, problem_of
-from rmtransfer.study.options import Options, Text
+from rmtransfer.study.options import Day, Options, Text
 
 
 class Loading(Options):
@@ -23,6 +23,8 @@ class Loading(Options):
     """run the Python code that comes with the model"""
     chat_template: Text | None = None
     """Jinja file; needed where the tokenizer brings none"""
+    date: Day | None = None
+    """the day that its chat template is told, if it writes one; chat.date if not given"""
     max_length: Annotated[int, Field(ge=8)] | None = None
     """longest text in tokens; what the model's own configuration says if not given"""
 

@@ -20,6 +20,7 @@ from rmtransfer.kit import stages
 from rmtransfer.kit.cores import Cores
 from rmtransfer.kit.files import publish, write_once
 from rmtransfer.kit.manifest import digest_of
+from rmtransfer.kit.progress import report
 from rmtransfer.models.states import save_states
 from rmtransfer.scoring.files import check_rewards, pair_columns, write_settings
 from rmtransfer.scoring.reward_model import Resources, RewardModel, Rewards, TrunkStore
@@ -28,7 +29,7 @@ from rmtransfer.texts.corpus import Row
 from rmtransfer.texts.items import Place, by_row, items_of
 
 JUDGEMENTS = ".judgements.parquet"  # in place of a score file's suffix
-_COUNTS = b"counts"
+_COUNTS, _ALIKE = b"counts", b"alike"
 
 
 class Outputs(NamedTuple):
@@ -43,7 +44,9 @@ class Outputs(NamedTuple):
             (rating), ``verdict`` is null where the text holds none, and ``finished`` null where nobody knows.
         states: language to .npz file, see :mod:`rmtransfer.models.states`.
         settings: JSON file: what decides the scores, equal in all languages; under ``judgements``, by language, how many
-            rows a judge was asked about (``n``) and what it did with them, as its protocol counts.
+            rows a judge was asked about (``n``) and what it did with them, as its protocol counts; under
+            ``ties_by_construction``, by language, how many pairs are one input to the model, whose template or tokenizer drops
+            what differs, where there are any.
     """
 
     scores: Mapping[str, Path] | None = None
@@ -83,7 +86,7 @@ def score(
     named = kind.Options(**options)
     model: RewardModel = kind(named, key, Resources(device, tokens_per_batch, requests_at_once, cache, cores, trunk))
     facts = {"kind": named.kind, **model.settings()}
-    counts = {}
+    counts, alike = {}, {}
     for language, texts in rows.items():
         digest = digest_of(["reward model", stages.SCORING.version, facts, language, list(texts)])
         kept_scores, kept_states, kept_judgements = (cache / f"{digest}{s}" for s in (".parquet", ".npz", JUDGEMENTS))
@@ -116,12 +119,17 @@ def score(
             publish(kept_scores, outputs.scores[language])
             if kept_judgements.is_file():
                 publish(kept_judgements, outputs.scores[language].with_suffix(JUDGEMENTS))
-            counts[language] = json.loads(pq.read_schema(kept_scores).metadata[_COUNTS])
+            said = pq.read_schema(kept_scores).metadata
+            counts[language], alike[language] = json.loads(said[_COUNTS]), int(said.get(_ALIKE, 0))
     if outputs.settings is not None:
         # What the user named, but for texts whose digest is among the facts.
         given = named.model_dump(exclude_defaults=True, exclude={name.removesuffix("_sha256") for name in facts})
         judged = {language: these for language, these in counts.items() if these}
-        write_settings(outputs.settings, {**given, **facts, **({"judgements": judged} if judged else {})})
+        certain = {language: pairs for language, pairs in alike.items() if pairs}
+        counted = {"judgements": judged, "ties_by_construction": certain}
+        write_settings(
+            outputs.settings, {**given, **facts, **{name: these for name, these in counted.items() if these}}
+        )
 
 
 def _table(found: Rewards, language: str, rows: Sequence[Row], places: Sequence[Sequence[Place]]) -> pa.Table:
@@ -136,4 +144,9 @@ def _table(found: Rewards, language: str, rows: Sequence[Row], places: Sequence[
     else:
         tokens = None if found.tokens is None else np.array(by_row(found.tokens, places))
         columns = pair_columns(language, rows, rewards, tokens)
-    return pa.table(columns).replace_schema_metadata({_COUNTS: json.dumps(dict(found.counts)).encode()})
+    inputs = by_row(found.inputs, places) if found.inputs is not None else []
+    alike = sum(len(set(these)) < len(these) for these in inputs)
+    if alike:
+        report(f"{language}: {alike:,} pairs are one input to the model each, and ties by construction")
+    noted = {_COUNTS: json.dumps(dict(found.counts)).encode()} | ({_ALIKE: str(alike).encode()} if alike else {})
+    return pa.table(columns).replace_schema_metadata(noted)

@@ -59,5 +59,7 @@ class Likelihood(RewardModel):
         answers = encoded_answers(self.encoder, language, items)
         found = self.likelihoods.of(distinct(items, answers), f"scoring {language}")
         return Rewards(
-            rewards_of(answers, found, self.normalized), tokens=[[len(ids) for _, ids in a] for a in answers]
+            rewards_of(answers, found, self.normalized),
+            tokens=[[len(ids) for _, ids in a] for a in answers],
+            inputs=answers,
         )

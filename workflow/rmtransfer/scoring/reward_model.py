@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol
@@ -26,6 +26,7 @@ class Rewards:
         values: a reward per answer; None for a model without a head.
         tokens: of prompt and answer, by the model's own tokenizer; None where it has none.
         states: [answers, hidden], what the rewards are read from; None where there are none to show.
+        inputs: what the model read of each answer, such as token ids; None where equal ones mean nothing.
         judgements: what a judge said, ``id, order, verdict, text, finished``; empty for every other kind.
         counts: what its judgements came to.
     """
@@ -33,6 +34,7 @@ class Rewards:
     values: Sequence[Sequence[float] | np.ndarray] | None
     tokens: Sequence[Sequence[int]] | None = None
     states: Sequence[np.ndarray] | None = None
+    inputs: Sequence[Sequence[Hashable]] | None = None
     judgements: Sequence[Mapping[str, str | bool | None]] = ()
     counts: Mapping[str, int] = field(default_factory=dict)
 
@@ -82,6 +84,7 @@ class RewardModel(Protocol):
         if_constant: what it means if all rewards are equal; None where that is a result.
         reads_states: whether it is a :class:`rmtransfer.scoring.heads.Head` instead.
         baseline: whether it is what a reward model must beat.
+        reads_vocabulary: whether its models give scores of the vocabulary, which takes memory, rather than of a text.
     """
 
     Options: ClassVar[type[study_options.Options]]
@@ -93,6 +96,7 @@ class RewardModel(Protocol):
     if_constant: ClassVar[str | None] = None
     reads_states: ClassVar[bool] = False
     baseline: ClassVar[bool] = False
+    reads_vocabulary: ClassVar[bool] = True
 
     def __init__(self, options: Any, key: str, resources: Resources) -> None:
         """No weights are loaded before the first call of ``rewards``.

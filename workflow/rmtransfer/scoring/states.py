@@ -58,7 +58,7 @@ def score_states(
         mine = [i for i, identity in enumerate(ids) if identity in known]
         training = {side: training[side][mine] for side in SIDES}
         fitted = {"pairs": len(mine), "held_out": len(ids) - len(mine)}
-    weights = None
+    weights, alike = None, {}
     for language, texts in rows.items():
         found = load_states(states[language])
         place = {identity: i for i, identity in enumerate(found["id"].tolist())}
@@ -67,6 +67,8 @@ def score_states(
             weights = head.weights(found[SIDES[0]].shape[1], training)
         # In fp64, because these are few and a product of long vectors loses bits that verdicts hang on.
         rewards = np.stack([found[side][order].astype(np.float64) @ weights.T for side in SIDES], axis=1)
+        # One input to the base is one state, as in scores of models (:class:`rmtransfer.scoring.job.Outputs`).
+        alike[language] = int((found[SIDES[0]][order] == found[SIDES[1]][order]).all(axis=1).sum())
         tokens = np.stack([found[f"tokens_{side}"][order] for side in SIDES], axis=1)
         tables = []
         for seed in range(len(weights)):
@@ -76,4 +78,6 @@ def score_states(
             tables.append(pa.table({**columns, **({"seed": [seed] * len(texts)} if len(weights) > 1 else {})}))
         write_once(scores[language], partial(pq.write_table, pa.concat_tables(tables)))
     model = f"sha256:{digest_folder(base)}"
-    write_settings(settings, {**named.model_dump(), "model": model, **head.settings(), **fitted})
+    certain = {language: pairs for language, pairs in alike.items() if pairs}
+    counted = {"ties_by_construction": certain} if certain else {}
+    write_settings(settings, {**named.model_dump(), "model": model, **head.settings(), **fitted, **counted})

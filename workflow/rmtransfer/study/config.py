@@ -13,7 +13,8 @@ from pydantic.functional_validators import AfterValidator
 
 from rmtransfer.kit.errors import StudyError
 from rmtransfer.study import catalogue, checks, explain
-from rmtransfer.study.options import Commit, Count, Language, Options, Slug, Text
+from rmtransfer.study.names import DATE
+from rmtransfer.study.options import Commit, Count, Day, Language, Options, Slug, Text
 from rmtransfer.study.sections import SECTION_TABLES
 
 if TYPE_CHECKING:  # what follows is made from the catalogue, which no type checker runs
@@ -130,6 +131,13 @@ class Benchmark(Rows):
     def given(self) -> bool:
         """See :class:`Rows`."""
         return self.native is not None or super().given
+
+
+class Chat(Options):
+    """What chat templates are told."""
+
+    date: Day = DATE
+    """the day that a template which writes one is told, on whichever day it renders, such as 2024-07-26"""
 
 
 class Override(EngineSections):
@@ -319,6 +327,8 @@ class Config(Options):
     """one reward model per base model, training language and seed"""
     base_models: dict[Slug, BaseModel] = {}
     """the models that reward models are trained from; without any, only reward_models are evaluated"""
+    chat: Chat = Chat()
+    """what chat templates are told"""
     preferences: Rows | None = None
     """preference pairs to train on"""
     benchmarks: Annotated[dict[Slug, Benchmark], Field(min_length=1)]

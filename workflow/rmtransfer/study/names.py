@@ -6,6 +6,8 @@ SIDES = ("chosen", "rejected")
 BASE = "base"
 # All languages together, in the representation tables.
 ALL = "all"
+# The day that chat templates are told it is: what Llama 3.2's says where it knows no clock.
+DATE = "2024-07-26"
 # The mean over a benchmark's sections.
 AVERAGE = "average"
 # What stands for the training language of a model that is not ours.

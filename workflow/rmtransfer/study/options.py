@@ -4,9 +4,10 @@ A class's annotations, defaults and attribute docstrings are the only source of 
 descriptions: the editor schema, the reference and the error texts are made from them.
 """
 
-from typing import Annotated
+import datetime
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
 
 
 class Options(BaseModel):
@@ -23,3 +24,18 @@ Text = Annotated[str, StringConstraints(min_length=1)]
 Count = Annotated[int, Field(ge=1)]
 # What identifies one state of a hub repository: a branch or a tag can move.
 Commit = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{40}$")]
+
+
+def _plain_day(value: Any) -> Any:
+    return value.isoformat() if type(value) is datetime.date else value  # what YAML makes of 2024-07-26
+
+
+def _known_day(value: str) -> str:
+    datetime.date.fromisoformat(value)
+    return value
+
+
+# A day of the calendar, YYYY-MM-DD.
+Day = Annotated[
+    str, BeforeValidator(_plain_day), StringConstraints(pattern=r"^\d{4}-\d\d-\d\d$"), AfterValidator(_known_day)
+]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
@@ -10,12 +11,14 @@ from rmtransfer.kit.errors import StudyError
 from rmtransfer.study import catalogue
 from rmtransfer.study.languages import filled_in, split_variant, variant_code
 from rmtransfer.study.layout import Layout, Pattern
-from rmtransfer.study.names import BASE, NOT_OURS, TRANSLATE_TEST, back_name, part_name
+from rmtransfer.study.names import BASE, DATE, NOT_OURS, TRANSLATE_TEST, back_name, part_name
 
 if TYPE_CHECKING:
     from rmtransfer.study.config import Config, Rows
 
 PREFERENCES, INSTRUCTIONS = "preferences", "instructions"
+_CLOCK = re.compile(r"\b(strftime_now|date_string)\b")
+_TEMPLATES = ("chat_template.jinja", "tokenizer_config.json")  # where a model's folder holds them
 _SEED = "seed"
 
 
@@ -319,6 +322,8 @@ class Study:
         # A model that is one of the study's bases is taken from there.
         if isinstance(options, dict) and options.get("model") in self.bases:
             options = {**options, "model": str(self.at.base_model.fill(base=options["model"]))}
+        elif isinstance(options, dict) and options.get("chat") and "date" not in options:
+            options |= self.clock(options["model"], None, Path())
         return {"engine": name, "options": options}
 
     def engine_files(self, spec: Mapping[str, Any]) -> list[str]:
@@ -332,13 +337,83 @@ class Study:
         """Whether an engine runs a model on this machine."""
         return catalogue.load(catalogue.ENGINES, spec["engine"]).runs_a_model
 
+    def needs_network(self, spec: Mapping[str, Any]) -> bool:
+        """Whether an engine asks a service, or downloads its model itself."""
+        engine = catalogue.load(catalogue.ENGINES, spec["engine"])
+        here = (
+            self.engine_files(spec) or not engine.runs_a_model or Path(spec["options"]["model"]).expanduser().is_dir()
+        )
+        return engine.paid or not here
+
     def plain_language(self, code: str) -> str:
         """The language of a code, whoever translated into it."""
         return split_variant(code)[0]
 
+    def downloads_base(self, base: str) -> bool:
+        """Whether a base model comes from the hub."""
+        entry = self.config.base_models[base]
+        return catalogue.base_model_source(entry) == "pretrained" and not Path(entry.path).expanduser().is_dir()
+
     def base_chat_template(self, base: str) -> str | list[str]:
         """The Jinja file that replaces a base's chat template; nothing if none is named."""
         return self.config.base_models[base].chat_template or []
+
+    def clock(self, model: str | None, template: str | None, root: Path) -> dict[str, str]:
+        """``date``, for the params of a job that brings a model in: nothing where that is the default day, or no template reads it.
+
+        Of a hub model's own template nothing is known before it is here, and it counts as one that reads the clock.
+
+        Args:
+            model: where the model is; None for one on a server.
+            template: the Jinja file that replaces its chat template.
+            root: folder that relative paths start from.
+        """
+        if self.config.chat.date == DATE or model is None:
+            return {}
+        folder = root / Path(model).expanduser()
+        files = [root / template] if template else [folder / name for name in _TEMPLATES] if folder.is_dir() else []
+        texts = [file.read_text(encoding="utf-8") for file in files if file.is_file()]
+        reads = any(map(_CLOCK.search, texts)) if files else model not in self.bases
+        return {"date": self.config.chat.date} if reads else {}
+
+    def base_options(self, base: str, root: Path) -> dict[str, Any]:
+        """The config entry of a base as builtins, and the day that its chat template is told."""
+        options = self.config.base_models[base]
+        return options.model_dump(exclude_none=True) | self.clock(options.path, options.chat_template, root)
+
+    def templates(self, root: Path) -> dict[str, dict[str, Any]]:
+        """By config key, the models whose chat templates render the study's rows, as builtins, bases first.
+
+        ``path`` is where the tokenizer is before any weights are needed: the folder that the config names, or of a hub model what
+        ``fetch_tokenizer`` downloads. A package has its tokenizer in the same file as its weights. ``chat_template`` is the Jinja
+        file that replaces the tokenizer's own, ``parts`` are what is rendered, and ``system`` whether a judge has a system message.
+        """
+        found: dict[str, dict[str, Any]] = {}
+        for base, options in self.config.base_models.items():
+            packed = catalogue.base_model_source(options) != "pretrained"
+            path = self.at.base_model.fill(base=base) if packed else self._tokenizer(base, options.path, root)
+            found[f"base_models.{base}"] = {"path": path, "parts": list(self.parts)} | _template_of(options)
+        for name, options in self.config.reward_models.items():
+            kind = self._kind(name)
+            key = next((key for key in kind.models if key not in kind.tokenizer_only), None)
+            model = getattr(options, key) if key else None
+            if model is None or getattr(options, "pair", False):
+                continue  # renders nothing, or somewhere else
+            there = found[f"base_models.{model}"] if model in self.bases else {}
+            asked = hasattr(options, "system")  # a judge, which is asked about rows in one message
+            found[f"reward_models.{name}"] = {
+                "path": self._tokenizer(name, model, root),
+                **there,
+                **_template_of(options),
+                "parts": [] if asked else self.benchmarks,
+                "trust_remote_code": getattr(options, "trust_remote_code", False),
+                "system": bool(asked and options.system),
+            }
+        return found
+
+    def _tokenizer(self, name: str, model: str, root: Path) -> str:
+        here = (root / Path(model).expanduser()).is_dir()
+        return model if here else self.at.tokenizer.fill(name=name)
 
     @property
     def recipe(self) -> dict[str, Any]:
@@ -371,6 +446,15 @@ class Study:
             return {"kind": "trained"}
         return self.config.reward_models[scorer.base_model].model_dump(exclude_none=True)
 
+    def clock_of(self, reward_model: str, root: Path) -> dict[str, str]:
+        """:meth:`clock` of a model of others that renders with a chat template of its own."""
+        name = RewardModelId.parse(reward_model).base_model
+        options = self.config.reward_models.get(name)
+        if options is None or getattr(options, "date", "") is not None:
+            return {}  # our own, or one that renders nothing or has a day of its own
+        key = next(iter(self._kind(name).models))
+        return self.clock(getattr(options, key), options.chat_template, root)
+
     @property
     def ties_half(self) -> list[str]:
         """The names of judges whose ties are half right."""
@@ -382,6 +466,11 @@ class Study:
         if scorer.base_model in self.bases:
             return True
         return self._kind(scorer.base_model).runs_a_model(self.config.reward_models[scorer.base_model])
+
+    def asks_a_server(self, reward_model: str) -> bool:
+        """Whether it is a judge that is asked over HTTP."""
+        options = self.config.reward_models.get(RewardModelId.parse(reward_model).base_model)
+        return getattr(options, "server", None) is not None
 
     def model_folders(self, reward_model: str, root: Path) -> dict[str, str]:
         """The files that a reward model is loaded from, by the key of its options that names them, or ``base``.
@@ -422,6 +511,19 @@ class Study:
             "revision": getattr(options, kind.models[key]),
             "tokenizer_only": key in kind.tokenizer_only,
         }
+
+    def tokenizer_download(self, name: str) -> dict[str, Any]:
+        """What to fetch of the hub of a base or one of ``reward_models`` before its weights, as :meth:`download` says it."""
+        if name not in self.bases:
+            return {**self.download(name, next(iter(self._kind(name).models))), "tokenizer_only": True}
+        options = self.config.base_models[name]
+        return {"model": options.path, "revision": options.revision, "tokenizer_only": True}
+
+
+def _template_of(options: Any) -> dict[str, str]:
+    """The Jinja file that a config entry names, under its key."""
+    named = getattr(options, "chat_template", None)
+    return {"chat_template": named} if named else {}
 
 
 def _judges_back(reward_model: str) -> bool:

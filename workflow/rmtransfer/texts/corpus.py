@@ -20,12 +20,13 @@ from rmtransfer.study.languages import filled_in
 from rmtransfer.study.names import SIDES
 from rmtransfer.study.sections import check_subsets
 from rmtransfer.texts.clusters import set_clusters, take_clusters
-from rmtransfer.texts.records import read_records
+from rmtransfer.texts.records import SLICE, read_records
 
 Message = dict[str, str]
 Row = dict[str, Any]
 
 MESSAGE_ROLES = ("system", "user", "assistant")
+_KEYS = {"role", "content"}  # of a message
 PAIR_FIELDS = ("prompt", "chosen", "rejected")
 LEDGER_COLUMNS = ("file", "line", "id", "language", "reason")
 _MESSAGES = pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())]))
@@ -192,16 +193,46 @@ def _messages(value: Any, field: str) -> list[Message]:
         value = [{"role": "user" if field == "prompt" else "assistant", "content": value}]
     if not isinstance(value, list) or not value:
         raise ValueError(f"{field} must be a string or a list of messages, not {type(value).__name__}")
+    messages = []
     for message in value:
-        if not isinstance(message, dict) or set(message) != {"role", "content"}:
+        # Arrow gives every message the keys of all, those that it has not with null.
+        given = {k for k, v in message.items() if v is not None or k in _KEYS} if isinstance(message, dict) else set()
+        if given != _KEYS:
             raise ValueError(f"{field}: a message must have exactly the keys role and content")
-        if message["role"] not in MESSAGE_ROLES:
-            raise ValueError(f"{field}: role {message['role']!r} is none of {', '.join(MESSAGE_ROLES)}")
-        if not isinstance(message["content"], str):
-            raise ValueError(f"{field}: content must be a string, not {type(message['content']).__name__}")
-        if not message["content"].strip():
+        role, content = message["role"], message["content"]
+        if role not in MESSAGE_ROLES:
+            raise ValueError(f"{field}: role {role!r} is none of {', '.join(MESSAGE_ROLES)}")
+        if not isinstance(content, str):
+            raise ValueError(f"{field}: content must be a string, not {type(content).__name__}")
+        if not content.strip():
             raise ValueError(f"{field} is empty")
-    return [{"role": m["role"], "content": m["content"]} for m in value]
+        messages.append({"role": role, "content": content})
+    check_shape(field, [message["role"] for message in messages])
+    return messages
+
+
+def check_shape(field: str, roles: Sequence[str]) -> None:
+    """Whether the messages of a field, by their roles, are a prompt, or an answer to one.
+
+    A prompt is at most one system message, which is the first, and then turns, the last of them the user's. An answer is
+    messages of the assistant: of an answer that is started for the model, the start belongs to it and not to the prompt.
+
+    Raises:
+        ValueError: they are not.
+    """
+    if field != "prompt":
+        other = next((role for role in roles if role != "assistant"), None)
+        if other is not None:
+            raise ValueError(
+                f"{field}: holds a message of role {other!r}, and an answer is messages of the assistant alone; what "
+                "comes before it belongs into prompt, and what comes after it nowhere"
+            )
+        return
+    if "system" in roles[1:]:
+        raise ValueError("prompt: has a system message that is not the first message, or several; join them in front")
+    if roles[-1] != "user":
+        started = "; the start of an answer belongs into chosen and rejected" if roles[-1] == "assistant" else ""
+        raise ValueError(f"prompt: ends with a message of role {roles[-1]!r} instead of the user's{started}")
 
 
 def _pairs_of_lists(records: Iterable[tuple[int, Any]], columns: Mapping[str, Any]) -> Iterator[tuple[int, Any]]:
@@ -258,6 +289,14 @@ def save_rows(rows: Sequence[Row], path: Path) -> None:
     schema = pa.schema([(column, kinds.get(column, pa.string())) for column in rows[0]])
     path.parent.mkdir(parents=True, exist_ok=True)
     pq.write_table(pa.Table.from_pylist(list(rows), schema=schema), path)
+
+
+def iter_rows(path: Path, columns: Sequence[str] | None = None) -> Iterator[Row]:
+    """Rows of a Parquet file, a few thousand in memory at a time; with ``columns``, those of them that it has."""
+    with pq.ParquetFile(path) as file:
+        wanted = None if columns is None else [c for c in columns if c in file.schema_arrow.names]
+        for batch in file.iter_batches(SLICE, columns=wanted):
+            yield from batch.to_pylist()
 
 
 def load_rows(path: Path, ids: Sequence[str] | None = None) -> list[Row]:

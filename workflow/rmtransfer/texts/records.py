@@ -7,11 +7,13 @@ from pathlib import Path
 from typing import IO, Any
 
 import pyarrow as pa
+import pyarrow.dataset as pds
 import pyarrow.parquet as pq
 
 from rmtransfer.kit.errors import StudyError
 from rmtransfer.kit.formats import DAMAGED, UnreadableError, encoding_of, format_of, opened
 
+SLICE = 2_000  # rows of a Parquet file in memory
 _BOM, _BLANK = "\ufeff", " \t\r\n\v\f"
 
 
@@ -58,7 +60,14 @@ def _lines(file: IO[bytes]) -> Iterator[tuple[int, Any]]:
             yield number, ValueError(f"invalid JSON at character {problem.pos + 1}: {problem.msg}")
 
 
-def _table(path: Path, file: IO[bytes]) -> list[dict[str, Any]]:
-    # By its path as long as it is not compressed: pyarrow then adds what folders such as lang=es say.
-    compressed = not isinstance(file, io.BufferedReader)
-    return pq.read_table(pa.BufferReader(file.read()) if compressed else path).to_pylist()
+def _table(path: Path, file: IO[bytes]) -> Iterator[dict[str, Any]]:
+    """A few thousand rows in memory at a time."""
+    if isinstance(file, io.BufferedReader):
+        # By its path as long as it is not compressed: pyarrow then adds what folders such as lang=es say.
+        batches = pds.dataset(path, format="parquet", partitioning="hive").to_batches(
+            batch_size=SLICE, batch_readahead=1
+        )
+    else:
+        batches = pq.ParquetFile(pa.BufferReader(file.read())).iter_batches(SLICE)
+    for batch in batches:
+        yield from batch.to_pylist()

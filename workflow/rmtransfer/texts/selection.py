@@ -4,46 +4,65 @@ Languages that need more tokens would otherwise lose other rows than the rest, a
 were trained on different data.
 """
 
+import hashlib
 import json
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from rmtransfer.kit.errors import StudyError
-from rmtransfer.kit.manifest import digest_of
 from rmtransfer.kit.progress import report
 from rmtransfer.study.sections import item_of
-from rmtransfer.texts.corpus import Row, load_rows, same_answers, save_ids, write_ledger
+from rmtransfer.texts.corpus import Row, iter_rows, same_answers, save_ids, write_ledger
 
+_MISSING = "not in this language: missing in its file, or dropped by translation (its ledger says why)"
 BENCHMARKS = ("benchmark", "language", "origin", "translator", "rows", "clusters")
 
 
+class Reading(NamedTuple):
+    """What the study's base models make of a row.
+
+    Attributes:
+        tokens: of its longest conversation, under the hungriest of their tokenizers.
+        refused: why the chat template of one of them does not render it; None if all do.
+        alike: to which of them both answers are the same token ids, as a sentence; None if to none.
+    """
+
+    tokens: int
+    refused: str | None = None
+    alike: str | None = None
+
+
 def select_rows(
-    rows: Mapping[str, Sequence[Row]],
-    tokens: Callable[[Row], int] | None = None,
+    rows: Mapping[str, Iterable[Row]],
+    read: Callable[[Row], Reading] | None = None,
     max_length: int | None = None,
     item_of: Callable[[str], str] | None = None,
 ) -> tuple[list[str], list[dict[str, Any]]]:
     """Ids valid in every language, in the order of the first language, and a ledger entry for each row dropped.
 
     Args:
-        rows: language to rows; the first language is the source.
-        tokens: number of tokens of a row's longest conversation; None where length does not matter.
-        max_length: the most tokens a row may have in any language.
+        rows: language to rows, which are gone through once; the first language is the source.
+        read: what base models make of a row; None where there are none.
+        max_length: the most tokens a row may have in any language, of rows to train on: those also need answers that differ to
+            every base. None for others.
         item_of: id of a row to the item it belongs to, where an item is several rows, of use only together.
 
     Raises:
         StudyError: no row is valid in every language.
     """
-    by_id = {language: {row["id"]: row for row in these} for language, these in rows.items()}
     source = next(iter(rows))
+    known: dict[str, str] = {}  # every id, as one object, in the order in which they came
+    faults_in: dict[str, dict[str, str | None]] = {}
+    for language, these in rows.items():
+        faults_in[language] = {known.setdefault(row["id"], row["id"]): _fault(row, read, max_length) for row in these}
     kept: list[str] = []
     dropped: list[dict[str, Any]] = []
-    for identity in dict.fromkeys(row["id"] for these in rows.values() for row in these):
+    for identity in known:
         faults = [
             {"id": identity, "language": language, "reason": fault}
-            for language, known in by_id.items()
-            if (fault := _fault(known.get(identity), tokens, max_length))
+            for language, fault_of in faults_in.items()
+            if (fault := fault_of.get(identity, _MISSING))
         ]
         if faults:
             dropped.extend(faults)
@@ -67,7 +86,7 @@ def select_parts(
     digests: Path,
     benchmarks: Path,
     *,
-    tokens: Callable[[Row], int],
+    read: Callable[[Row], Reading] | None,
     max_length: Mapping[str, int],
     several_rows: Collection[str],
     origins: Mapping[str, Mapping[str, Sequence[str]]],
@@ -82,21 +101,23 @@ def select_parts(
             clusters``, where ``origin`` is original, translated, round trip or native (written in that language),
             ``translator`` the engine, empty where none of the study's, and ``clusters`` the number of independent ones among
             the ``rows`` that are kept.
-        tokens: as in :func:`select_rows`.
-        max_length: part to the most tokens of a row, where length matters.
+        read: as in :func:`select_rows`.
+        max_length: part to the most tokens of a row, of parts to train on.
         several_rows: parts of which an item is several rows (RewardBench 2).
         origins: benchmark to language to origin and translator.
     """
     held = {}
     lines: list[tuple[object, ...]] = []
     for part, files in rows.items():
-        loaded = {language: load_rows(path) for language, path in files.items()}
-        kept, faults = select_rows(loaded, tokens, max_length.get(part), item_of if part in several_rows else None)
+        # Read twice: a large corpus in many languages fits no memory.
+        kept, faults = select_rows(
+            _opened(files), read, max_length.get(part), item_of if part in several_rows else None
+        )
         write_ledger(dropped[part], faults)
         save_ids(kept, ids[part])
-        held[part] = digests_of(loaded, kept)
+        held[part] = digests_of(_opened(files), kept)
         for language, origin in origins.get(part, {}).items():
-            row_of = {row["id"]: row for row in loaded[language]}
+            row_of = {row["id"]: row for row in iter_rows(files[language], ("id", "cluster"))}
             unit = item_of if part in several_rows else str
             clusters = {row_of[identity].get("cluster", unit(identity)) for identity in kept}
             lines.append((part, language, *origin, len(kept), len(clusters)))
@@ -105,20 +126,41 @@ def select_parts(
     write_ledger(benchmarks, (dict(zip(BENCHMARKS, line, strict=True)) for line in lines), BENCHMARKS)
 
 
-def digests_of(rows: Mapping[str, Sequence[Row]], ids: Sequence[str]) -> dict[str, str]:
-    """By language, a digest of what the rows with these ids hold, in this order."""
+def digests_of(rows: Mapping[str, Iterable[Row]], ids: Sequence[str]) -> dict[str, str]:
+    """By language, a digest of what the rows with these ids hold, in this order: SHA-256 of their list as JSON.
+
+    Args:
+        rows: language to rows, which are gone through once; what comes before its turn is kept until then.
+    """
+    wanted = set(ids)
     digests = {}
     for language, these in rows.items():
-        by_id = {row["id"]: row for row in these}
-        digests[language] = digest_of([by_id[identity] for identity in ids])
+        digest, early, turn = hashlib.sha256(b"["), dict[str, str](), 0
+        for row in these:
+            if row["id"] in wanted:
+                early[row["id"]] = json.dumps(row, sort_keys=True, ensure_ascii=False)
+            while turn < len(ids) and ids[turn] in early:
+                digest.update(((", " if turn else "") + early.pop(ids[turn])).encode())
+                turn += 1
+        digest.update(b"]")
+        digests[language] = digest.hexdigest()
     return digests
 
 
-def _fault(row: Row | None, tokens: Callable[[Row], int] | None, max_length: int | None) -> str | None:
-    if row is None:
-        return "not in this language: missing in its file, or dropped by translation (its ledger says why)"
+def _opened(files: Mapping[str, Path]) -> dict[str, Iterator[Row]]:
+    return {language: iter_rows(path) for language, path in files.items()}
+
+
+def _fault(row: Row, read: Callable[[Row], Reading] | None, max_length: int | None) -> str | None:
     if same_answers(row):
         return "chosen and rejected are identical after translation"
-    if tokens is not None and max_length is not None and (count := tokens(row)) > max_length:
-        return f"{count} tokens, more than training.max_length = {max_length}"
+    if read is None:
+        return None
+    reading = read(row)
+    if reading.refused or max_length is None:
+        return reading.refused
+    if reading.alike:
+        return reading.alike
+    if reading.tokens > max_length:
+        return f"{reading.tokens} tokens, more than training.max_length = {max_length}"
     return None

@@ -10,7 +10,8 @@ from rmtransfer.kit import manifest
 from rmtransfer.kit.errors import StudyError, first_line
 from rmtransfer.models.options import check_model
 from rmtransfer.study.languages import english_name
-from rmtransfer.study.options import Commit, Options, Text
+from rmtransfer.study.names import DATE
+from rmtransfer.study.options import Commit, Day, Options, Text
 from rmtransfer.translation import Machine
 from rmtransfer.translation.quality import COMMENT, CUT_OFF
 from rmtransfer.translation.store import Scope, Translation
@@ -35,6 +36,8 @@ class CausalLMOptions(Options):
     """what is asked; {text}, {source_language} and {target_language} are filled in"""
     chat: bool = True
     """whether the prompt goes through the model's chat template"""
+    date: Day | None = None
+    """the day that the chat template is told, if it writes one; chat.date if not given"""
 
 
 class CausalLM:
@@ -70,6 +73,8 @@ class CausalLM:
     def scope(self) -> Scope:
         """See :class:`rmtransfer.translation.Engine`."""
         settings = {"model": self._identity, "prompt": self.options.prompt, "chat": self.options.chat}
+        if self.options.date is not None:
+            settings["date"] = self.options.date
         if self.careful:
             settings |= {"unit": "sentence", "repetition_penalty": _PENALTY_WHEN_CAREFUL}
         return Scope("llm", settings, self.source, self.target)
@@ -158,6 +163,11 @@ class CausalLM:
                 raise StudyError(
                     f"translation.llm.chat: the tokenizer of {name!r} has no chat template; set chat: false for a plain model"
                 )
+            if self.options.chat:
+                from rmtransfer.models import chat
+
+                what = f"translation.llm.model: the tokenizer of {name!r}"
+                chat.settle_template(tokenizer, what, "base_models.<name>", date=self.options.date or DATE)
             if tokenizer.pad_token_id is None:
                 tokenizer.pad_token = tokenizer.eos_token
             pack_for_cpu(model, device)

@@ -1,0 +1,15 @@
+"""Try the models' chat templates on the rows of the source language."""
+
+from rmtransfer.study.job import start_job
+
+job = start_job(snakemake)
+
+from rmtransfer.models.templates import check_templates
+
+check_templates(
+    job.params.models,
+    {part: job.input[part] for part in job.params.parts},
+    job.params.stop_at,
+    job.root,
+    job.output.templates,
+)
