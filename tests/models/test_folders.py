@@ -13,6 +13,7 @@ from rmtransfer.kit.errors import StudyError
 from rmtransfer.models import hub
 from rmtransfer.models.folders import problem_of
 from rmtransfer.models.options import check_model
+from rmtransfer.models.pretrained import Pretrained
 from scored import classifier
 
 POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n"
@@ -40,13 +41,18 @@ def quantised(**config) -> dict:
 
 
 FAULTS = {
-    "empty": ({}, "weights", "is an empty folder; put the model there, or name another"),
+    "empty": ({}, "weights", "is a folder without files; put the model there, or name another"),
     "adapter": (
         {**ADAPTER, "tokenizer.json": {}},
         "weights",
         "holds an adapter of org/base and no model; load it with PEFT, merge it into that (merge_and_unload)",
     ),
-    "adapter as a base": (ADAPTER, "training", "holds an adapter of org/base and no model"),
+    "adapter as a base": (
+        ADAPTER,
+        "training",
+        "holds an adapter of org/base and no model; load it with PEFT, merge it into that (merge_and_unload), save model "
+        "and tokenizer and name their folder, or name org/base and have training.adapter train another",
+    ),
     "adapter beside its model": (
         MODEL | ADAPTER,
         "weights",
@@ -236,7 +242,8 @@ def test_real_models_are_models(tmp_path, bases):
 
 def test_the_key_and_the_folder_stand_before_it(tmp_path):
     folder(tmp_path / "model", ADAPTER)
-    (tmp_path / "model.gguf").write_bytes(b"GGUF")
+    (tmp_path / "model.gguf").write_bytes(b"GGUF\3")
+    (tmp_path / "model.txt").write_bytes(b"GG")
 
     def said(model: str, *bases: str) -> list[str]:
         return list(check_model(model, None, "reward_models.x.path", "revision", bases, tmp_path))
@@ -245,7 +252,19 @@ def test_the_key_and_the_folder_stand_before_it(tmp_path):
     assert problem.startswith("reward_models.x.path: 'model' holds an adapter of org/base and no model; ")
     assert said("model", "model") == []  # the base of that name
     assert said("model.gguf") == [
-        "reward_models.x.path: 'model.gguf' is a file; name the folder of a model in the format of transformers"
+        "reward_models.x.path: 'model.gguf' is a GGUF file, which is llama.cpp's; name the model that it was made from"
+    ]
+    assert said("model.txt") == [
+        "reward_models.x.path: 'model.txt' is a file; name the folder of a model in the format of transformers"
+    ]
+
+
+def test_a_base_is_to_be_trained(tmp_path):
+    files = folder(tmp_path / "model", quantised(quant_method="mxfp4"))
+    options = Pretrained.Options(path=str(files))
+    assert list(Pretrained.check(options, "base_models.m", tmp_path)) == [
+        f"base_models.m.path: '{files}' is quantised (mxfp4), and its weights cannot be trained; name the model that it was made "
+        "from"
     ]
 
 

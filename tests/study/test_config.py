@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from conftest import ROOT
+from conftest import ROOT, name_model
 from rmtransfer.kit.errors import StudyError
 from rmtransfer.study.config import load_config
 from rmtransfer.study.study import Study
@@ -205,10 +205,15 @@ FAULTS = {
     ),
     "a flag that is a word": (
         "reward_models",
-        {"x": {"kind": "classifier", "path": "resources", "trust_remote_code": "yes"}},
+        {"x": {"kind": "classifier", "path": "gemma-3-270m", "trust_remote_code": "yes"}},
         ["reward_models.x.trust_remote_code: 'yes': should be a valid boolean"],
     ),
     "no number where one belongs": ("figures.dpi", "300", ["figures.dpi: '300': should be a valid integer"]),
+    "a base that is no model": (
+        "base_models",
+        {"m": {"path": "./resources"}},
+        ["base_models.m.path: './resources' is a folder without files; put the model there, or name another"],
+    ),
     "folder lost": ("base_models", {"m": {"path": "./nowhere"}}, ["base_models.m.path: './nowhere' is not a folder"]),
     "slug": ("base_models", {"org/name": {"path": "org/name"}}, ["base_models", "org/name"]),
     "a reward model of no kind": ("reward_models", {"x": {"path": "y"}}, ["reward_models.x: missing 'kind'"]),
@@ -239,7 +244,7 @@ FAULTS = {
     ),
     "a reference that can move": (
         "reward_models",
-        {"x": {"kind": "implicit", "policy": "resources", "reference": "org/name", "revision": COMMIT}},
+        {"x": {"kind": "implicit", "policy": "gemma-3-270m", "reference": "org/name", "revision": COMMIT}},
         ["reward_models.x.reference: 'org/name' has no reference_revision"],
     ),
     "a judge from nowhere": (
@@ -249,7 +254,7 @@ FAULTS = {
     ),
     "a judge's prompt": (
         "reward_models",
-        {"x": {"kind": "judge", "mode": "pairwise", "path": "resources", "prompt": "{prompt} {answer_a}"}},
+        {"x": {"kind": "judge", "mode": "pairwise", "path": "gemma-3-270m", "prompt": "{prompt} {answer_a}"}},
         ["reward_models.x.prompt: does not hold {answer_b}"],
     ),
     "a verdict's form that nobody asks for": (
@@ -464,13 +469,13 @@ def test_a_broken_memory_is_reported_before_anything_runs(config, tmp_path):
         load_config(config, ROOT)
 
 
-def test_engines_may_differ_by_language_and_by_variant(config):
+def test_engines_may_differ_by_language_and_by_variant(config, tmp_path):
     config["translation"] |= {
         "deepl": {"formality": "more"},
         "languages": {"ko": {"engine": "llm", "llm": {"model": "gemma-3-270m"}}},
         "variants": {
             "paid": {"engine": "deepl", "targets": ["es"]},
-            "nllb": {"engine": "seq2seq", "seq2seq": {"model": "."}},
+            "nllb": {"engine": "seq2seq", "seq2seq": {"model": str(name_model(tmp_path / "nllb"))}},
         },
     }
     full = load_config(config, ROOT)
@@ -581,7 +586,10 @@ def test_whose_ties_are_half_right(config):
 @pytest.mark.parametrize(
     ("options", "problem"),
     [
-        ({"kind": "judge", "mode": "pairwise", "path": "resources"}, "compares two answers and has no reward for one"),
+        (
+            {"kind": "judge", "mode": "pairwise", "path": "gemma-3-270m"},
+            "compares two answers and has no reward for one",
+        ),
         ({"kind": "probe", "path": "gemma-3-270m"}, "reads hidden states, which sampled answers have not"),
     ],
 )

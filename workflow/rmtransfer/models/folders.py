@@ -11,6 +11,7 @@ from rmtransfer.kit.formats import LFS_POINTER
 Use = Literal["weights", "training", "tokenizer", "ours"]
 """What a folder is for: a model that computes, a base that is trained, a tokenizer alone, or a model of this workflow"""
 
+GGUF = b"GGUF"  # first bytes of such a file
 _ADAPTER, _CONFIG, _OURS = "adapter_config.json", "config.json", "manifest.json"
 _INDICES = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
 _WHOLE = ("model.safetensors", "pytorch_model.bin")
@@ -70,7 +71,7 @@ def _problems(folder: Path, use: Use) -> Iterator[str]:
         return  # whole, or an adapter beside its base
     config = _json(files.get(_CONFIG))
     if use != "tokenizer":
-        yield from _no_model(folder, files)
+        yield from _no_model(folder, files, use)
         if config is None:
             yield f"holds a {_CONFIG} that is no JSON object; {again}"
         yield from _quantised(config or {}, use)
@@ -79,7 +80,7 @@ def _problems(folder: Path, use: Use) -> Iterator[str]:
     yield from _no_tokenizer(files)
 
 
-def _no_model(folder: Path, files: Mapping[str, Path]) -> Iterator[str]:
+def _no_model(folder: Path, files: Mapping[str, Path], use: Use) -> Iterator[str]:
     whole = any(name in files for name in (*_WHOLE, *_INDICES))
     if _ADAPTER in files:
         base = (_json(files[_ADAPTER]) or {}).get("base_model_name_or_path") or "its base model, which it does not name"
@@ -88,9 +89,10 @@ def _no_model(folder: Path, files: Mapping[str, Path]) -> Iterator[str]:
                 f"holds whole weights and an adapter of {base}, which would be added to them; remove {_ADAPTER} if that is done, "
                 "or merge it (PEFT's merge_and_unload)"
             )
+        ours = f", or name {base} and have training.adapter train another" * (use == "training")
         yield (
             f"holds an adapter of {base} and no model; load it with PEFT, merge it into that (merge_and_unload), save model and "
-            "tokenizer and name their folder"
+            f"tokenizer and name their folder{ours}"
         )
     gguf = [name for name in files if name.endswith(".gguf")]
     if gguf and not whole:
@@ -100,7 +102,7 @@ def _no_model(folder: Path, files: Mapping[str, Path]) -> Iterator[str]:
         if inside:
             yield f"holds no model but folders of models; name one, such as {inside[0].parent}"
         if not files:
-            yield "is an empty folder; put the model there, or name another"
+            yield "is a folder without files; put the model there, or name another"
         yield f"holds no {_CONFIG} and so no model in the format of transformers; name the folder that save_pretrained wrote"
 
 

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from rmtransfer.models.folders import Use, problem_of
+from rmtransfer.models.folders import GGUF, Use, problem_of
 from rmtransfer.study.options import Day, Options, Text
 
 
@@ -51,7 +51,10 @@ def check_model(
         if problem := problem_of(path, use):
             yield f"{key}: {model!r} {problem}"
     elif path.is_file():
-        yield f"{key}: {model!r} is a file; name the folder of a model in the format of transformers"
+        with path.open("rb") as file:
+            gguf = file.read(len(GGUF)) == GGUF
+        what = "a GGUF file, which is llama.cpp's; name the model that it was made from"
+        yield f"{key}: {model!r} is {what if gguf else 'a file; name the folder of a model in the format of transformers'}"
     elif model.startswith(("./", "../", "/", "~")):
         yield f"{key}: {model!r} is not a folder; correct the path"
     elif revision is None:
