@@ -49,6 +49,7 @@ SchedulerParameters=batch_sched_delay=0,sched_min_interval=0
 SlurmdParameters=config_overrides
 ReturnToService=2
 KillWait=2
+MinJobAge=3600
 MailProg=/bin/true
 GresTypes=gpu
 NodeName=$HOST NodeAddr=127.0.0.1 CPUs=6 RealMemory=16000 Gres=gpu:2

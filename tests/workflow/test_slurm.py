@@ -185,8 +185,8 @@ def test_cancelled_killed_requeued_and_drained_it_ends_with_the_tables_of_the_lo
     for table in tables:
         assert (checkout / "results/tiny" / table).read_bytes() == (local / "results/tiny" / table).read_bytes(), table
     assert states.keys() == {"COMPLETED", "CANCELLED", "FAILED"}
-    assert states["FAILED"] == 1
-    assert "Exceeded job memory limit" in shown
+    logs = (checkout / ".snakemake/slurm_logs/rule_select_rows").glob("*.log")
+    assert any("Exceeded job memory limit" in log.read_text() for log in logs)
     assert next(state for number, _, state in jobs if number == requeued) == "COMPLETED"
     assert f"SLURM-job '{cancelled}' failed, SLURM status is: 'CANCELLED'" in shown
     for file in [p for p in checkout.rglob("*") if p.is_file()]:
