@@ -1,5 +1,7 @@
 """Nothing is asked for twice, what the gates refuse is tried once more, and no budget is overrun."""
 
+import contextlib
+import itertools
 import os
 import signal
 import subprocess
@@ -48,6 +50,28 @@ def test_a_rerun_asks_for_nothing_and_a_new_text_for_itself(store):
     translate_texts(["one", "three"], engine, store)
     assert engine.asked == ["three"]
     assert set(stored(["one", "two", "three", "four"], engine, store)) == {"one", "two", "three"}
+
+
+def test_what_a_killed_run_had_paid_is_counted_once_for_the_text_that_it_was_paid_for(tmp_path):
+    """The receipt is the same as without the kill."""
+
+    def translated(path, batches):
+        store = SegmentStore(path)
+        for number in batches:
+            engine = Scripted(batch=1)
+            original = engine.translate
+            engine.translate = lambda texts, original=original, number=number: itertools.islice(original(texts), number)
+            with contextlib.suppress(KeyError):  # no whole text can be made of what is missing
+                translate_texts(["- one\n- two\n", "two"], engine, store)
+        first = translate_texts(["- one\n- two\n", "two"], Scripted(), store)
+        return {
+            text: result.billed
+            for text, result in (first | translate_texts(["- one\n- four\n"], Scripted(), store)).items()
+        }
+
+    undisturbed = translated(tmp_path / "whole.sqlite", [])
+    assert undisturbed == {"- one\n- two\n": 6, "two": 0, "- one\n- four\n": 4}
+    assert translated(tmp_path / "killed.sqlite", [1, 1]) == undisturbed
 
 
 def test_what_the_gates_refuse_is_asked_once_more_in_a_safer_way(store):

@@ -29,7 +29,7 @@ def translate_texts(
     """
     wanted = list(dict.fromkeys(texts))
     if store is None or engine.lock is None:
-        return _checked(wanted, engine, store, budget)
+        return _checked(wanted, engine, store, budget, [])
     scope = _checked_scope(engine)
     known = store.get(scope, wanted)
     missing = [text for text in wanted if text not in known]
@@ -38,8 +38,9 @@ def translate_texts(
             known |= store.get(scope, missing)  # another process may have got them while this one waited
             missing = [text for text in missing if text not in known]
             if missing:
-                fresh = _checked(missing, engine, store, budget)
-                store.put(scope, fresh)
+                counted: list[tuple[Scope, str]] = []
+                fresh = _checked(missing, engine, store, budget, counted)
+                store.put(scope, fresh, settled=counted)
                 known |= fresh
     return known
 
@@ -70,21 +71,30 @@ def _checked_scope(engine: Engine) -> Scope:
 
 
 def _checked(
-    texts: Sequence[str], engine: Engine, store: SegmentStore | None, budget: int | None
+    texts: Sequence[str],
+    engine: Engine,
+    store: SegmentStore | None,
+    budget: int | None,
+    counted: list[tuple[Scope, str]],
 ) -> dict[str, Translation]:
-    results = _attempt(texts, engine, store, budget)
+    """Whole texts; ``counted`` gets what was charged for and is part of their ``billed``."""
+    results = _attempt(texts, engine, store, budget, counted)
     refused = [text for text, result in results.items() if result.flaws]
     safer = engine.safer() if refused else None
     if safer is not None:
         report(f"{len(refused):,} of {len(texts):,} texts did not pass the gates; asking again with a safer setting")
-        for text, again in _attempt(refused, safer, store, budget).items():
+        for text, again in _attempt(refused, safer, store, budget, counted).items():
             first = results[text]
             results[text] = again._replace(retried_for=first.flaws, billed=first.billed + again.billed)
     return results
 
 
 def _attempt(
-    texts: Sequence[str], engine: Engine, store: SegmentStore | None, budget: int | None
+    texts: Sequence[str],
+    engine: Engine,
+    store: SegmentStore | None,
+    budget: int | None,
+    counted: list[tuple[Scope, str]],
 ) -> dict[str, Translation]:
     parts = _split(texts, engine)
     prose = _prose(parts.values())
@@ -98,12 +108,14 @@ def _attempt(
         progress = Progress(f"translating {pair} ({engine.scope.engine})", len(asked), "segments")
         for batch in engine.translate(asked):
             if store is not None:
-                store.put(engine.scope, batch)
+                store.put(engine.scope, batch, owed=True)
             answers.update(batch)
             progress.advance(len(batch))
             if store is not None and budget is not None:
                 _check_budget(store.billed(engine.scope.engine), 0, budget, engine.scope.engine)
-    charged = {text: answers[text].billed for text in asked}  # each to the first text that needed it
+    # Each to the first text that needed it; with what a run that was killed had paid.
+    charged = {text: answers[text].billed for text in (asked if store is None else store.owed(engine.scope, prose))}
+    counted += [(engine.scope, text) for text in charged]
     results = {}
     for text in texts:
         used = list(dict.fromkeys(part.text for part in parts[text] if part.kind == "prose"))

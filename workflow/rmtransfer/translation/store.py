@@ -31,6 +31,8 @@ CREATE TABLE segment (
 CREATE UNIQUE INDEX segment_key ON segment (scope, digest);
 """
 _FORMAT = 1
+# Paid answers that no whole text was made of yet: their run was killed. A file of an earlier version has none.
+_OWED = "CREATE TABLE IF NOT EXISTS owed (scope INTEGER, digest BLOB, PRIMARY KEY (scope, digest)) WITHOUT ROWID"
 
 
 @dataclass(frozen=True)
@@ -85,6 +87,7 @@ class SegmentStore:
             name=f"{path}: the translation store",
             remedy="name another file, or a saved or restored one, in translation.store",
         )
+        self._db.execute(_OWED)
 
     def close(self) -> None:
         """Close the file."""
@@ -102,8 +105,20 @@ class SegmentStore:
             for digest, translation, flaws, retried_for, billed in self._db.among(query, list(wanted), identity)
         }
 
-    def put(self, scope: Scope, translations: Mapping[str, Translation]) -> None:
-        """Commit translations, by text. What was there before under the same key is replaced."""
+    def put(
+        self,
+        scope: Scope,
+        translations: Mapping[str, Translation],
+        *,
+        owed: bool = False,
+        settled: Iterable[tuple[Scope, str]] = (),
+    ) -> None:
+        """Commit translations, by text. What was there before under the same key is replaced.
+
+        Args:
+            owed: what was charged for them is to be counted for whole texts that they are parts of.
+            settled: of those, what it has been counted for now.
+        """
         with self._db.transaction():
             identity = self._scope_id(scope, create=True)
             self._db.execute_many(
@@ -113,6 +128,17 @@ class SegmentStore:
                     for text, t in translations.items()
                 ],
             )
+            charged = [(identity, text_digest(text)) for text, t in translations.items() if owed and t.billed]
+            self._db.execute_many("INSERT OR IGNORE INTO owed VALUES (?, ?)", charged)
+            counted = [(self._scope_id(of, create=True), text_digest(text)) for of, text in settled]
+            self._db.execute_many("DELETE FROM owed WHERE scope = ? AND digest = ?", counted)
+
+    def owed(self, scope: Scope, texts: Iterable[str]) -> list[str]:
+        """Those of some texts whose charge has been counted for no whole text yet."""
+        wanted = {text_digest(text): text for text in texts}
+        query = "SELECT digest FROM owed WHERE scope = ? AND digest IN"
+        found = self._db.among(query, list(wanted), self._scope_id(scope, create=False))
+        return [wanted[digest] for (digest,) in found]
 
     def billed(self, engine: str) -> int:
         """Characters that an engine has charged for everything in the store."""
