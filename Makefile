@@ -10,7 +10,7 @@ READY := $(VENV)/.ready
 .PHONY: study test setup check
 
 study: $(READY)
-	$(BIN)/snakemake --cores all --rerun-incomplete
+	$(BIN)/snakemake --cores all
 	$(BIN)/snakemake --report results/sample/report.html
 
 test: $(READY) check
@@ -27,9 +27,9 @@ check: $(READY)
 setup: $(READY)
 
 # torch comes first and alone, so that pip never looks for another build of it.
-$(READY): envs/requirements.lock envs/parity.lock
+$(READY): envs/requirements.lock envs/parity.lock envs/slurm.lock
 	test -d $(VENV) || $(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --disable-pip-version-check "$$(grep '^torch==' envs/requirements.lock)"
 	$(BIN)/pip install --quiet --disable-pip-version-check -r envs/requirements.lock
-	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps -r envs/parity.lock
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps -r envs/parity.lock -r envs/slurm.lock
 	touch $(READY)

@@ -4,6 +4,8 @@
 #   snakemake --cores all --configfile studies/yours.yaml  another study
 #   snakemake -n                                           what would run, and why
 #   snakemake plan --cores 1                               what it would cost
+#   snakemake why --cores 1                                what would run, and what changed since it ran last
+#   snakemake gpu_check --cores 1                          whether the GPUs are there, and how fast
 #   snakemake --report results/sample/report.html          the report, after a run
 
 from snakemake.utils import min_version
@@ -35,6 +37,8 @@ include: "workflow/rules/scale.smk"
 include: "workflow/rules/represent.smk"
 include: "workflow/rules/align.smk"
 include: "workflow/rules/report.smk"
+include: "workflow/rules/why.smk"
+include: "workflow/rules/check.smk"
 
 
 rule all:
@@ -45,6 +49,11 @@ rule all:
         expand(AT.paper_table, benchmark=STUDY.benchmarks, format="md"),
         expand(AT.table, table=["variance", "representation", "alignment"]) if STUDY.bases else [],
         [expand(f.path(AT, "{format}"), benchmark=STUDY.benchmarks, format=["png", "pdf"]) for f in figures_of(STUDY)],
+
+
+onstart:
+    refuse_without_gpus()
+    refuse_beyond_the_cluster()
 
 
 onsuccess:
@@ -58,3 +67,8 @@ onerror:
         f"\nThe study stopped. The message above names the job; its log is under {AT.folder}/logs/.\n"
         "Mend the cause and run the same command again: finished jobs are kept."
     )
+    if not HERE:
+        print(
+            "Of TIMEOUT, OUT_OF_MEMORY or a memory limit above: --set-resources <rule>:runtime=<minutes> or <rule>:mem_mb=<MB>. "
+            "docs/cluster.md says the rest."
+        )

@@ -36,6 +36,8 @@ RECORDED = {
     "growth": "How time grows with rows, length and languages",
     "where_time_goes": "Floating-point operations of a study, against stock implementations",
     "gpu": "On CUDA in bf16: scoring, training, peak memory",
+    "dry_run": "Planning a large study: snakemake -n",
+    "rows_at_scale": "Reading, translating from the store and selecting many rows",
 }
 
 

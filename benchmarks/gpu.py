@@ -148,35 +148,20 @@ def _config(shape: str) -> Any:
     return LlamaConfig(**SHAPES[shape], **facts, pad_token_id=0, bos_token_id=1, eos_token_id=2)
 
 
-def _synchronize(device: str) -> None:
+def _product(device: str) -> float:
     import torch
 
-    if device == "cuda":
-        torch.cuda.synchronize()
+    from rmtransfer.models.device import inference_dtype
+    from rmtransfer.models.gpus import product_rate
+
+    where = torch.device(device)
+    return product_rate(where, inference_dtype(where), 8192 if device == "cuda" else 256)
 
 
 def _peak(device: str) -> float:
     import torch
 
     return torch.cuda.max_memory_allocated() / 1e9 if device == "cuda" else common.peak_memory()
-
-
-def product_rate(device: str, size: int) -> float:
-    """Operations a second of a square matrix product in the precision that models have there; the median of some."""
-    import torch
-
-    from rmtransfer.models.device import inference_dtype
-
-    dtype = inference_dtype(torch.device(device))
-    a, b = (torch.randn(size, size, device=device, dtype=dtype) for _ in range(2))
-    seconds = []
-    for _ in range(30):
-        _synchronize(device)
-        began = time.perf_counter()
-        a @ b
-        _synchronize(device)
-        seconds.append(time.perf_counter() - began)
-    return 2 * size**3 / statistics.median(seconds[10:])
 
 
 def _scoring(arguments: argparse.Namespace) -> None:
@@ -186,6 +171,7 @@ def _scoring(arguments: argparse.Namespace) -> None:
     from rmtransfer.models import reward
     from rmtransfer.models.attention import use_packed_attention
     from rmtransfer.models.device import inference_dtype
+    from rmtransfer.models.gpus import synchronize
     from rmtransfer.models.packing import group_texts
 
     device, budget, length = arguments.device, arguments.tokens_per_batch, arguments.text_tokens
@@ -206,7 +192,7 @@ def _scoring(arguments: argparse.Namespace) -> None:
     rewards_in_file_order(model, file_order(pairs)[0])
     stock_seconds = []
     for _ in range(2):
-        _synchronize(device)
+        synchronize(device)
         began = time.perf_counter()
         stock = rewards_in_file_order(model, pairs)
         stock_seconds.append(time.perf_counter() - began)
@@ -220,13 +206,13 @@ def _scoring(arguments: argparse.Namespace) -> None:
     for name, texts in (("alike", alike), ("pairs", pairs)):
         reward.score(model, texts[: 2 * budget // length], budget)
         for _ in range(2):
-            _synchronize(device)
+            synchronize(device)
             began = time.perf_counter()
             found[name] = reward.score(model, texts, budget)[0]
             timed.setdefault(name, []).append(time.perf_counter() - began)
     groups = group_texts(alike, budget)
     done = flops.shape_of(model.config).forward(flops.of_groups(groups)) / min(timed["alike"])
-    product = product_rate(device, 8192 if device == "cuda" else 256)
+    product = _product(device)
     real = sum(map(len, pairs))
     common.say(
         rate=sum(map(len, alike)) / min(timed["alike"]),
@@ -272,6 +258,7 @@ def _training(arguments: argparse.Namespace) -> None:
     from transformers import AutoConfig, Trainer, TrainerCallback
 
     from rmtransfer.models import chat
+    from rmtransfer.models.gpus import synchronize
     from rmtransfer.models.packing import group_of
     from rmtransfer.models.training import encode_pairs
 
@@ -282,7 +269,7 @@ def _training(arguments: argparse.Namespace) -> None:
 
     class Clock(TrainerCallback):
         def on_step_end(self, *args: Any, **kwargs: Any) -> None:
-            _synchronize(device)
+            synchronize(device)
             ends.append(time.perf_counter())
 
     stock_train = Trainer.train
@@ -339,7 +326,7 @@ def _training(arguments: argparse.Namespace) -> None:
         rate=sum(len(ids) for pair in pairs for ids in pair.values()) / statistics.median(seconds),
         seconds=seconds,
         tflops=done / 1e12,
-        mfu=done / product_rate(device, 8192 if device == "cuda" else 256),
+        mfu=done / _product(device),
         peak=peak,
         optimizer=optimizer,
     )

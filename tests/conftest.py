@@ -18,6 +18,7 @@ from pathlib import Path
 import pytest
 import sentencepiece
 import torch
+from safetensors.numpy import save
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import (
     Gemma3ForCausalLM,
@@ -68,6 +69,15 @@ TEXTS = [
     "法国的首都是哪里？法国的首都是巴黎。",
     "1. one\n2. two\n\n```python\nprint(1 + 1)\n```",
 ] * 4
+
+
+def name_model(folder: Path) -> Path:
+    """A folder that looks like a model's to whoever reads names and first bytes alone."""
+    folder.mkdir()
+    (folder / "model.safetensors").write_bytes(save({}))
+    for name in ("config.json", "tokenizer.json"):
+        (folder / name).write_text("{}")
+    return folder
 
 
 def build_tokenizer(family: str) -> PreTrainedTokenizerFast:
@@ -183,6 +193,17 @@ def shared(tmp_path_factory) -> Callable[[str, Callable[[Path], None]], Path]:
         return folder
 
     return build
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A file system of 200 kB."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=200k", "none", folder], capture_output=True).returncode:
+        pytest.skip("needs the right to mount a file system")
+    yield folder
+    subprocess.run(["umount", "--lazy", folder], check=True)
 
 
 @pytest.fixture(scope="session", params=["gemma", "llama", "qwen"])

@@ -113,7 +113,11 @@ def test_a_machine_without_gpus_shows_none_whatever_is_asked_for(monkeypatch, tm
     monkeypatch.setattr(devices, "_DRIVER", tmp_path)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
     assert devices.visible_devices() == []
-    assert devices.take_devices(1) == []
+    with pytest.raises(
+        StudyError, match=r"asks for 2 GPUs and \S+ shows none \(there is no .*/nvidia0\); send it .*device: cpu"
+    ):
+        devices.take_devices(2)
+    assert devices.take_devices(0) == []
     assert not (tmp_path / "locks").exists()
 
 
@@ -123,8 +127,14 @@ def test_only_devices_of_the_users_list_are_taken_and_their_order_stays_the_user
     assert job(2, CUDA_VISIBLE_DEVICES="5,4").shown == ["5", "4", "5,4", "None"]
 
 
-def test_no_gpu_is_nothing_to_take(job, monkeypatch):
-    assert job(CUDA_VISIBLE_DEVICES="").shown == ["None"]
+def test_a_job_that_asks_for_a_gpu_and_sees_none_stops(monkeypatch):
+    """What SLURM hides from a job, and a node without a driver, would else be found by torch, which takes the CPU."""
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    with pytest.raises(StudyError, match=r"asks for 1 GPU and \S+ shows none \(CUDA_VISIBLE_DEVICES is ''\)"):
+        devices.take_devices(1)
+
+
+def test_who_asks_for_none_takes_none(job):
     assert job(0).shown == ["None", "None"]
 
 

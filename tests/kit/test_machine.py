@@ -47,6 +47,21 @@ def test_on_a_cluster_neither_the_cores_nor_the_gpus_of_the_head_node_count(monk
     assert found.pop() > 1
 
 
+@pytest.mark.parametrize(
+    ("device", "local", "gpus", "asks"),
+    [
+        ("auto", True, 0, False),
+        ("auto", True, 2, True),
+        ("auto", False, 0, True),  # the head node's are not counted
+        ("cuda", True, 0, True),  # and is refused where there is none
+        ("cpu", True, 2, False),
+        ("cpu", False, 0, False),
+    ],
+)
+def test_who_asks_for_a_gpu(device, local, gpus, asks):
+    assert machine.computes_on_gpu(device, local, gpus) is asks
+
+
 def test_the_gpus_that_jobs_share(monkeypatch):
     monkeypatch.setattr(machine, "visible_devices", lambda: ["0", "1", "2", "3"])
     assert machine.gpus_for_jobs("auto", 1, local=True, limit=None) == 4

@@ -9,10 +9,11 @@ import pytest
 from conftest import ROOT
 
 
-def run(tmp_path, body):
+def run(tmp_path, body, inputs=()):
     log = tmp_path / "job.log"
     code = (
-        f"from rmtransfer.kit.progress import start_job, Progress, report\nstart_job('train es', {str(log)!r})\n{body}"
+        "from pathlib import Path\nfrom rmtransfer.kit.progress import start_job, Progress, report\n"
+        f"start_job('train es', {str(log)!r}, Path({str(tmp_path)!r}), {list(map(str, inputs))!r})\n{body}"
     )
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, env={"PYTHONPATH": str(ROOT / "workflow")}

@@ -1,5 +1,8 @@
 """One opener: tables of a new file, what is committed, and what is said of a file that cannot be used."""
 
+import errno
+import fcntl
+import os
 import sqlite3
 import threading
 
@@ -93,3 +96,31 @@ def test_what_is_wrong_with_a_file_is_said(tmp_path, database):
         opened(broken)
     with pytest.raises(StudyError, match=r"the things cannot be used .*everything committed is kept"):
         database.execute("SELECT * FROM nothing")
+
+
+def test_a_full_disk_is_said_and_what_was_committed_stays(small_disk):
+    database = opened(small_disk / "things.sqlite")
+    database.execute("INSERT INTO other VALUES ('kept')")
+
+    def fill():
+        with database.transaction():
+            for _ in range(100):
+                database.execute("INSERT INTO other VALUES (?)", ["x" * 10_000])
+
+    with pytest.raises(StudyError, match="if the disk is full, make room and run again: everything committed is kept"):
+        fill()
+    database.close()
+    again = opened(small_disk / "things.sqlite")
+    assert again.execute("SELECT * FROM other") == [("kept",)]
+    again.execute("INSERT INTO other VALUES ('more')")
+
+
+def test_a_file_system_without_locks_is_named(tmp_path, monkeypatch):
+    def flock(*_):
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    with pytest.raises(
+        StudyError, match=r"the things lies on a file system where no file can be locked.+put it on another"
+    ):
+        opened(tmp_path / "things.sqlite")

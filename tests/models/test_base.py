@@ -107,7 +107,12 @@ def test_no_template_at_all(tmp_path):
 def test_no_causal_language_model(tmp_path):
     config = BertConfig(vocab_size=99, hidden_size=8, num_hidden_layers=1, num_attention_heads=1, intermediate_size=8)
     BertForMaskedLM(config).save_pretrained(tmp_path / "in")
-    refuse(tmp_path, {"path": "in"}, "is not a causal language model (model_type bert, architecture BertForMaskedLM)")
+    build_tokenizer("llama").save_pretrained(tmp_path / "in")
+    refuse(
+        tmp_path,
+        {"path": "in"},
+        "(model_type bert): it is no causal language model: what it makes of a token depends on",
+    )
 
 
 def test_a_truncated_checkpoint(tmp_path):

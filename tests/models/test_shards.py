@@ -1,5 +1,6 @@
 """Models that share files are whole models for every loader, and lose nothing when one of them goes."""
 
+import errno
 import json
 import os
 import shutil
@@ -176,7 +177,7 @@ def test_copies_where_links_are_not_to_be_had(base, tmp_path, monkeypatch):
     expected = trained(base, folder)
 
     def link(*_):
-        raise OSError("Operation not permitted")
+        raise PermissionError(errno.EPERM, "Operation not permitted")
 
     monkeypatch.setattr(os, "link", link)
     shards.share(folder, base)

@@ -11,11 +11,12 @@ from typing import get_args
 import pytest
 import torch
 from datasets import Dataset
+from transformers import AutoModelForCausalLM
 from transformers.training_args import OptimizerNames
 from trl import RewardConfig, RewardTrainer
 
 from rmtransfer.kit.errors import StudyError
-from rmtransfer.kit.manifest import digest_folder
+from rmtransfer.kit.manifest import digest_folder, write_manifest
 from rmtransfer.models import artifact, attention, chat, fit, reward, steps, training
 from rmtransfer.models.trunk import Trunk
 from rmtransfer.study.config import Training
@@ -305,6 +306,10 @@ def test_resumed_equals_uninterrupted(bases, pairs, tmp_path, monkeypatch):
             train(bases["llama"], pairs, tmp_path, "resumed", checkpoint_minutes=0)
     (state,) = (tmp_path / "work").iterdir()
     assert [p.name for p in state.glob("checkpoint-*")] == ["checkpoint-3"]
+    # One whose writing was cut off: what comes last is not there, or not to its end.
+    cut = shutil.copytree(state / "checkpoint-3", state / "checkpoint-4") / "trainer_state.json"
+    cut.write_bytes(cut.read_bytes()[:100])
+    shutil.copytree(cut.parent, state / "checkpoint-5", ignore=shutil.ignore_patterns(cut.name))
 
     seen = []
     original = steps.StepCount.on_log
@@ -464,6 +469,49 @@ def test_a_text_longer_than_the_model_reads_is_refused_before_training(bases, pa
     (base / "config.json").write_text(json.dumps(config | {"max_position_embeddings": 16}))
     with pytest.raises(
         StudyError,
-        match=r"training.max_length: row 'r\d+' has \d+ tokens, more than the 16 that the model reads \(and \d+ more .+ lower it to 16",
+        match=r"training\.max_length: 512 is more than the 16 tokens that the base model tiny reads; lower it to 16",
     ):
         train(base, pairs, tmp_path)
+
+
+def test_a_model_is_kept_when_it_is_finished_and_before_what_it_could_be_resumed_from_goes(bases, pairs, tmp_path):
+    class Kept:
+        def put(self):
+            self.finished = (tmp_path / "out/manifest.json").is_file()
+            self.resumable = any((tmp_path / "work").rglob("checkpoint-*"))
+
+    keep = Kept()
+    train(bases["llama"], pairs, tmp_path, checkpoint_minutes=0, keep=keep)
+    assert keep.finished
+    assert keep.resumable
+    assert not (tmp_path / "work").exists()
+
+
+@pytest.mark.parametrize("head", ["normal", "probe"])
+def test_a_base_that_gives_no_numbers_is_named_at_step_1(tmp_path, bases, pairs, head):
+    base = tmp_path / "base"
+    model = AutoModelForCausalLM.from_pretrained(bases["llama"])
+    with torch.no_grad():
+        model.model.layers[2].mlp.up_proj.weight[0, 0] = torch.nan
+    shutil.copytree(bases["llama"], base)
+    model.save_pretrained(base)
+    write_manifest(base, {"stage": "base_model"})
+    with pytest.raises(StudyError, match=r"no finite numbers at step 1.*weights are damaged"):
+        train(base, pairs, tmp_path, recipe={**RECIPE, "head": head})
+
+
+@pytest.mark.parametrize("after", [1, 2, 6])
+def test_divergence_is_seen_at_its_step(tmp_path, bases, pairs, monkeypatch, after):
+    """After the last step too, which no other step follows."""
+
+    def ruin(self, args, state, control, **kwargs):
+        if state.global_step == after:
+            kwargs["model"].score.weight.data.fill_(torch.inf)
+
+    monkeypatch.setattr(steps.StepCount, "on_step_end", ruin, raising=False)
+    monkeypatch.setattr(steps.HeldOut, "on_step_end", lambda *_, **__: None)
+    with pytest.raises(
+        StudyError, match=rf"diverged: after step {after}, with a learning rate of .*training.learning_rate"
+    ):
+        train(bases["llama"], pairs, tmp_path)
+    assert not (tmp_path / "out" / "manifest.json").exists()

@@ -8,9 +8,10 @@ import pandas as pd
 import pytest
 import torch
 import transformers
+from tokenizers import Tokenizer, models, pre_tokenizers, processors, trainers
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-from conftest import LLAMA, pair
+from conftest import LLAMA, TEXTS, pair
 from rmtransfer.kit.errors import StudyError
 from rmtransfer.models.loading import ModelSpec
 from rmtransfer.scoring.classifier import Classifier
@@ -338,3 +339,123 @@ def test_architectures_that_read_a_text_otherwise(tmp_path, bases, pairs, kind):
     expected = plainly(folder, pairs)
     agree(run(tmp_path, spec(folder), {"en": pairs}, budget=100_000)["en"], expected)
     assert torch.tensor(expected).std() > 1e-3
+
+
+def encoder_tokenizer(roberta: bool):
+    """A tokenizer that puts special tokens around one text and around a pair, as encoders' do."""
+    cls, sep, pad = ("<s>", "</s>", "<pad>") if roberta else ("[CLS]", "[SEP]", "[PAD]")
+    backend = Tokenizer(models.BPE(unk_token=pad))
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    special = [cls, pad, sep] if roberta else [pad, cls, sep]
+    trainer = trainers.BpeTrainer(
+        vocab_size=400, special_tokens=special, initial_alphabet=pre_tokenizers.ByteLevel.alphabet()
+    )
+    backend.train_from_iterator(TEXTS, trainer)
+    known = [(token, backend.token_to_id(token)) for token in (cls, sep)]
+    backend.post_processor = processors.TemplateProcessing(
+        single=f"{cls} $A {sep}",
+        pair=f"{cls} $A {sep} {sep} $B {sep}" if roberta else f"{cls}:0 $A:0 {sep}:0 $B:1 {sep}:1",
+        special_tokens=known,
+    )
+    names = {"bos_token": cls, "eos_token": sep} if roberta else {}
+    inputs = ["input_ids", "attention_mask"] if roberta else ["input_ids", "token_type_ids", "attention_mask"]
+    return transformers.PreTrainedTokenizerFast(
+        tokenizer_object=backend, cls_token=cls, sep_token=sep, pad_token=pad, model_input_names=inputs, **names
+    )
+
+
+def encoder(kind: str, folder: Path, **more) -> Path:
+    """An encoder with a head of one output and larger weights than a fresh one's; no chat template, as they are published."""
+    tokenizer = encoder_tokenizer(kind == "Roberta")
+    config = getattr(transformers, f"{kind}Config")(
+        vocab_size=len(tokenizer),
+        hidden_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=64,
+        num_labels=1,
+        pad_token_id=tokenizer.pad_token_id,
+        **{"type_vocab_size": 1 if kind == "Roberta" else 2, **more},
+    )
+    torch.manual_seed(0)
+    model = getattr(transformers, f"{kind}ForSequenceClassification")(config)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.ndim == 2:
+                parameter.normal_(0, 0.2)
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+@pytest.mark.parametrize("kind", ["DebertaV2", "Bert", "Roberta"])
+def test_question_and_answer_as_a_pair_as_the_model_card_says(tmp_path, pairs, kind):
+    folder = encoder(kind, tmp_path / "rm")
+    model = AutoModelForSequenceClassification.from_pretrained(folder).eval()
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    with torch.inference_mode():
+        expected = [
+            [
+                model(**tokenizer(p["prompt"][0]["content"], p[side][0]["content"], return_tensors="pt"))
+                .logits[0]
+                .item()
+                for p in pairs
+            ]
+            for side in ("chosen", "rejected")
+        ]
+    frame = run(tmp_path, spec(folder, pair=True), {"en": pairs}, budget=100_000)["en"]
+    agree(frame, expected)
+    assert torch.tensor(expected).std() > 1e-2
+    assert settings(tmp_path)["pair"] is True
+    question, answer = pairs[3]["prompt"][0]["content"], pairs[3]["chosen"][0]["content"]
+    assert frame["tokens_chosen"][3] == len(tokenizer(question, answer)["input_ids"])
+
+
+@pytest.mark.parametrize(("kind", "lost"), [("DebertaV2", r"no \[CLS\] and no \[SEP\]"), ("Roberta", "no </s>")])
+def test_a_template_without_the_tokenizers_special_tokens(tmp_path, pairs, loads, kind, lost):
+    folder = encoder(kind, tmp_path / "rm")
+    template = "{% for m in messages %}{{ m['content'] }} {% endfor %}"
+    with pytest.raises(
+        StudyError, match=rf"theirs: the chat template writes {lost}, .*theirs.pair: true.*theirs.chat_template"
+    ):
+        run(tmp_path, spec(folder, chat_template=template), {"en": pairs})
+    assert not loads
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    tokenizer.chat_template = f"{tokenizer.cls_token}{template}{tokenizer.sep_token}"
+    tokenizer.save_pretrained(folder)
+    agree(run(tmp_path, spec(folder), {"en": pairs}, budget=100_000)["en"], plainly(folder, pairs))
+
+
+def test_a_pair_of_a_tokenizer_that_puts_nothing_between(tmp_path, bases, pairs):
+    folder = classifier(bases["qwen"], tmp_path / "rm")
+    with pytest.raises(StudyError, match=r"theirs.pair: the tokenizer of .* puts nothing between two texts; remove it"):
+        run(tmp_path, spec(folder, pair=True), {"en": pairs})
+
+
+def test_a_roberta_reads_two_tokens_less_than_it_has_positions(tmp_path, pairs):
+    folder = encoder("Roberta", tmp_path / "rm", max_position_embeddings=42)
+    words = [pair("r", "What?", "a" * count, "b") for count in (60, 35)]
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    model = AutoModelForSequenceClassification.from_pretrained(folder).eval()
+    model(torch.full((1, 40), 5))  # what fits
+    with pytest.raises((IndexError, RuntimeError)):
+        model(torch.full((1, 41), 5))
+    assert tokenizer("a")["input_ids"]
+    with pytest.raises(StudyError, match=r"row 'r' .* has \d+ tokens, more than the 40 that the model reads"):
+        run(tmp_path, spec(folder, pair=True), {"en": words})
+
+
+def test_a_token_beyond_the_table(tmp_path, bases, pairs):
+    """The tokenizer has one token more than the model."""
+    folder = classifier(bases["llama"], tmp_path / "rm")
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    held = AutoModelForSequenceClassification.from_pretrained(folder).config.vocab_size
+    tokenizer.add_tokens([f"<more{i}>" for i in range(held - len(tokenizer) + 1)], special_tokens=True)
+    tokenizer.save_pretrained(folder)
+    last = tokenizer.convert_ids_to_tokens(held)
+    odd = pair("odd", "What?", f"It {last} is.", "No.")
+    run(tmp_path, spec(folder), {"en": pairs})  # no text holds it
+    with pytest.raises(
+        StudyError, match=rf"row 'odd' in ko with its chosen answer holds token {held}, and the model knows"
+    ):
+        run(tmp_path, spec(folder), {"ko": [odd]})

@@ -1,5 +1,7 @@
 """The reward that a DPO policy implies, against TRL's own."""
 
+import shutil
+
 import pandas as pd
 import pytest
 import torch
@@ -7,6 +9,7 @@ from datasets import Dataset
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from trl import DPOConfig, DPOTrainer
 
+from conftest import pair
 from rmtransfer.kit.errors import StudyError
 from scored import run, settings
 
@@ -83,8 +86,35 @@ def test_a_policy_that_is_its_reference_has_no_reward(tmp_path, bases, pairs):
 
 
 def test_a_reference_of_another_vocabulary(tmp_path, policy, bases, pairs):
-    with pytest.raises(StudyError, match=r"theirs.reference: its tokenizer is not the policy's, \d+ tokens such as"):
+    words = r"theirs.reference: its tokenizer reads row 'r0' in en otherwise .* has '<\|im_start\|>' \(\d+\) as token 1 where"
+    with pytest.raises(StudyError, match=words):
         implied(tmp_path, policy, bases["gemma"], pairs)
+
+
+def with_token(folder, source, token):
+    """The same model with one more token, which is read where it stands in a text."""
+    tokenizer = AutoTokenizer.from_pretrained(source)
+    tokenizer.add_tokens([token], special_tokens=True)
+    shutil.copytree(source, folder)
+    tokenizer.save_pretrained(folder)
+    (folder / "manifest.json").unlink(missing_ok=True)
+    return folder
+
+
+@pytest.mark.parametrize("side", ["policy", "reference"])
+def test_a_token_that_no_text_holds_may_differ(tmp_path, policy, bases, pairs, side):
+    expected = implied(tmp_path / "plain", policy, bases["qwen"], pairs)
+    models = {"policy": policy, "reference": bases["qwen"]}
+    models[side] = with_token(tmp_path / "more", models[side], "<never>")
+    found = implied(tmp_path / "more_scores", **models, pairs=pairs)
+    torch.testing.assert_close(torch.tensor(found["reward_chosen"]), torch.tensor(expected["reward_chosen"]))
+
+
+def test_a_token_that_a_text_holds_is_named_with_its_row(tmp_path, policy, bases, pairs):
+    odd = pair("odd", "What is it?", "It is <never> so.", "No.")
+    reference = with_token(tmp_path / "more", bases["qwen"], "<never>")
+    with pytest.raises(StudyError, match=r"theirs.reference: .* row 'odd' in en .* where it has '<never>' \(\d+\)"):
+        implied(tmp_path, policy, reference, [*pairs, odd])
 
 
 def test_a_reward_by_hand(tmp_path, policy, bases, pairs):

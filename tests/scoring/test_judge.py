@@ -6,6 +6,7 @@ import importlib.metadata
 import json
 import os
 import re
+import shutil
 import sqlite3
 import threading
 import time
@@ -29,7 +30,7 @@ from rmtransfer.scoring.judge import Judge, JudgeOptions
 from rmtransfer.scoring.judgements import JudgementStore, Said
 from rmtransfer.scoring.pairwise import Pairwise
 from rmtransfer.scoring.reward_model import Resources
-from rmtransfer.scoring.verdicts import find_verdict, verdict_form
+from rmtransfer.scoring.verdicts import READING, Reasoning, find_verdict, verdict_form
 from rmtransfer.study.catalogue import JUDGE_PROTOCOLS, load
 from scored import run, settings
 
@@ -168,7 +169,7 @@ def test_rating(tmp_path, server):
         pair("e", "Q", "bare", "worst"),
     ]
     frame = judged(tmp_path, server, {"en": rows}, mode="rating", prompt="{prompt}|{answer}")["en"]
-    assert rewards(frame) == [[10, 5], [1, 1], [0, 5], [0, 0], [0, 1]]
+    assert rewards(frame) == [[10, 5], [1, 1], [0, 5], [0, 7.5], [0, 1]]
     assert settings(tmp_path)["judgements"]["en"] == {"n": 5, "tied": 1, "off_format": 3, "cut_off": 0}
     assert len(server.prompts) == len(said)  # each text is asked about once
 
@@ -476,13 +477,17 @@ REPLIES = [
     ("length", "So far [[A]] looks better, but there is one more point, namely", None),
     ("length", "[[B]]", None),
     ("content_filter", "[[B]] because it", None),
+    ("stop", "<think>I have to end with [[A]] or [[B]]", None),
+    (None, "Hm.\n<think>Is it [[B]], or", None),
+    ("MAX_TOKENS", "[[B]], or", None),
     ("stop", "<think>Is it [[B]]?</think>No, the first one. [[A]]", "A"),
     ("stop", "[[B]]", "B"),
+    ("COMPLETE", "[[B]]", "B"),
     (None, "[[B]]", "B"),
 ]
 
 
-def test_a_reply_that_was_cut_off_holds_no_verdict_and_is_counted_by_itself(tmp_path, server):
+def test_a_reply_that_was_cut_off_holds_no_verdict_and_is_counted_by_itself(tmp_path, server, capsys):
     rows = [pair(str(i), str(i), "yes", "no") for i in range(len(REPLIES))]
 
     def answer(prompt: str) -> dict:
@@ -493,14 +498,38 @@ def test_a_reply_that_was_cut_off_holds_no_verdict_and_is_counted_by_itself(tmp_
     first = judged(tmp_path, server, {"en": rows}, prompt=PLAIN)["en"]
     assert verdicts(tmp_path)[::2] == [expected for *_, expected in REPLIES]
     assert judgements(tmp_path)["text"].tolist()[::2] == [reply for _, reply, _ in REPLIES]
+    ended = [False if verdict is None else None if reason is None else True for reason, _, verdict in REPLIES]
+    assert judgements(tmp_path)["finished"].tolist()[::2] == ended
     counted = settings(tmp_path)["judgements"]["en"]
-    assert (counted["n"], counted["cut_off"], counted["off_format"]) == (7, 4, 0)
+    assert (counted["n"], counted["cut_off"], counted["off_format"]) == (11, 7, 0)
+    remedy = "raise reward_models.theirs.max_new_tokens (512)"
+    assert f"theirs: 14 of 22 judgements in en were cut off and hold no verdict; {remedy}" in capsys.readouterr().out
     # It is as paid for as any other, and still known as what it is when the scores are made again.
     for path in (tmp_path / "cache").glob("*.parquet"):
         path.unlink()
     server.answer = lambda prompt: (401, {}, "")
     pd.testing.assert_frame_equal(judged(tmp_path, server, {"en": rows}, prompt=PLAIN)["en"], first)
     assert settings(tmp_path)["judgements"]["en"] == counted
+    assert judgements(tmp_path)["finished"].tolist()[::2] == ended
+
+
+def test_what_limits_a_reply_is_named_by_its_key(tmp_path, server, capsys):
+    server.answer = lambda prompt: {"message": {"content": "[[A]]"}, "finish_reason": "length"}
+    judged(tmp_path, server, {"en": [pair("a", "Q", "yes", "no")]}, extra=GPT_5)
+    assert "2 of 2 judgements in en were cut off" in (said := capsys.readouterr().out)
+    assert "raise reward_models.theirs.server.extra" in said
+
+
+def test_a_study_names_the_tags_of_its_judge(tmp_path, server):
+    rows = {"en": [pair("a", "Q", "yes", "no")]}
+    server.first("<plan>Is it [[B]]?</plan>[[A]]", then="<plan>Is it [[B]], or")
+    judged(tmp_path, server, rows, prompt=PLAIN, at_once=1)
+    assert verdicts(tmp_path) == ["A", "B"]
+    judged(tmp_path, server, rows, prompt=PLAIN, reasoning=["<plan>", "</plan>"])
+    assert verdicts(tmp_path) == ["A", None]
+    assert settings(tmp_path)["judgements"]["en"]["cut_off"] == 1
+    assert settings(tmp_path)["reasoning"] == ["<plan>", "</plan>"]
+    assert len(server.prompts) == 2  # read again, not asked again
 
 
 def test_a_rating_that_was_cut_off_is_below_the_scale(tmp_path, server):
@@ -604,6 +633,41 @@ def test_a_local_judge_is_cut_off_where_it_does_not_end(tmp_path, bases, monkeyp
     assert settings(tmp_path)["judgements"]["en"]["cut_off"] == cut_off
 
 
+THINKS = (
+    "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n<think>\n{% endif %}"
+)
+
+
+@pytest.mark.parametrize(
+    ("template", "special", "reply", "verdict", "finished"),
+    [
+        (None, [], "Hm. [[A]]", "A", True),
+        (THINKS, [], "I have to end with [[A]] or [[B]]", None, False),
+        (THINKS, [], "Is it [[B]]?</think>[[A]]", "A", True),
+        # Tags that decoding leaves out, as those of Magistral.
+        (None, ["[THINK]", "[/THINK]"], "[THINK]Is it [[B]], or", None, False),
+        (None, ["[THINK]", "[/THINK]"], "[THINK]Is it [[B]]?[/THINK]I cannot say.", None, True),
+    ],
+)
+def test_a_local_judge_is_read_after_its_reasoning(
+    tmp_path, bases, monkeypatch, template, special, reply, verdict, finished
+):
+    folder = shutil.copytree(bases["qwen"], tmp_path / "judge")
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    tokenizer.add_special_tokens({"additional_special_tokens": special})
+    tokenizer.save_pretrained(folder)
+    said = [*tokenizer(reply)["input_ids"], tokenizer.convert_tokens_to_ids("<|im_end|>")]
+    monkeypatch.setattr(
+        local_judge, "decode", lambda model, prompts, *_, **__: iter([[(i, said) for i in range(len(prompts))]])
+    )
+    monkeypatch.setattr(local_judge.LocalJudge, "model", None)
+    more = {"max_new_tokens": 200} | ({"chat_template": template} if template else {})
+    judged(tmp_path, folder, {"en": [pair("a", "Q", "yes", "no")]}, prompt=PLAIN, **more)
+    assert verdicts(tmp_path) == [verdict, verdict]
+    assert judgements(tmp_path)["finished"].tolist() == [finished, finished]
+
+
 def test_one_random_order(tmp_path, server):
     rows = [pair(str(i), str(i), "good", "bad") for i in range(200)]
     server.answer = lambda prompt: "[[A]]" if prompt.split("|")[1] == "good" else "[[C]]"
@@ -661,7 +725,7 @@ def test_outcomes_are_those_of_rewardbench(tmp_path, server):
 def test_other_forms_read_what_rewardbench_reads(form, modifier, replies):
     read = functions_of("rewardbench", "rewardbench/generative.py", "process_judgement")["process_judgement"]
     for reply in replies:
-        found = find_verdict(reply, verdict_form(form, "pairwise"))
+        found = find_verdict(reply, verdict_form(form, "pairwise"), Reasoning())
         theirs = read(reply, modifier)
         assert (found.upper() if found else None) == (theirs if theirs in ("A", "B") else None), reply
 
@@ -722,5 +786,5 @@ def test_a_local_judge_is_who_it_was(tmp_path, bases):
     spec = ModelSpec(str(bases["qwen"]), None, options, "theirs", "cpu")
     facts = {"model": spec.identity, **spec.settings(), **Encoder(spec).settings()}
     facts |= {"mode": "pairwise", "prompt_sha256": digest_of(Pairwise.PROMPT), "max_new_tokens": 512, "temperature": 0}
-    assert judge.settings() == facts
+    assert judge.settings() == {**facts, "reading": READING}
     assert judge._store.judge == digest_of(facts)

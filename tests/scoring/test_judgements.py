@@ -28,9 +28,13 @@ def test_what_was_paid_for_before_is_not_asked_for_again(tmp_path):
     store = JudgementStore(path, digest_of(JUDGE), "jury")
     who, why = Said("Who?", "[[A]]", "judge-2026"), Said("Why?", "[[B]]", "judge-2026")
     assert store.get({"Who?": "", "Why?": "", "When?": ""}) == {"Who?": who, "Why?": why}
-    when = Said("When?", "[[C", "judge-2026", cut_off=True)
-    store.put([when, Said("Who?", "[[C]]", "judge-2026", cut_off=True)])
-    assert store.get({"Who?": "", "When?": ""}) == {"Who?": who, "When?": when}
+    # How these ended is not known, and is not made up by what is said to them again.
+    when, where = (
+        Said("When?", "[[C", "judge-2026", finished=False),
+        Said("Where?", "[[C]]", "judge-2026", finished=True),
+    )
+    store.put([when, where, *(Said("Who?", "[[C]]", "judge-2026", finished) for finished in (False, True))])
+    assert store.get({"Who?": "", "When?": "", "Where?": ""}) == {"Who?": who, "When?": when, "Where?": where}
     # An earlier version goes on with the file: what it sees is what it made.
     with sqlite3.connect(path) as after:
         assert after.execute("PRAGMA user_version").fetchone() == (0,)
@@ -42,7 +46,10 @@ def test_more_prompts_than_a_query_takes(tmp_path):
     store = JudgementStore(tmp_path / "judgements.sqlite", "judge", "jury")
     prompts = {f"prompt {i}": "" for i in range(3_001)}
     assert store.get(prompts) == {}
-    said = {prompt: Said(prompt, f"about {prompt}", "m", cut_off=prompt.endswith("7")) for prompt in prompts}
+    said = {
+        prompt: Said(prompt, f"about {prompt}", "m", finished={"7": False, "8": True}.get(prompt[-1]))
+        for prompt in prompts
+    }
     store.put(list(said.values()))
     asked = []
     store._db._connection.set_trace_callback(asked.append)

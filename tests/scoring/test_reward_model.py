@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 from pydantic import ValidationError
 
-from conftest import ROOT, pair
+from conftest import ROOT, name_model, pair
 from rmtransfer.kit.errors import StudyError
 from rmtransfer.scoring.job import Outputs, score
 from rmtransfer.study.catalogue import JUDGE_PROTOCOLS, REWARD_MODELS, load
@@ -97,7 +97,6 @@ def problems(options: dict, root=ROOT, bases=("gemma",)) -> list[str]:
         ({"kind": "random"}, []),
         ({"kind": "classifier", "path": "org/name", "revision": COMMIT}, []),
         ({"kind": "likelihood", "path": "gemma"}, []),
-        ({"kind": "likelihood", "path": "resources"}, []),
         (
             {"kind": "classifier", "path": "org/name"},
             ["reward_models.x.path: 'org/name' has no revision; add the model's commit, a branch can move"],
@@ -141,6 +140,42 @@ def problems(options: dict, root=ROOT, bases=("gemma",)) -> list[str]:
 )
 def test_what_an_entry_must_hold_is_said_with_its_key(options, said):
     assert problems(options) == said
+
+
+NAMED = {
+    "trained": {"path": "{}"},
+    "classifier": {"path": "{}"},
+    "implicit": {"policy": "{}", "reference": "gemma"},
+    "judge": {"mode": "rating", "path": "{}"},
+    "likelihood": {"path": "{}"},
+    "length": {"unit": "tokens", "tokenizer": "{}"},
+}
+
+
+@pytest.mark.parametrize("kind", NAMED)
+def test_a_folder_must_hold_a_model(tmp_path, kind):
+    folder = name_model(tmp_path / "model")
+    (folder / "manifest.json").write_text("{}")
+
+    def said() -> list[str]:
+        return problems({"kind": kind, **{k: v.replace("{}", str(folder)) for k, v in NAMED[kind].items()}})
+
+    assert said() == []
+    (folder / "adapter_config.json").write_text('{"base_model_name_or_path": "org/base"}')
+    (folder / "model.safetensors").unlink()
+    adapter = said()
+    (folder / "adapter_config.json").unlink()
+    (folder / "tokenizer.json").unlink()
+    (folder / "manifest.json").unlink()
+    (problem,) = said()
+    assert problem.startswith(
+        f"reward_models.x.{list(NAMED[kind])[-1 if kind in ('judge', 'length') else 0]}: '{folder}' holds no "
+    )
+    if kind in ("trained", "length"):  # ours may be an adapter; of others nothing but the tokenizer is read
+        assert adapter == []
+    else:
+        (problem,) = adapter
+        assert "holds an adapter of org/base and no model" in problem
 
 
 @pytest.mark.parametrize("revision", ["main", "v1.0", COMMIT[:7], COMMIT.upper() + "A"])

@@ -4,13 +4,13 @@ import pytest
 from pydantic import ValidationError
 
 from rmtransfer.scoring.judge import JudgeOptions
-from rmtransfer.scoring.verdicts import FORMS, VerdictOptions, find_verdict, verdict_form
+from rmtransfer.scoring.verdicts import FORMS, Reasoning, VerdictOptions, find_verdict, verdict_form
 from rmtransfer.study.catalogue import JUDGE_PROTOCOLS, load
 
 
 def verdict(reply: str, verdict="brackets", mode="pairwise", **more) -> str | None:
     form = verdict_form(verdict, mode)
-    found = find_verdict(reply, form)
+    found = find_verdict(reply, form, Reasoning())
     options = JudgeOptions(kind="judge", mode=mode, path="x", verdict=verdict, **more)
     return None if found is None else load(JUDGE_PROTOCOLS, mode)(options, form).verdict(found)
 
@@ -90,13 +90,52 @@ PAIRWISE = {
     },
 }
 RATING = {
-    "brackets": {"[[10]]": "10", "Not [[9]], rather [[5]].": "5", "［［７］］": "7", "[[0]]": None, "[[11]]": None},
-    "prometheus": {"[RESULT] 4": "4", "[Result] Score: 2": "2", "[RESULT] 4/5": "4", "[RESULT] (an integer)": None},
+    "brackets": {
+        "[[10]]": "10",
+        "Not [[9]], rather [[5]].": "5",
+        "［［７］］": "7",
+        "[[7.5]]": "7.5",
+        "[[ 7,5 ]]": "7.5",
+        "［［７．５］］": "7.5",
+        "[[٧٫٥]]": "٧.٥",
+        "[[1.0]]": "1.0",
+        "[[10.0]]": "10.0",
+        "[[10.5]]": None,
+        "[[0.9]]": None,
+        "[[-5]]": None,
+        "[[7.5.2]]": None,
+        "[[5-7]]": None,
+        "[[0]]": None,
+        "[[11]]": None,
+    },
+    "prometheus": {
+        "[RESULT] 4": "4",
+        "[Result] Score: 2": "2",
+        "[RESULT] 4/5": "4",
+        "[RESULT] **4.5**": "4.5",
+        "[RESULT] -4": None,
+        "[RESULT] 4.5.2026": None,
+        "[RESULT] (an integer)": None,
+    },
     "mr3": {'{"explanation": "…", "score": 4}': "4", "'score': '4.5'": "4.5", '"score": "4,5"': "4.5", "score 4": None},
-    "json": {'{"rating": 8}': "8", '{"score": "8"}': "8", '{"score": 88}': None},
-    "boxed": {r"\boxed{7}": "7", r"\boxed{\text{7}}": "7"},
-    "label": {"**Final rating:** 4/5": "4", "Score: 3 out of 5": "3", "Rating: none": None},
-    "end": {"Clear and helpful.\n\n9": "9", "I give it 7/10.": "7", "**8**": "8", "In 2024 it was fine": None},
+    "json": {'{"rating": 8}': "8", '{"score": "8"}': "8", '{"score": 88}': None, '{"score": -8}': None},
+    "boxed": {r"\boxed{7}": "7", r"\boxed{\text{7}}": "7", r"\boxed{7.25}": "7.25", r"\boxed{-7}": None},
+    "label": {
+        "**Final rating:** 4/5": "4",
+        "Score: 3 out of 5": "3",
+        "Score: 3.5.": "3.5",
+        "Score:\n- 3": "3",
+        "Score: −3": None,
+        "Rating: none": None,
+    },
+    "end": {
+        "Clear and helpful.\n\n9": "9",
+        "I give it 7/10.": "7",
+        "**8**": "8",
+        "8.5": "8.5",
+        "-8": None,
+        "In 2024 it was fine": None,
+    },
 }
 
 
@@ -132,10 +171,47 @@ def test_every_form_is_tried_in_every_mode():
         ("<|channel|>analysis<|message|>[[B]]<|end|><|start|>assistant<|channel|>final<|message|>[[A]]", "A"),
         ("<think>The answer says <think>x</think>, so [[B]]</think>[[A]]", "A"),
         ("Answer B leaves its <think> tag open. [[A]]", "A"),
+        ("<seed:think>[[B]]</seed:think>[[A]]", "A"),
+        ("◁think▷[[B]]◁/think▷[[A]]", "A"),
+        ("<|START_THINKING|>[[B]]<|END_THINKING|>[[A]]", "A"),
+        ("<|START_THINKING|>[[B]] or", None),
+        ("<|channel|>analysis<|message|>I have to end with [[B]]", None),
     ],
 )
 def test_thoughts_hold_no_verdict(reply, expected):
     assert verdict(reply) == expected
+
+
+@pytest.mark.parametrize(
+    ("reply", "prompt", "unfinished"),
+    [
+        ("<think>The form is [[5]]. Now the answer: it is", "", True),
+        ("<think>one</think>\n<think>[[B]], or", "", True),
+        ("<|channel|>analysis<|message|>[[B]]", "", True),
+        ("<think>Is it [[B]]?</think>", "", False),
+        ("Answer B leaves its <think> tag open. [[A]]", "", False),
+        ("", "", False),
+        ("I have to end with [[A]] or [[B]]", "<|Assistant|><think>\n", True),
+        ("Is it [[B]]?</think>[[A]]", "<|Assistant|><think>\n", False),
+        ("[[A]]", "<|Assistant|><think>\n\n</think>\n\n", False),
+    ],
+)
+def test_a_reply_may_stop_before_its_reasoning_ends(reply, prompt, unfinished):
+    assert Reasoning().unfinished(reply, prompt) is unfinished
+
+
+def test_a_study_names_other_tags_of_reasoning():
+    own, form = Reasoning(["(plan)", "(/plan)"]), verdict_form("brackets", "pairwise")
+    for known in (Reasoning(), own):
+        assert find_verdict("<think>[[B]]</think>[[A]]", form, known) == "a"
+    assert find_verdict("(plan)[[B]](/plan)I cannot say.", form, Reasoning()) == "b"
+    assert find_verdict("(plan)[[B]](/plan)I cannot say.", form, own) is None
+    assert (own.unfinished("(plan)[[B]], or"), own.among("[[B]](/plan)[[A]]")) == (True, True)
+
+
+def test_a_scale_may_go_below_zero():
+    assert verdict("[[-2.5]]", mode="rating", scale=[-3, 3]) == "-2.5"
+    assert verdict("Score: −2", "label", "rating", scale=[-3, 3]) == "-2"
 
 
 def test_a_pattern_of_ones_own():

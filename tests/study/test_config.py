@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from conftest import ROOT
+from conftest import ROOT, name_model
 from rmtransfer.kit.errors import StudyError
 from rmtransfer.study.config import load_config
 from rmtransfer.study.study import Study
@@ -76,7 +76,12 @@ FAULTS = {
     "format": (
         "benchmarks.sample.path",
         "README.md",
-        ["benchmarks.sample.path: 'README.md' is neither .jsonl nor .parquet"],
+        ["benchmarks.sample.path: 'README.md' is neither JSON Lines, a JSON array nor Parquet", "'# ", "convert it"],
+    ),
+    "a folder of rows": (
+        "benchmarks.sample.path",
+        "resources/sample",
+        ["benchmarks.sample.path: 'resources/sample' is a folder; name the file in it that holds the rows"],
     ),
     "path and hub": ("preferences.hub", "org/name", ["preferences: give either path or hub"]),
     "no memory": ("translation.memory", None, ["translation.memory: missing"]),
@@ -200,10 +205,15 @@ FAULTS = {
     ),
     "a flag that is a word": (
         "reward_models",
-        {"x": {"kind": "classifier", "path": "resources", "trust_remote_code": "yes"}},
+        {"x": {"kind": "classifier", "path": "gemma-3-270m", "trust_remote_code": "yes"}},
         ["reward_models.x.trust_remote_code: 'yes': should be a valid boolean"],
     ),
     "no number where one belongs": ("figures.dpi", "300", ["figures.dpi: '300': should be a valid integer"]),
+    "a base that is no model": (
+        "base_models",
+        {"m": {"path": "./resources"}},
+        ["base_models.m.path: './resources' is a folder without files; put the model there, or name another"],
+    ),
     "folder lost": ("base_models", {"m": {"path": "./nowhere"}}, ["base_models.m.path: './nowhere' is not a folder"]),
     "slug": ("base_models", {"org/name": {"path": "org/name"}}, ["base_models", "org/name"]),
     "a reward model of no kind": ("reward_models", {"x": {"path": "y"}}, ["reward_models.x: missing 'kind'"]),
@@ -234,7 +244,7 @@ FAULTS = {
     ),
     "a reference that can move": (
         "reward_models",
-        {"x": {"kind": "implicit", "policy": "resources", "reference": "org/name", "revision": COMMIT}},
+        {"x": {"kind": "implicit", "policy": "gemma-3-270m", "reference": "org/name", "revision": COMMIT}},
         ["reward_models.x.reference: 'org/name' has no reference_revision"],
     ),
     "a judge from nowhere": (
@@ -244,7 +254,7 @@ FAULTS = {
     ),
     "a judge's prompt": (
         "reward_models",
-        {"x": {"kind": "judge", "mode": "pairwise", "path": "resources", "prompt": "{prompt} {answer_a}"}},
+        {"x": {"kind": "judge", "mode": "pairwise", "path": "gemma-3-270m", "prompt": "{prompt} {answer_a}"}},
         ["reward_models.x.prompt: does not hold {answer_b}"],
     ),
     "a verdict's form that nobody asks for": (
@@ -437,7 +447,7 @@ def give(config, folder, languages):
     config["benchmarks"] = {"sample": {"path": "benchmark.{language}.jsonl"}}
     for part in ("preferences", "benchmark", "instructions"):
         for language in languages:
-            (folder / f"{part}.{language}.jsonl").touch()
+            (folder / f"{part}.{language}.jsonl").write_text("{}\n")
     config["base_models"] = {"m": {"path": "org/name", "revision": COMMIT}}
 
 
@@ -459,13 +469,13 @@ def test_a_broken_memory_is_reported_before_anything_runs(config, tmp_path):
         load_config(config, ROOT)
 
 
-def test_engines_may_differ_by_language_and_by_variant(config):
+def test_engines_may_differ_by_language_and_by_variant(config, tmp_path):
     config["translation"] |= {
         "deepl": {"formality": "more"},
         "languages": {"ko": {"engine": "llm", "llm": {"model": "gemma-3-270m"}}},
         "variants": {
             "paid": {"engine": "deepl", "targets": ["es"]},
-            "nllb": {"engine": "seq2seq", "seq2seq": {"model": "."}},
+            "nllb": {"engine": "seq2seq", "seq2seq": {"model": str(name_model(tmp_path / "nllb"))}},
         },
     }
     full = load_config(config, ROOT)
@@ -514,10 +524,10 @@ def test_the_source_language_may_come_from_elsewhere(config, tmp_path):
     config["reward_models"] = {"random": {"kind": "random"}}
     for name in ("preferences", "instructions"):
         del config[name]
-    (tmp_path / "spa_Latn.jsonl").touch()
+    (tmp_path / "spa_Latn.jsonl").write_text("{}\n")
     with pytest.raises(StudyError, match=r"benchmarks\.sample\.source\.path: 'english\.jsonl' does not exist"):
         load_config(config, tmp_path)
-    (tmp_path / "english.jsonl").touch()
+    (tmp_path / "english.jsonl").write_text("{}\n")
     load_config(config, tmp_path)
 
 
@@ -576,7 +586,10 @@ def test_whose_ties_are_half_right(config):
 @pytest.mark.parametrize(
     ("options", "problem"),
     [
-        ({"kind": "judge", "mode": "pairwise", "path": "resources"}, "compares two answers and has no reward for one"),
+        (
+            {"kind": "judge", "mode": "pairwise", "path": "gemma-3-270m"},
+            "compares two answers and has no reward for one",
+        ),
         ({"kind": "probe", "path": "gemma-3-270m"}, "reads hidden states, which sampled answers have not"),
     ],
 )

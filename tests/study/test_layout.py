@@ -72,3 +72,37 @@ def test_a_wildcard_is_one_of_the_names_and_of_none_it_is_nothing():
     assert re.fullmatch(any_of(["a.b", "c"]), "a.b")
     assert not re.fullmatch(any_of(["a.b", "c"]), "axb")
     assert not any(re.fullmatch(any_of([]), name) for name in ("", "a"))
+
+
+NAMES = [
+    "a.b/en/seed0",
+    "a.b/en/seed1",
+    "a.b/es/seed0",
+    "a.b/es/seed1",
+    "c/en/seed0",
+    "c/base",
+    "c",
+    "random",
+    "en-x-a",
+    "en",
+]
+
+
+def test_a_regular_expression_of_names_matches_them_and_nothing_else():
+    pattern = re.compile(f"results/(?P<name>{any_of(NAMES)})/x")
+    for name in NAMES:
+        assert pattern.fullmatch(f"results/{name}/x")["name"] == name
+    for other in (
+        "a.b",
+        "a.b/en",
+        "axb/en/seed0",
+        "c/en/seed1",
+        "c/base/seed0",
+        "en/seed0",
+        "a.b/en/seed",
+        "c/",
+        "en-x",
+    ):
+        assert not pattern.fullmatch(f"results/{other}/x"), other
+    grid = [f"{base}/{language}/seed{seed}" for base in "abc" for language in NAMES[-2:] for seed in range(9)]
+    assert len(any_of(grid)) < 100  # each step once

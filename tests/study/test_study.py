@@ -8,7 +8,7 @@ from copy import deepcopy
 import pytest
 import yaml
 
-from conftest import ROOT
+from conftest import ROOT, name_model
 from rmtransfer.kit.errors import StudyError
 from rmtransfer.study import catalogue, reference
 from rmtransfer.study.config import Config, load_config
@@ -109,7 +109,7 @@ def test_every_way_is_listed_once(config):
 
 def test_what_is_given_in_every_language_comes_back_too(config, tmp_path):
     for language in ("en", "es"):
-        (tmp_path / f"{language}.jsonl").touch()
+        (tmp_path / f"{language}.jsonl").write_text("{}\n")
     config["languages"]["targets"] = ["es"]
     given = {"path": str(tmp_path / "{language}.jsonl")}
     config |= {"preferences": given, "instructions": given, "benchmarks": {"sample": given}}
@@ -165,12 +165,12 @@ def test_answers_are_scored_by_the_models_of_their_base_and_by_those_that_are_na
     ]
 
 
-def test_models_of_others_are_bases_folders_or_downloads(config):
-    commit = 40 * "a"
+def test_models_of_others_are_bases_folders_or_downloads(config, tmp_path):
+    commit, local = 40 * "a", str(name_model(tmp_path / "local"))
     config["reward_models"] = {
         "hub": {"kind": "classifier", "path": "org/name", "revision": commit},
         "base": {"kind": "likelihood", "path": "gemma-3-270m"},
-        "folder": {"kind": "classifier", "path": "resources"},
+        "folder": {"kind": "classifier", "path": local},
         "counts": {"kind": "length", "unit": "tokens", "tokenizer": "org/name", "revision": commit},
         "policy": {
             "kind": "implicit",
@@ -185,7 +185,7 @@ def test_models_of_others_are_bases_folders_or_downloads(config):
     assert folders == {
         "hub": {"path": "results/sample/reward_models/hub/path"},
         "base": {"path": "results/sample/base_models/gemma-3-270m"},
-        "folder": {"path": "resources"},
+        "folder": {"path": local},
         "counts": {"tokenizer": "results/sample/reward_models/counts/tokenizer"},
         "policy": {key: f"results/sample/reward_models/policy/{key}" for key in ("policy", "reference")},
     }
@@ -203,7 +203,7 @@ def test_heads_read_the_states_of_their_base_and_a_probe_has_a_row_for_each_lang
         "linear": {"kind": "probe", "path": "gemma-3-270m"},
         "likelihood": {"kind": "likelihood", "path": "gemma-3-270m"},
         "longer": {"kind": "length", "unit": "characters"},
-        "theirs": {"kind": "classifier", "path": "resources"},
+        "theirs": {"kind": "classifier", "path": "org/name", "revision": 40 * "a"},
     }
     study = Study(load_config(config, ROOT))
     rows = study.scorers("more")[len(study.reward_models) :]

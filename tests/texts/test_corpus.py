@@ -107,8 +107,14 @@ def test_drop_keeps_the_good_rows_and_lists_the_bad(tmp_path):
 
 
 def test_nothing_valid_is_an_error_even_when_dropping(tmp_path):
-    with pytest.raises(StudyError, match="no valid row"):
-        run(tmp_path, BAD["identical"][0], invalid_rows="drop")
+    for invalid_rows in ("stop", "drop"):
+        with pytest.raises(StudyError, match="line 1, id b: chosen and rejected are identical") as error:
+            run(tmp_path, BAD["identical"][0], invalid_rows=invalid_rows)
+        assert "\nNo row is valid: mend the file, or say in preferences.columns what" in str(error.value)
+        assert "drop" not in str(error.value)
+    (tmp_path / "rows.json").write_text("[]")
+    with pytest.raises(StudyError, match=r"rows\.json: holds no row; preferences needs at least one"):
+        run(tmp_path, path="rows.json")
 
 
 def test_strings_become_messages_and_messages_stay(tmp_path):
@@ -165,7 +171,7 @@ def test_parquet_comes_in_too(tmp_path):
     (row,) = run(tmp_path, GOOD, path="in.parquet")
     assert row["id"] == "a"
     (tmp_path / "in.parquet").write_bytes(b"PAR1 cut off")
-    with pytest.raises(StudyError, match=r"in\.parquet: not a readable Parquet file"):
+    with pytest.raises(StudyError, match=r"in\.parquet is a Parquet file that was cut off"):
         run(tmp_path, GOOD, path="in.parquet")
 
 

@@ -4,6 +4,7 @@ import pytest
 
 from conftest import pair
 from rmtransfer.kit.errors import StudyError
+from rmtransfer.kit.manifest import digest_of
 from rmtransfer.study.sections import item_of
 from rmtransfer.texts.corpus import save_rows
 from rmtransfer.texts.selection import Reading, digests_of, select_parts, select_rows
@@ -43,6 +44,12 @@ def test_a_row_that_a_base_refuses_or_cannot_tell_apart_is_lost_in_all():
         ("b", "en", "the same 3 tokens"),
     ]
     assert select_rows(rows, read)[0] == ["b", "c"]  # a benchmark
+
+
+def test_a_digest_is_of_the_rows_in_the_order_of_the_ids_wherever_they_stand_in_a_file():
+    rows = [pair(i, "p", f"c{i}", "r") for i in "abcd"]
+    wanted = digest_of([rows[2], rows[0], rows[3]])
+    assert digests_of({"en": rows, "es": rows[::-1]}, ["c", "a", "d"]) == {"en": wanted, "es": wanted}
 
 
 def test_nothing_left_is_an_error():

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from conftest import ROOT
+from conftest import ROOT, name_model
 from rmtransfer.kit.errors import StudyError
 from rmtransfer.study.catalogue import ENGINES, load
 from rmtransfer.translation.engines import PAID, build_engine
@@ -83,7 +83,11 @@ def test_a_hub_model_needs_its_commit(name, tmp_path):
         f"{key}: 'a/b' has no revision; add the model's commit, a branch can move"
     ]
     assert problems(name, {"model": "./b"}) == [f"{key}: './b' is not a folder; correct the path"]
-    (tmp_path / "b").mkdir()
+    (tmp_path / "empty").mkdir()
+    assert problems(name, {"model": "empty"}, root=tmp_path) == [
+        f"{key}: 'empty' is a folder without files; put the model there, or name another"
+    ]
+    name_model(tmp_path / "b")
     assert problems(name, {"model": "./b"}, root=tmp_path) == []
     with pytest.raises(ValueError, match="revision"):
         build(name, {"model": "a/b", "revision": "main"})
@@ -102,7 +106,7 @@ def test_models_per_language_pair_need_a_commit_each(tmp_path):
     assert back.scope.settings["model"] == f"Helsinki-NLP/opus-mt-es-en@{COMMIT}"
     with pytest.raises(ValueError, match="revisions"):
         build("seq2seq", {**opus, "revisions": {"es": "main"}})
-    (tmp_path / "opus-en-es").mkdir()
+    name_model(tmp_path / "opus-en-es")
     assert problems("seq2seq", {"model": "opus-{source}-{target}"}, root=tmp_path) == []
     assert len(problems("seq2seq", {"model": "opus-{source}-{target}"}, target="it", root=tmp_path)) == 1
 

@@ -25,7 +25,7 @@ rule heavy:
     output: "done/{n}"
     log: "logs/{n}"
     threads: HEAVY
-    resources: **DEVICE, gpu=1
+    resources: **DEVICE, gpu=int(ON_GPU)
     script: "heavy.py"
 """
 HEAVY = """
@@ -58,7 +58,7 @@ def run(tmp_path, monkeypatch):
     (tmp_path / "workflow").symlink_to(ROOT / "workflow")
     (tmp_path / "Snakefile").write_text(SNAKEFILE)
     (tmp_path / "heavy.py").write_text(HEAVY)
-    (tmp_path / "benchmark.jsonl").touch()
+    (tmp_path / "benchmark.jsonl").write_text("{}\n")
     (tmp_path / "dev").mkdir()
 
     def run(gpus: int, *arguments: str, **sections) -> tuple[str, list[dict]]:

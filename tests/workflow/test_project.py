@@ -4,7 +4,10 @@ import ast
 import re
 import tomllib
 
+import yaml
+
 from conftest import ROOT
+from rmtransfer.report.catalogue import FIGURES
 
 
 def pins(text: str) -> dict[str, str]:
@@ -21,6 +24,15 @@ def test_every_direct_dependency_is_locked_at_its_pin():
         name, _, version = requirement.partition("==")
         assert LOCK[name] == (version or LOCK[name])
     assert len(direct) >= 20
+
+
+def test_the_plugin_for_slurm_is_locked_at_its_pin_with_what_only_it_needs():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    (requirement,) = project["optional-dependencies"]["slurm"]
+    name, _, version = requirement.partition("==")
+    locked = pins((ROOT / "envs/slurm.lock").read_text())
+    assert locked[name] == version
+    assert not locked.keys() & LOCK.keys()
 
 
 def test_the_lock_names_no_local_build_and_no_registry():
@@ -44,6 +56,13 @@ def test_every_rule_has_its_script_and_every_script_a_rule():
         used |= set(re.findall(r'"\.\./scripts/(\w+)\.py"', file.read_text()))
     assert used == {p.stem for p in (ROOT / "workflow/scripts").glob("*.py")}
     assert len(used) >= 12
+
+
+def test_profiles_know_every_figure_and_the_default_one_is_where_snakemake_looks():
+    profile = yaml.safe_load((ROOT / "workflow/profiles/slurm/config.yaml").read_text())
+    assert set(profile["groups"]) == {f"draw_{figure.name}" for figure in FIGURES}
+    assert set(profile["group-components"]) == set(profile["groups"].values())
+    assert (ROOT / "profiles/default/config.yaml").samefile(ROOT / "workflow/profiles/default/config.yaml")
 
 
 def test_every_room_is_in_the_layers_contract_and_says_what_it_is_for():

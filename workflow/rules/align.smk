@@ -21,7 +21,7 @@ rule sample_answers:
     threads: HEAVY
     resources:
         **DEVICE,
-        gpu=1,
+        **asks(lambda wildcards: NEEDS.sampling(wildcards.base), gpu=int(ON_GPU)),
     params:
         options=STUDY.config.alignment.model_dump(exclude={"best_of", "reward_models"}),
         seed=STUDY.config.seeds[0],
@@ -41,6 +41,8 @@ rule evaluate_best_of_n:
         "<logs>/evaluate_best_of_n.log",
     conda:
         "../../envs/analyse.yaml"
+    resources:
+        **LIGHT,
     params:
         best_of=STUDY.config.alignment.best_of,
         # Of those that pick alone: a new part of a training set, or a head on the base's states, changes nothing here.

@@ -16,6 +16,11 @@ rule prepare_base_model:
         "<logs>/prepare_base_model/{base}.log",
     conda:
         "../../envs/train.yaml"
+    resources:
+        **asks(
+            lambda wildcards: NEEDS.preparing(wildcards.base),
+            network=lambda wildcards: int(STUDY.downloads_base(wildcards.base)),
+        ),
     params:
         options=lambda wildcards: STUDY.base_options(wildcards.base, Path.cwd()),
         version=stages.BASE_MODEL.version,
@@ -40,6 +45,8 @@ rule fetch_model:
         key="[a-z]+",
     conda:
         "../../envs/train.yaml"
+    resources:
+        **asks(lambda wildcards: NEEDS.fetching(wildcards.name, wildcards.key), network=1),
     params:
         download=lambda wildcards: STUDY.download(wildcards.name, wildcards.key),
         version=stages.BASE_MODEL.version,

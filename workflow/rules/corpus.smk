@@ -22,6 +22,12 @@ rule read_rows:
     conda:
         "../../envs/translate.yaml"
     resources:
+        **asks(
+            lambda wildcards: NEEDS.importing(wildcards.part),
+            network=lambda wildcards: int(
+                "hub" in STUDY.entry(wildcards.part, wildcards.get("language", STUDY.source))
+            ),
+        ),
         # Decides whether rows are refused, and nothing about those that are not.
         sections=lambda wildcards: STUDY.sections(wildcards.part),
     params:
@@ -66,6 +72,10 @@ rule find_contamination:
         "<logs>/find_contamination/{benchmark}.log",
     conda:
         "../../envs/translate.yaml"
+    resources:
+        **asks(
+            lambda wildcards: NEEDS.going_through([wildcards.benchmark, *(["preferences"] if STUDY.bases else [])]),
+        ),
     params:
         version=stages.CONTAMINATION.version,
     script:

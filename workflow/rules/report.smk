@@ -26,6 +26,8 @@ for figure in figures_of(STUDY):
             f"<logs>/draw_{figure.name}/{job}.log",
         conda:
             "../../envs/analyse.yaml"
+        resources:
+            **LIGHT,
         params:
             figure=figure.name,
             caption=figure.caption,

@@ -23,6 +23,8 @@ rule analyse_representations:
         "<logs>/analyse_representations.log",
     conda:
         "../../envs/analyse.yaml"
+    resources:
+        **asks(lambda wildcards: NEEDS.representing()),
     params:
         centered=STUDY.config.representation.centered,
         version=stages.REPRESENTATION.version,

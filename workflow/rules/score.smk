@@ -7,6 +7,8 @@ Out: scores/<reward_model>/<benchmark>/<language>.parquet with settings.json, wh
      alignment/rewards/<reward_model>/<base>/<language>.parquet.
 """
 
+OURS = any_of(model.id for model in STUDY.full_reward_models)
+
 
 ruleorder: score_with_states > score_translate_test > score_states > score
 
@@ -22,6 +24,8 @@ rule score:
     log:
         "<logs>/score/{benchmark}/{reward_model}.log",
     wildcard_constraints:
+        # Snakemake plans a job of every rule that fits before it drops all but one: what score_with_states does fits here no more.
+        reward_model=f"(?!(?:{OURS})/{any_of([STUDY.leading])}/)(?:{any_of(STUDY.all_scored)})",
         benchmark=any_of(STUDY.parallel),
     priority: SECOND
     conda:
@@ -29,7 +33,11 @@ rule score:
     threads: lambda wildcards: HEAVY if STUDY.loads_weights(wildcards.reward_model) else 1
     resources:
         **DEVICE,
-        gpu=lambda wildcards: int(STUDY.loads_weights(wildcards.reward_model)),
+        **asks(
+            lambda wildcards: NEEDS.scoring(wildcards.reward_model, wildcards.benchmark),
+            gpu=lambda wildcards: int(ON_GPU and STUDY.loads_weights(wildcards.reward_model)),
+            network=lambda wildcards: int(STUDY.asks_a_server(wildcards.reward_model)),
+        ),
         requests_at_once=RESOURCES.requests_at_once,
     params:
         options=lambda wildcards: (
@@ -51,8 +59,8 @@ use rule score as score_with_states with:
         settings=AT.settings,
         states=expand(AT.states, language=STUDY.languages, allow_missing=True),
     wildcard_constraints:
-        reward_model=any_of(model.id for model in STUDY.full_reward_models),
-        benchmark=STUDY.leading,
+        reward_model=OURS,
+        benchmark=any_of([STUDY.leading]),
 
 
 use rule score as embed_base with:
@@ -83,6 +91,8 @@ rule score_states:
         benchmark=any_of(STUDY.parallel),
     conda:
         "../../envs/train.yaml"
+    resources:
+        **asks(lambda wildcards: NEEDS.heads(wildcards.benchmark)),
     params:
         options=lambda wildcards: STUDY.scoring_options(wildcards.reward_model),
         rows=lambda wildcards: content_of(wildcards.benchmark, STUDY.languages),
@@ -110,7 +120,17 @@ use rule score as score_answers with:
         scores=expand(AT.answer_rewards, language=STUDY.languages, allow_missing=True),
     log:
         "<logs>/score_answers/{base}/{reward_model}.log",
+    wildcard_constraints:
+        reward_model=any_of(STUDY.all_scored),
     priority: THIRD
+    resources:
+        **DEVICE,
+        **asks(
+            lambda wildcards: NEEDS.scoring_answers(wildcards.reward_model, wildcards.base),
+            gpu=lambda wildcards: int(ON_GPU and STUDY.loads_weights(wildcards.reward_model)),
+            network=lambda wildcards: int(STUDY.asks_a_server(wildcards.reward_model)),
+        ),
+        requests_at_once=RESOURCES.requests_at_once,
     params:
         rows="",  # their age counts, not what selection says of them
 

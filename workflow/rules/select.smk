@@ -25,6 +25,8 @@ checkpoint select_rows:
         "<logs>/select_rows.log",
     conda:
         "../../envs/train.yaml"
+    resources:
+        **asks(lambda wildcards: NEEDS.selecting()),
     params:
         parts=list(STUDY.parts),
         leading=STUDY.leading,

@@ -25,7 +25,10 @@ rule train_reward_model:
     threads: HEAVY
     resources:
         **DEVICE,
-        gpu=STUDY.config.training.processes,
+        **asks(
+            lambda wildcards: NEEDS.training(wildcards.reward_model),
+            gpu=STUDY.config.training.processes if ON_GPU else 0,
+        ),
         tasks=0,  # SLURM's plugin would run the script once for each GPU
         checkpoint_minutes=RESOURCES.checkpoint_minutes,
     params:
@@ -47,6 +50,8 @@ rule gather_training_logs:
         "<logs>/gather_training_logs.log",
     conda:
         "../../envs/analyse.yaml"
+    resources:
+        **LIGHT,
     params:
         version=stages.TRAINING_LOGS.version,
     script:

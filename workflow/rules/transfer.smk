@@ -18,6 +18,8 @@ rule evaluate_transfer:
         "<logs>/evaluate_transfer/{benchmark}.log",
     conda:
         "../../envs/analyse.yaml"
+    resources:
+        **asks(lambda wildcards: NEEDS.comparing(wildcards.benchmark)),
     params:
         source=STUDY.source,
         bases=STUDY.bases,
@@ -39,6 +41,8 @@ rule gather_variance:
         "<logs>/gather_variance.log",
     conda:
         "../../envs/analyse.yaml"
+    resources:
+        **LIGHT,
     params:
         version=stages.VARIANCE.version,
     script:
@@ -55,6 +59,8 @@ rule write_paper_tables:
         "<logs>/write_paper_tables/{benchmark}.log",
     conda:
         "../../envs/analyse.yaml"
+    resources:
+        **LIGHT,
     params:
         source=STUDY.source,
         origins=lambda wildcards: {k: origin for k, (origin, _) in STUDY.origins[wildcards.benchmark].items()},

@@ -43,7 +43,11 @@ rule translate_rows:
     threads: lambda wildcards: HEAVY if STUDY.runs_a_model(SPECS[wildcards.language]) else 1
     resources:
         **DEVICE | STORE,
-        gpu=lambda wildcards: int(STUDY.runs_a_model(SPECS[wildcards.language])),
+        **asks(
+            lambda wildcards: NEEDS.translating(SPECS[wildcards.language], wildcards.part),
+            gpu=lambda wildcards: int(ON_GPU and STUDY.runs_a_model(SPECS[wildcards.language])),
+            network=lambda wildcards: int(STUDY.needs_network(SPECS[wildcards.language])),
+        ),
         requests_at_once=RESOURCES.requests_at_once,
     params:
         part=lambda wildcards: wildcards.part,
@@ -69,10 +73,14 @@ use rule translate_rows as translate_back with:
         "<logs>/translate_back/{language}.log",
     wildcard_constraints:
         language=any_of(STUDY.translated_back),
-    threads: HEAVY
+    threads: HEAVY if BACK and STUDY.runs_a_model(BACK) else 1
     resources:
         **DEVICE | STORE,
-        gpu=int(STUDY.runs_a_model(BACK)) if BACK else 0,
+        **asks(
+            lambda wildcards: NEEDS.translating(BACK, STUDY.leading),
+            gpu=int(ON_GPU and STUDY.runs_a_model(BACK)) if BACK else 0,
+            network=int(STUDY.needs_network(BACK)) if BACK else 0,
+        ),
         requests_at_once=RESOURCES.requests_at_once,
     params:
         part=STUDY.leading,
@@ -94,6 +102,7 @@ rule check_budget:
         "../../envs/translate.yaml"
     resources:
         **STORE,
+        **asks(lambda wildcards: NEEDS.going_through(STUDY.parts)),
     params:
         ways=WAYS,
         version=stages.TRANSLATION.version,
@@ -116,6 +125,8 @@ rule summarise_translation:
         "<logs>/summarise_translation.log",
     conda:
         "../../envs/analyse.yaml"
+    resources:
+        **LIGHT,
     params:
         version=stages.TRANSLATION.version,
     script:
@@ -136,6 +147,7 @@ rule export_memory:
         "../../envs/translate.yaml"
     resources:
         **STORE,
+        **asks(lambda wildcards: NEEDS.going_through(STUDY.parts, len(STUDY.languages))),
     params:
         specs=OUTWARD,
         parts=STUDY.translated,
@@ -155,6 +167,7 @@ rule import_memory:
         "../../envs/translate.yaml"
     resources:
         **STORE,
+        **asks(lambda wildcards: NEEDS.going_through(STUDY.parts, len(STUDY.languages))),
     params:
         specs=OUTWARD,
     script:
@@ -176,6 +189,7 @@ rule plan:
         "../../envs/translate.yaml"
     resources:
         **STORE,
+        **asks(lambda wildcards: SMALL, network=1),  # how large a model is, and what is left of an account
     params:
         ways=WAYS,
     script:

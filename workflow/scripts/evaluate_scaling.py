@@ -4,10 +4,9 @@ from rmtransfer.study.job import start_job
 
 job = start_job(snakemake)
 
-from rmtransfer.models.footprint import parameters_of
+from rmtransfer.kit.manifest import read_manifest
+from rmtransfer.study.footprint import parameters_of
 from rmtransfer.study.study import TrainingSet
-from rmtransfer.texts.corpus import load_ids
-from rmtransfer.texts.split import trained_on
 from rmtransfer.transfer.scaling import evaluate_scaling
 
 evaluate_scaling(
@@ -17,6 +16,6 @@ evaluate_scaling(
     source=job.source,
     targets=job.params.targets,
     training_sets={name: TrainingSet(*these) for name, these in job.params.training_sets.items()},
-    pairs=len(trained_on(load_ids(job.input.ids), job.params.recipe["held_out"])),
+    pairs=read_manifest(job.input.whole)["pairs"],
     parameters={base: parameters_of(path) for base, path in job.by("base", job.at.base_model, job.input.bases).items()},
 )

@@ -3,6 +3,9 @@
 from rmtransfer.study.job import start_job
 
 job = start_job(snakemake)
+keep = job.keep(job.output.answers)
+if keep.take():
+    raise SystemExit
 
 from rmtransfer.alignment.sampling import sample_answers
 from rmtransfer.texts.corpus import load_selected
@@ -18,3 +21,4 @@ with job.cores:
         tokens_per_batch=job.resources.tokens_per_batch,
         device=job.resources.device,
     )
+keep.put()

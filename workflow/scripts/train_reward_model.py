@@ -3,6 +3,9 @@
 from rmtransfer.study.job import start_job
 
 job = start_job(snakemake)
+keep = job.keep(job.output.folder)
+if keep.take():
+    raise SystemExit
 
 from rmtransfer.models.training import train_reward_model
 from rmtransfer.study.study import RewardModelId, TrainingSet
@@ -32,4 +35,5 @@ with job.cores:
         trunk_store=job.root / job.at.trunk,
         trunk_gigabytes=job.config["resources"]["trunk_gigabytes"],
         held_out=mix(held_out, job.params.shares),
+        keep=keep,
     )

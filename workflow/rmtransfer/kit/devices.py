@@ -8,6 +8,7 @@ import contextlib
 import fcntl
 import os
 import re
+import socket
 import time
 from collections.abc import Sequence
 from itertools import takewhile
@@ -37,10 +38,31 @@ def visible_devices() -> list[str]:
     return list(takewhile(_DEVICE.fullmatch, map(str.strip, os.environ[_GIVEN].split(","))))
 
 
+def check_devices(count: int) -> list[str]:
+    """The visible devices, for a job that asks for ``count`` of them.
+
+    Raises:
+        StudyError: there are not so many.
+    """
+    names = visible_devices()
+    if count and not names:
+        driver = any(_DRIVER.glob("nvidia[0-9]*"))
+        seen = f"{_GIVEN} is {os.environ.get(_GIVEN)!r}" if driver else f"there is no {_DRIVER}/nvidia0"
+        raise StudyError(
+            f"a job asks for {count} GPU{'s' if count > 1 else ''} and {socket.gethostname()} shows none ({seen}); send it to a "
+            "machine that has them, on a cluster by the profile's partition or gres, or set resources.device: cpu"
+        )
+    if len(names) < count:
+        raise StudyError(
+            f"training.processes: {count} GPUs for one reward model, and {len(names)} are visible here; lower it to {len(names)}"
+        )
+    return names
+
+
 def take_devices(count: int) -> list[str]:
     """Wait for ``count`` free GPUs, keep them until this process ends, and let CUDA see no others.
 
-    Called before torch is imported. Without a GPU, and where SLURM has given this job its own, there is nothing to take.
+    Called before torch is imported. Where SLURM has given this job its own, there is nothing to take.
 
     Returns:
         their names for ``CUDA_VISIBLE_DEVICES``.
@@ -48,13 +70,9 @@ def take_devices(count: int) -> list[str]:
     Raises:
         StudyError: there are not so many.
     """
-    names = visible_devices()
-    if not names or not count:
+    if not count:
         return []
-    if len(names) < count:
-        raise StudyError(
-            f"training.processes: {count} GPUs for one reward model, and {len(names)} are visible here; lower it to {len(names)}"
-        )
+    names = check_devices(count)
     # SLURM may number the devices that it gives a job from 0, so that names mean something within that job only.
     allocation = os.environ.get("SLURM_JOB_ID") if _GIVEN in os.environ else None
     if allocation and len(names) == count:

@@ -37,6 +37,20 @@ def gpus_for_jobs(device: str, processes: int, local: bool, limit: int | None) -
     return found
 
 
+def computes_on_gpu(device: str, local: bool, gpus: int) -> bool:
+    """Whether jobs that run a model ask for a GPU.
+
+    With ``auto``, on this machine where it has some. Where jobs are sent elsewhere they ask for one: whoever has none there
+    sets ``cpu``.
+
+    Args:
+        device: ``resources.device``.
+        local: whether jobs run on this machine.
+        gpus: how many they may take together.
+    """
+    return device == "cuda" or (device == "auto" and (gpus > 0 or not local))
+
+
 def threads_per_job(wanted: int | str, cores: int | None, local: bool, gpus: int) -> int:
     """Cores of one heavy job.
 
@@ -96,6 +110,14 @@ def memory_here(gpu: bool) -> Memory | None:
     ):  # no driver, or a part of a GPU, which has no size
         return None
     return Memory(size * 2**20, name)
+
+
+def stay_offline() -> None:
+    """Have the hub's libraries look for nothing on the network: where there is none they would try, for minutes, first.
+
+    transformers and datasets follow the client's own variable. What the user has set stays.
+    """
+    os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 
 def prepare_environment(library: Path, cores: int | None) -> None:

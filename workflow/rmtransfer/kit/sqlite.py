@@ -4,6 +4,7 @@ Writers wait for each other, readers for nobody (WAL). What is committed survive
 """
 
 import contextlib
+import errno
 import fcntl
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
@@ -13,6 +14,7 @@ from typing import IO, Any
 from rmtransfer.kit.errors import StudyError
 
 _VARIABLES = 1_000  # in one query
+_NO_LOCKS = {errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS}
 
 
 class Database:
@@ -26,7 +28,7 @@ class Database:
         remedy: what to do about a file that is damaged or of another kind.
 
     Raises:
-        StudyError: the file cannot be opened, is damaged, or is of another kind.
+        StudyError: the file cannot be opened or locked, is damaged, or is of another kind.
     """
 
     def __init__(self, path: Path, schema: str, table: str, version: int, *, name: str, remedy: str) -> None:
@@ -43,6 +45,11 @@ class Database:
                 self.execute("PRAGMA cache_size = -65536")  # KiB: the keys of two million texts
                 self._prepare(schema, table, version)
         except (sqlite3.OperationalError, OSError) as problem:
+            if isinstance(problem, OSError) and problem.errno in _NO_LOCKS:
+                raise StudyError(
+                    f"{name} lies on a file system where no file can be locked, and processes take turns with it; put it on "
+                    "another one, or the whole of results/, with a link in its place"
+                ) from problem
             raise StudyError(f"{name} cannot be opened ({problem}); check the path and its rights") from problem
 
     def _prepare(self, schema: str, table: str, version: int) -> None:

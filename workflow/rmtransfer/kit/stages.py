@@ -58,7 +58,18 @@ _DECIDES_NOTHING = {
     for name in (
         *(
             f"kit.{name}"
-            for name in ("cores", "devices", "errors", "files", "http", "machine", "progress", "sqlite", "stages")
+            for name in (
+                "cores",
+                "devices",
+                "errors",
+                "files",
+                "http",
+                "kept",
+                "machine",
+                "progress",
+                "sqlite",
+                "stages",
+            )
         ),
         *(f"study.{name}" for name in ("catalogue", "checks", "config", "explain", "job", "layout", "options")),
         *(f"study.{name}" for name in ("reference", "study")),

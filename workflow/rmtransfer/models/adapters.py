@@ -9,8 +9,10 @@ from typing import Any
 import torch
 from peft import LoraConfig, PeftModel, TaskType, get_peft_model
 from transformers import PreTrainedModel
+from transformers.pytorch_utils import Conv1D
 
 from rmtransfer.kit.errors import StudyError
+from rmtransfer.models.families import blocks_of
 from rmtransfer.models.reward import ADAPTER_CONFIG
 
 _BASE = "base_model_name_or_path"
@@ -26,13 +28,13 @@ def add_adapter(model: PreTrainedModel, options: Mapping[str, Any], frozen_layer
     Raises:
         StudyError: ``target_modules`` names a layer that the model does not have, or no block is left.
     """
-    blocks: Any = model.base_model.layers
+    where, blocks = blocks_of(model.base_model)
     if frozen_layers == len(blocks):
         raise StudyError(
             f"training.adapter: training.frozen_layers: {frozen_layers} leaves no block for it; lower that"
         )
     there = sorted(
-        {name.split(".")[-1] for name, module in blocks.named_modules() if isinstance(module, torch.nn.Linear)}
+        {name.split(".")[-1] for name, module in blocks.named_modules() if isinstance(module, torch.nn.Linear | Conv1D)}
     )
     wanted = there if options["target_modules"] == "all-linear" else options["target_modules"]
     unknown = [name for name in wanted if name not in there]
@@ -48,7 +50,7 @@ def add_adapter(model: PreTrainedModel, options: Mapping[str, Any], frozen_layer
         lora_dropout=options["dropout"],
         target_modules=wanted,
         layers_to_transform=list(range(frozen_layers, len(blocks))),
-        layers_pattern="layers",
+        layers_pattern=where.split(".")[-1],
     )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

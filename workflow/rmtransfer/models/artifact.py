@@ -7,10 +7,10 @@ from typing import Any
 
 import torch
 from peft import PeftModel
-from transformers import AutoModelForSequenceClassification, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from rmtransfer.kit.progress import report
-from rmtransfer.models import adapters, chat, reward
+from rmtransfer.models import adapters, chat, families, reward
 from rmtransfer.models.device import TOKENS_IN_REDUCED_PRECISION, inference_dtype
 from rmtransfer.models.training_log import write_training_log
 from rmtransfer.texts.corpus import Message
@@ -69,7 +69,13 @@ def save_reward_model(
     output.mkdir(parents=True, exist_ok=True)
     model.config.use_cache = True
     model.config.problem_type = "regression"  # a pipeline then returns the reward and not its sigmoid
-    adapters.save_adapter(model, output) if isinstance(model, PeftModel) else model.save_pretrained(output)
+    needs_code = families.needs_code(model.config)
+    if isinstance(model, PeftModel):
+        adapters.save_adapter(model, output)
+    else:
+        model.save_pretrained(output)
+        if needs_code:
+            families.bring_code(model.config, output)
     chat.save_reward_tokenizer(tokenizer, output)
     write_training_log(log, output)
     last = log[-1] if log else {}
@@ -91,7 +97,7 @@ def save_reward_model(
         "Bradley-Terry reward model, one scalar per conversation, higher is better. It reads conversations as the",
         "tokenizer's chat template renders them:",
         "",
-        *(_ADAPTER if isinstance(model, PeftModel) else _WHOLE),
+        *(_trusting(line) if needs_code else line for line in (_ADAPTER if isinstance(model, PeftModel) else _WHOLE)),
         "",
         "| | |",
         "|---|---|",
@@ -104,10 +110,16 @@ def save_reward_model(
     (output / "README.md").write_text("\n".join(lines), encoding="utf-8")
 
 
+def _trusting(line: str) -> str:
+    """A line of the card for a family whose class comes with the model."""
+    loads = line.startswith(("model = ", "reward_model = "))
+    return f"{line.removesuffix(')')}, trust_remote_code=True)" if loads else line
+
+
 def _as_the_card_loads(folder: Path) -> Any:
     if (folder / reward.ADAPTER_CONFIG).is_file():
         return adapters.load_adapter(folder, reward.build_reward_model(adapters.base_of(folder), 0))
-    return AutoModelForSequenceClassification.from_pretrained(folder, dtype=torch.float32)
+    return families.load_classifier(folder, dtype=torch.float32)
 
 
 def rescore(

@@ -9,7 +9,6 @@ import json
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from tokenizers.processors import TemplateProcessing
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
@@ -212,11 +211,6 @@ def encode_answer(
 ) -> list[int]:
     """Token ids of a prompt with its answer: what a reward model reads."""
     return encode(tokenizer, [*prompt, *answer], what)
-
-
-def most_tokens(config: Any) -> int | None:
-    """The longest text, in tokens, that a model reads by its configuration; None where that does not say."""
-    return getattr(config.get_text_config(), "max_position_embeddings", None)
 
 
 def check_lengths(lengths: Iterable[tuple[int, str]], most: int | None, key: str, remedy: str) -> None:

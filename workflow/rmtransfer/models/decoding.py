@@ -1,5 +1,6 @@
 """The one loop in which models of this machine write: prompts in batches, each answer cut at its own limit."""
 
+import inspect
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from typing import Any
 
@@ -72,6 +73,8 @@ def _read_once(model: Any, ids: torch.Tensor, mask: torch.Tensor) -> DynamicCach
     length = ids.shape[1]
     alike, number = torch.cat([ids, mask], 1).unique(dim=0, return_inverse=True)
     if len(alike) == len(ids) or length < 2 or other_layers(model) or not is_stock(model):
+        return None
+    if "position_ids" not in inspect.signature(model.base_model.forward).parameters:  # MPT goes on from it wrongly
         return None
     cache = DynamicCache(config=model.config)
     seen = alike[:, length : 2 * length - 1]

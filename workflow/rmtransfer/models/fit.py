@@ -1,7 +1,9 @@
 """Fit one reward model to pairs and save it: in this process, or as one of several that do it together."""
 
+import contextlib
 import ctypes
 import gc
+import json
 import platform
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -10,7 +12,8 @@ from typing import Any, NamedTuple
 import torch
 from datasets import Dataset
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
-from transformers.trainer_utils import get_last_checkpoint
+from transformers.trainer import TRAINER_STATE_NAME
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 from trl import RewardConfig
 from trl.trainer.utils import disable_dropout_in_model
 
@@ -20,6 +23,7 @@ from rmtransfer.kit.progress import report
 from rmtransfer.models import adapters, artifact, reward
 from rmtransfer.models.attention import prefer_packs
 from rmtransfer.models.device import pick_device, train_with_onednn
+from rmtransfer.models.families import blocks_of
 from rmtransfer.models.fsdp import ShardedTrainer, shard, trained_weights
 from rmtransfer.models.steps import (
     REMEDY,
@@ -29,6 +33,7 @@ from rmtransfer.models.steps import (
     Pair,
     StepCount,
     TimedCheckpoints,
+    check_finite,
     give_rewards,
     out_of_memory,
     recompute_activations,
@@ -125,8 +130,7 @@ def fit(job: Fit, tokenizer: PreTrainedTokenizerBase, pairs: Dataset) -> list[fl
     )
     trainer.add_callback(HeadStart(trainer, job.recipe["head"], _texts(trained_on)))
     trainer.add_callback(HeldOut(trainer, _texts(kept_out), steps, job.recipe["evaluations"]))
-    states = Path(str(arguments.output_dir))
-    resume = get_last_checkpoint(str(states)) if states.is_dir() else None
+    resume = last_checkpoint(Path(str(arguments.output_dir)))
     if resume:
         report(f"going on from {Path(resume).name}")
     try:
@@ -152,6 +156,20 @@ def fit(job: Fit, tokenizer: PreTrainedTokenizerBase, pairs: Dataset) -> list[fl
     return _save(job, model, tokenizer, log, _texts(trained_on)[:RESCORED_PAIRS])
 
 
+def last_checkpoint(states: Path) -> str | None:
+    """The last checkpoint that was written to its end; None where there is none.
+
+    Trainer goes on from the last folder there is. One whose writing was cut off, by a kill or a full disk, has no whole
+    trainer_state.json, which comes last, and the one before is there still.
+    """
+    whole = {}
+    for folder in states.glob(f"{PREFIX_CHECKPOINT_DIR}-*"):
+        with contextlib.suppress(OSError, ValueError, LookupError):
+            state = json.loads((folder / TRAINER_STATE_NAME).read_text(encoding="utf-8"))
+            whole[state["global_step"]] = str(folder)
+    return whole[max(whole)] if whole else None
+
+
 def _texts(pairs: Dataset) -> list[Pair]:
     return [(pair["chosen_ids"], pair["rejected_ids"]) for pair in pairs]
 
@@ -165,7 +183,7 @@ def build(job: Fit, on: torch.device) -> Model:
     classifier = reward.build_reward_model(Path(job.base), job.seed)
     freeze(classifier, job.recipe["frozen_layers"], job.recipe["freeze_embeddings"])
     prefer_packs(classifier)
-    disable_dropout_in_model(classifier)
+    without_dropout(classifier)
     whole: Any = classifier
     adapter = job.recipe.get("adapter")
     if adapter:
@@ -176,6 +194,15 @@ def build(job: Fit, on: torch.device) -> Model:
     return Model(whole, classifier)
 
 
+def without_dropout(model: PreTrainedModel) -> None:
+    """Have a model drop nothing in training either, whether by modules or, as OPT and XGLM do, by a number of a block."""
+    disable_dropout_in_model(model)
+    for module in model.modules():
+        for name, value in [*vars(module).items()]:
+            if "drop" in name and isinstance(value, float):
+                setattr(module, name, 0.0)
+
+
 def free_memory() -> None:
     """Give back what nothing refers to any more, which glibc would keep for later (kit/machine.py tells it to)."""
     gc.collect()
@@ -184,16 +211,21 @@ def free_memory() -> None:
 
 
 def freeze(model: PreTrainedModel, layers: int, embeddings: bool) -> None:
-    """Keep the first ``layers`` blocks, and the embedding table if ``embeddings``, as they are."""
-    blocks: Any = model.base_model.layers
-    if layers > len(blocks):
-        raise StudyError(f"training.frozen_layers: {layers} is more than the {len(blocks)} layers of the base model")
-    for block in blocks[:layers]:
-        block.requires_grad_(False)
+    """Keep the first ``layers`` blocks, and the embedding tables (tokens and positions) if ``embeddings``, as they are."""
+    if layers:
+        _, blocks = blocks_of(model.base_model)
+        if layers > len(blocks):
+            raise StudyError(
+                f"training.frozen_layers: {layers} is more than the {len(blocks)} layers of the base model"
+            )
+        for block in blocks[:layers]:
+            block.requires_grad_(False)
     # Gradients that reach no trainable parameter are never computed, but frozen blocks above a trainable table are
     # passed through all the same.
     if embeddings:
-        model.get_input_embeddings().requires_grad_(False)
+        for module in model.base_model.modules():
+            if isinstance(module, torch.nn.Embedding):
+                module.requires_grad_(False)
 
 
 def _arguments(job: Fit, on: torch.device) -> RewardConfig:
@@ -241,6 +273,7 @@ def _save(
     whole, classifier = model
     if job.recipe.get("adapter", {}).get("merge"):
         whole = classifier = adapters.merged(whole)
-    artifact.save_reward_model(whole, tokenizer, Path(job.output), job.card, job.recipe, log)
     rewards, _ = reward.score(classifier.eval(), [text for pair in probe for text in pair], job.tokens_per_batch)
+    check_finite(rewards, log)
+    artifact.save_reward_model(whole, tokenizer, Path(job.output), job.card, job.recipe, log)
     return rewards.tolist()

@@ -20,6 +20,7 @@ from transformers import PreTrainedModel
 
 from rmtransfer.kit.errors import StudyError
 from rmtransfer.models import reward
+from rmtransfer.models.families import blocks_of
 from rmtransfer.models.steps import REMEDY, PackTrainer
 
 _PARTS, _SCHEDULE = "parts", "scheduler.pt"  # in a checkpoint's folder
@@ -34,7 +35,7 @@ def shard(whole: torch.nn.Module, classifier: PreTrainedModel, device: torch.dev
         whole: the classifier, or the adapted model around it.
     """
     mesh = init_device_mesh(device.type, (torch.distributed.get_world_size(),))
-    blocks: Any = classifier.base_model.layers
+    _, blocks = blocks_of(classifier.base_model)
     for block in blocks:
         fully_shard(block, mesh=mesh)
     fully_shard(whole, mesh=mesh)

@@ -76,7 +76,7 @@ class Likelihoods:
             # What predicts each token of the answers. The vocabulary is the widest layer: spare it the rest.
             before = [place[start - 1 : -1] for place, start in zip(batch.places, starts, strict=True)]
             kept = torch.cat(before).remainder(length).unique() if keeps else torch.arange(length)
-            inputs = batch.inputs(self.spec.device, self._trunk.embeds(batch) if self._trunk else None)
+            inputs = batch.inputs(self._upper, self._trunk.embeds(batch) if self._trunk else None)
             keep = {"logits_to_keep": kept.to(self.spec.device)} if keeps else {}
             logits = self._upper(**inputs, **keep).logits
             for member, start, these in zip(batch.members, starts, before, strict=True):

@@ -2,13 +2,22 @@
 
 import hashlib
 import importlib.metadata
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig, PreTrainedTokenizerBase
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+    BitsAndBytesConfig,
+    PreTrainedTokenizerBase,
+)
 
 from rmtransfer.kit import manifest
 from rmtransfer.kit.errors import StudyError
@@ -16,8 +25,10 @@ from rmtransfer.models import chat
 from rmtransfer.models.attention import prefer_packs
 from rmtransfer.models.clock import day_of
 from rmtransfer.models.device import TOKENS_IN_REDUCED_PRECISION, inference_dtype, pack_for_cpu, pick_device
+from rmtransfer.models.families import give_classifier
 from rmtransfer.models.options import Loading
 from rmtransfer.models.packing import common_prefix
+from rmtransfer.models.reading import check_ids, most_tokens
 from rmtransfer.study.names import DATE
 from rmtransfer.texts.corpus import Message
 from rmtransfer.texts.items import Item
@@ -74,7 +85,7 @@ class ModelSpec:
     @cached_property
     def longest(self) -> int | None:
         """The most tokens that the model reads, by its configuration."""
-        return chat.most_tokens(self.config)
+        return most_tokens(self.config)
 
     def tokenizer(self) -> PreTrainedTokenizerBase:
         """The model's own tokenizer."""
@@ -104,6 +115,8 @@ class ModelSpec:
                 bnb_4bit_compute_dtype=torch.bfloat16,
             )
             arguments["device_map"] = {"": self.device}
+        if factory is AutoModelForSequenceClassification:
+            give_classifier(self.config)
         model, found = self._from(factory, **arguments)
         if found["missing_keys"]:
             missing = sorted(found["missing_keys"])
@@ -165,6 +178,7 @@ class Encoder:
         )
         chat.probe_template(self.tokenizer, self.key)
         self.longest = spec.loading.max_length or spec.longest
+        self.config = spec.config
 
     @property
     def pad(self) -> int:
@@ -192,9 +206,30 @@ class Encoder:
             [tuple(self.encode([*item.prompt, *answer.messages], answer.origin(language))) for answer in item.answers]
             for item in items
         ]
-        remedy = f"remove the row from the benchmark, or raise {self.key}.max_length if the model does read more"
-        chat.check_lengths(lengths_of(language, items, encoded), self.longest, self.key, remedy)
+        check_readable(texts_of(language, items, encoded), self)
         return encoded
+
+    def check_special_tokens(self, text: Sequence[int]) -> None:
+        """Whether an encoder is given what it was trained with: its tokenizer puts [CLS] and [SEP] around a text.
+
+        Args:
+            text: token ids of a conversation.
+
+        Raises:
+            StudyError: the chat template leaves out what the tokenizer adds to plain text. A decoder's EOS is the template's
+                business.
+        """
+        tokenizer: Any = self.tokenizer
+        added = Counter(tokenizer("a")["input_ids"]) - Counter(tokenizer("a", add_special_tokens=False)["input_ids"])
+        if tokenizer.eos_token_id != tokenizer.sep_token_id:
+            del added[tokenizer.eos_token_id]
+        lacking = [str(token) for token in tokenizer.convert_ids_to_tokens([*(added - Counter(text))])]
+        if lacking:
+            raise StudyError(
+                f"{self.key}: the chat template writes no {' and no '.join(lacking)}, which the tokenizer puts around a text and "
+                f"the model was trained with; set {self.key}.pair: true, if it reads question and answer as a pair, or write "
+                f"{' '.join(lacking)} into the template ({self.key}.chat_template)"
+            )
 
     def encode(self, messages: Sequence[Message], what: str, *, add_generation_prompt: bool = False) -> list[int]:
         """Token ids of a conversation.
@@ -241,13 +276,77 @@ class Encoder:
         return shared
 
 
-def lengths_of(
-    language: str, items: Sequence[Item], encoded: Sequence[Sequence[Sequence[int]]]
-) -> Iterator[tuple[int, str]]:
-    """Tokens of each answer with its prompt, and which it is, for :func:`rmtransfer.models.chat.check_lengths`."""
-    for item, these in zip(items, encoded, strict=True):
-        for answer, ids in zip(item.answers, these, strict=True):
-            yield len(ids), f"{answer.origin(language)} with its {answer.name} answer"
+@dataclass(frozen=True)
+class PairIds:
+    """Token ids of question and answer in one, and of each token which of the two it belongs to, where the model is told."""
+
+    ids: TokenIds
+    segments: TokenIds | None
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+
+class PairEncoder:
+    """Question and answer as the two texts of the tokenizer's own pair, as encoders trained on pairs are published.
+
+    That is ``tokenizer(question, answer)``, with the special tokens and segments of its post-processor. Of several messages of
+    either, the contents are joined by a blank line.
+
+    Raises:
+        StudyError: there is no tokenizer, or it puts nothing between two texts.
+    """
+
+    def __init__(self, spec: ModelSpec) -> None:
+        self.key, self.tokenizer = spec.key, spec.tokenizer()
+        if not self.tokenizer.num_special_tokens_to_add(pair=True):
+            raise StudyError(
+                f"{self.key}.pair: the tokenizer of {spec.name!r} puts nothing between two texts; remove it"
+            )
+        self.config, self.longest = spec.config, spec.loading.max_length or spec.longest
+
+    def settings(self) -> dict[str, Any]:
+        """That it is a pair, and the limit."""
+        return {"pair": True, "max_length": self.longest}
+
+    def items(self, language: str, items: Sequence[Item]) -> list[list[PairIds]]:
+        """Each answer of each item with its question.
+
+        Raises:
+            StudyError: a pair is longer than the model reads.
+        """
+        encoded = [[self._pair(item.prompt, answer.messages) for answer in item.answers] for item in items]
+        check_readable(texts_of(language, items, [[pair.ids for pair in these] for these in encoded]), self)
+        return encoded
+
+    def _pair(self, *sides: Sequence[Message]) -> PairIds:
+        found = self.tokenizer(*("\n\n".join(message["content"] for message in side) for side in sides))
+        segments = found.get("token_type_ids")
+        return PairIds(tuple(found["input_ids"]), None if segments is None else tuple(segments))
+
+
+def check_readable(texts: Sequence[tuple[TokenIds, str]], encoder: Encoder | PairEncoder) -> None:
+    """Refuse texts that a model does not read whole. Nothing is ever cut off.
+
+    Args:
+        texts: token ids of each text, and which it is, for the message.
+
+    Raises:
+        StudyError: one is longer than the model reads, or holds a token that it does not know.
+    """
+    key = encoder.key
+    remedy = f"remove the row from the benchmark, or raise {key}.max_length if the model does read more"
+    chat.check_lengths(((len(ids), which) for ids, which in texts), encoder.longest, key, remedy)
+    check_ids(texts, encoder.config, key, f"remove the row, or name another template in {key}.chat_template")
+
+
+def texts_of(language: str, items: Sequence[Item], encoded: Sequence[Sequence[TokenIds]]) -> list[tuple[TokenIds, str]]:
+    """Token ids of each answer with its prompt, and which it is, for messages."""
+    return [
+        (ids, f"{answer.origin(language)} with its {answer.name} answer")
+        for item, these in zip(items, encoded, strict=True)
+        for answer, ids in zip(item.answers, these, strict=True)
+    ]
 
 
 def is_stock(model: Any) -> bool:

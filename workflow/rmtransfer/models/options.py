@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from rmtransfer.models.folders import GGUF, Use, problem_of
 from rmtransfer.study.options import Day, Options, Text
 
 
@@ -29,16 +30,32 @@ class Loading(Options):
 
 
 def check_model(
-    model: str, revision: str | None, key: str, revision_key: str, bases: Collection[str], root: Path
+    model: str,
+    revision: str | None,
+    key: str,
+    revision_key: str,
+    bases: Collection[str],
+    root: Path,
+    use: Use = "weights",
 ) -> Iterator[str]:
     """What is wrong with a config entry that names a model: one of the study's bases, a folder, or a pinned hub id.
 
     Args:
         key: config key of ``model``, for messages; ``revision_key`` is the one beside it that pins a hub id.
+        use: what a folder is for.
     """
-    if model in bases or (root / Path(model).expanduser()).is_dir():
+    path = root / Path(model).expanduser()
+    if model in bases:
         return
-    if model.startswith(("./", "../", "/", "~")):
+    if path.is_dir():
+        if problem := problem_of(path, use):
+            yield f"{key}: {model!r} {problem}"
+    elif path.is_file():
+        with path.open("rb") as file:
+            gguf = file.read(len(GGUF)) == GGUF
+        what = "a GGUF file, which is llama.cpp's; name the model that it was made from"
+        yield f"{key}: {model!r} is {what if gguf else 'a file; name the folder of a model in the format of transformers'}"
+    elif model.startswith(("./", "../", "/", "~")):
         yield f"{key}: {model!r} is not a folder; correct the path"
     elif revision is None:
         yield f"{key}: {model!r} has no {revision_key}; add the model's commit, a branch can move"

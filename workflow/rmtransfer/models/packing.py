@@ -7,6 +7,7 @@ pack. Every token has the position that it has in its own text, and attends to w
 The gain is that of arXiv 2410.20305 (prefix sharing in preference optimisation).
 """
 
+import inspect
 import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
@@ -156,15 +157,19 @@ class Batch:
 
     def hidden(self, decoder: Any, embeds: torch.Tensor | None = None) -> torch.Tensor:
         """What a decoder without a head makes of the rows, [rows * length, hidden]; of tokens, or of ``embeds``."""
-        return decoder(**self.inputs(decoder.device, embeds)).last_hidden_state.flatten(0, 1)
+        return decoder(**self.inputs(decoder, embeds)).last_hidden_state.flatten(0, 1)
 
-    def inputs(self, device: torch.device, embeds: torch.Tensor | None = None) -> dict[str, Any]:
+    def inputs(self, model: Any, embeds: torch.Tensor | None = None) -> dict[str, Any]:
         """Keyword arguments of a model's forward pass."""
+        device = model.device
         texts = {"input_ids": self.input_ids.to(device)} if embeds is None else {"inputs_embeds": embeds}
-        attention: dict[str, Any] = {"attention_mask": None, "pack": self}
-        if self.attention_mask is not None:
-            attention = {"attention_mask": self.attention_mask.to(device)}
-        return {**texts, "position_ids": self.position_ids.to(device), "use_cache": False, **attention}
+        others = {"position_ids": self.position_ids.to(device), "use_cache": False}
+        if self.attention_mask is None:
+            return {**texts, **others, "attention_mask": None, "pack": self}
+        # A causal model's states of right-padded texts are the same without; one without positions takes none.
+        others["attention_mask"] = self.attention_mask.to(device)
+        known = inspect.signature(model.forward).parameters
+        return {**texts, **{name: value for name, value in others.items() if name in known}}
 
 
 def group_texts(texts: Sequence[Sequence[int]], tokens_per_batch: int) -> list[Group]:

@@ -33,7 +33,7 @@ class Pretrained:
     @staticmethod
     def check(options: PretrainedOptions, key: str, root: Path) -> Iterator[str]:
         """Problems of a config entry, as sentences."""
-        yield from check_model(options.path, options.revision, f"{key}.path", "revision", (), root)
+        yield from check_model(options.path, options.revision, f"{key}.path", "revision", (), root, "training")
         yield from check_template(options.chat_template, key, root)
 
     @staticmethod
@@ -52,17 +52,29 @@ class Pretrained:
             config = AutoConfig.from_pretrained(location, revision=revision)
         except (OSError, ValueError) as problem:
             raise StudyError(f"{key}.path: cannot read a model from {location!r}: {first_line(problem)}") from problem
-        architectures = config.architectures or []
-        if type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING or not any("CausalLM" in a for a in architectures):
+        if type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING:
             raise StudyError(
-                f"{key}.path: {location!r} is not a causal language model (model_type {config.model_type}, architecture "
-                f"{', '.join(architectures) or 'not named'}); name one, such as Qwen/Qwen2.5-3B-Instruct"
+                f"{key}.path: {location!r} is not a causal language model that transformers knows (model_type "
+                f"{config.model_type}); name one, such as Qwen/Qwen2.5-3B-Instruct"
             )
         try:
-            model = AutoModelForCausalLM.from_pretrained(location, revision=revision, dtype="auto")
+            loaded: Any = AutoModelForCausalLM.from_pretrained(
+                location, revision=revision, dtype="auto", output_loading_info=True
+            )
             tokenizer = AutoTokenizer.from_pretrained(location, revision=revision)
+        except ImportError as problem:
+            raise StudyError(
+                f"{key}.path: {location!r} needs a package that is not here ({first_line(problem)}); install it, or name another base"
+            ) from problem
         except Exception as problem:  # safetensors, torch and tokenizers each raise their own for a damaged file
             raise StudyError(
                 f"{key}.path: the checkpoint {location!r} is damaged or incomplete: {first_line(problem)}"
             ) from problem
+        model, found = loaded
+        missing = sorted(found["missing_keys"])
+        if missing:
+            raise StudyError(
+                f"{key}.path: {location!r} is not a causal language model (model_type {config.model_type}, architecture "
+                f"{', '.join(config.architectures or ()) or 'not named'}): it holds no {missing[0]}; name the checkpoint of one"
+            )
         return model, tokenizer

@@ -8,13 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoModel, AutoModelForSequenceClassification, PreTrainedModel
+from transformers import AutoModel, PreTrainedModel
 from transformers.utils import logging as hf_logging
 
 from rmtransfer.kit.errors import StudyError
 from rmtransfer.kit.manifest import read_manifest
 from rmtransfer.models.attention import prefer_packs
 from rmtransfer.models.device import inference_dtype, pack_for_cpu, tokens_at_once
+from rmtransfer.models.families import load_classifier
 from rmtransfer.models.packing import Batch, batches
 from rmtransfer.models.parallel import in_workers
 from rmtransfer.models.trunk import Trunk
@@ -34,7 +35,7 @@ def build_reward_model(base: Path, seed: int) -> PreTrainedModel:
     verbosity = hf_logging.get_verbosity()
     hf_logging.set_verbosity_error()  # says that score.weight is newly initialised: that is the point
     try:
-        model = AutoModelForSequenceClassification.from_pretrained(base, num_labels=1, dtype=torch.float32)
+        model = load_classifier(base, num_labels=1, dtype=torch.float32)
     finally:
         hf_logging.set_verbosity(verbosity)
     head = score_head(model)
@@ -59,7 +60,7 @@ def load_weights(folder: Path, device: torch.device) -> PreTrainedModel:
         model: Any = adapters.load_adapter(folder, build_reward_model(adapters.base_of(folder), 0))
         model = model.to(inference_dtype(device))
     else:
-        model = AutoModelForSequenceClassification.from_pretrained(folder, dtype=inference_dtype(device))
+        model = load_classifier(folder, dtype=inference_dtype(device))
     score_head(model)
     pack_for_cpu(model.base_model, device)
     return prefer_packs(model.to(device).eval())
@@ -129,9 +130,11 @@ def embed(
         return batch, last_token_states(model, batch, trunk).float().cpu()
 
     at_a_time = workers if model.device.type == "cpu" else lambda: 1
-    states = torch.empty(len(texts), model.config.get_text_config().hidden_size)
+    states = torch.empty(len(texts), 0)
     together = batches(model, texts, tokens_at_once(model.dtype, tokens_per_batch))
     for batch, these in in_workers(compute, together, at_a_time):
+        if states.shape[1] == 0:
+            states = torch.empty(len(texts), these.shape[1])  # which some families' configurations do not say
         states[batch.members] = these
         on_progress(sum(len(texts[i]) for i in batch.members))
     return states

@@ -8,7 +8,6 @@ import filecmp
 import json
 import os
 import re
-import shutil
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -17,7 +16,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
-from rmtransfer.kit.files import write_once
+from rmtransfer.kit.files import link, write_once
 from rmtransfer.kit.progress import report
 
 _WHOLE, _INDEX = "model.safetensors", "model.safetensors.index.json"
@@ -56,7 +55,7 @@ def share(folder: Path, base: Path) -> None:
         same = base / path.name
         large = path.suffix != ".safetensors" and path.stat().st_size >= _WORTH_SHARING
         if large and same.is_file() and filecmp.cmp(path, same, shallow=False):
-            write_once(path, partial(_link, same))
+            write_once(path, partial(link, same))
     if not any((folder / name).exists() for name in (_WHOLE, _INDEX)):
         return
     with _Weights(folder) as weights:
@@ -127,7 +126,7 @@ def _replace(
         path = folder / f"model-{number:05}-of-{len(shards):05}.safetensors"
         draft = path.with_name(f".{path.name}")
         if source is not None:
-            _link(source, draft)
+            link(source, draft)
         else:
             save_file({name: weights.tensor(name).contiguous() for name in names}, draft, {"format": "pt"})
             draft.chmod(_READ_ONLY)
@@ -141,12 +140,3 @@ def _replace(
     write_once(folder / _INDEX, lambda draft: draft.write_text(json.dumps(index, indent=2) + "\n", encoding="utf-8"))
     for path in {*weights.files.values()} - {path for _, path in drafts}:
         path.unlink()
-
-
-def _link(source: Path, target: Path) -> None:
-    target.unlink(missing_ok=True)
-    try:
-        os.link(source, target)
-    except OSError:  # another file system, or one without links
-        shutil.copyfile(source, target)
-        shutil.copymode(source, target)

@@ -2,7 +2,7 @@
 
 import gc
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -114,7 +114,7 @@ class PackTrainer(RewardTrainer):
         """Gradients of the mean loss over a step's pairs; returns that loss.
 
         Raises:
-            StudyError: there is too little memory, whatever may be tried.
+            StudyError: there is too little memory, whatever may be tried; or a reward is not a finite number.
         """
         model.train()
         lengths = inputs["attention_mask"].sum(1).tolist()
@@ -123,6 +123,7 @@ class PackTrainer(RewardTrainer):
         pairs = list(zip(texts[:half], texts[half:], strict=True))
         while (rewards := self._passes_in_memory(model, pairs)) is None:
             self.make_room(model, pairs)
+        check_finite(rewards, self.state.log_history)
         both = SequenceClassifierOutput(logits=torch.cat([rewards[0::2], rewards[1::2]])[:, None])
         if not self.is_world_process_zero():  # TRL adds up the tokens of all processes
             inputs["attention_mask"] = torch.zeros_like(inputs["attention_mask"])
@@ -157,6 +158,9 @@ class PackTrainer(RewardTrainer):
 
         Returns:
             rewards [2 * pairs], chosen and rejected of each pair in turn; with ``head=False`` states [2 * pairs, hidden].
+
+        Raises:
+            StudyError: one is not a finite number.
         """
         model: Any = self.model
         found = []
@@ -171,7 +175,9 @@ class PackTrainer(RewardTrainer):
                     if counts:
                         values[batch.members] = these
                 found.append(self.accelerator.reduce(values, "sum").cpu())
-        return torch.cat(found)
+        values = torch.cat(found)
+        check_finite(values, self.state.log_history)
+        return values
 
     def set_head(self, weights: torch.Tensor) -> None:
         """Give the score head these weights [1, hidden]."""
@@ -216,6 +222,30 @@ class PackTrainer(RewardTrainer):
             report("out of memory again: from here on activations are computed twice instead of kept")
         else:
             raise StudyError(f"out of memory at {self.tokens_per_batch:,} tokens at a time; {REMEDY}")
+
+
+def check_finite(values: torch.Tensor, log: Sequence[Mapping[str, float]]) -> None:
+    """Stop a training that has diverged where it did, and not after its last step.
+
+    Args:
+        values: rewards or states of a model.
+        log: of its training so far; an entry of a step holds ``step``, ``loss`` and ``learning_rate``.
+
+    Raises:
+        StudyError: not all are finite numbers.
+    """
+    if values.isfinite().all():
+        return
+    last = next((entry for entry in reversed(log) if "loss" in entry), None)
+    if last is None:
+        raise StudyError(
+            "training: rewards are no finite numbers at step 1, before anything is learnt; the base model's weights are "
+            "damaged, or larger than its precision holds here (resources.device: cpu computes in fp32): name another base model"
+        )
+    raise StudyError(
+        f"training has diverged: after step {last['step']:g}, with a learning rate of {last['learning_rate']:.2g}, rewards are "
+        "no finite numbers; lower training.learning_rate (or head_learning_rate), or raise training.warmup_ratio or pairs_per_step"
+    )
 
 
 def out_of_memory(problem: BaseException) -> bool:

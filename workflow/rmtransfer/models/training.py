@@ -13,14 +13,16 @@ from transformers import AutoConfig, PreTrainedTokenizerBase
 
 from rmtransfer.kit import stages
 from rmtransfer.kit.errors import StudyError
+from rmtransfer.kit.kept import Keep
 from rmtransfer.kit.manifest import digest_folder, digest_of, write_manifest
 from rmtransfer.models import chat, shards
 from rmtransfer.models.artifact import rescore
 from rmtransfer.models.device import pick_device
 from rmtransfer.models.fit import RESCORED_PAIRS, Fit, fit, free_memory
-from rmtransfer.models.footprint import warn_of_training
 from rmtransfer.models.packing import group_of
 from rmtransfer.models.processes import fit_together
+from rmtransfer.models.reading import check_ids, check_max_length
+from rmtransfer.study.footprint import warn_of_training
 from rmtransfer.texts.corpus import Row
 
 
@@ -41,6 +43,7 @@ def train_reward_model(
     trunk_store: Path | None = None,
     trunk_gigabytes: float = 0,
     held_out: Sequence[Row] = (),
+    keep: Keep | None = None,
 ) -> None:
     """Train on ``rows``, save to ``output``, reload from disk and rescore, and only then write the manifest.
 
@@ -60,10 +63,11 @@ def train_reward_model(
         gradient_checkpointing: whether activations are computed twice instead of kept; "auto": when memory runs out.
         trunk_store: folder for states of texts after the frozen layers, which may take ``trunk_gigabytes``; None for none.
         held_out: pairs that are not trained on; how well they are told apart meanwhile goes into the training log.
+        keep: where the finished model is kept; None for nowhere.
 
     Raises:
-        StudyError: a pair is longer than ``recipe["max_length"]``, or than the base model reads; the recipe does not go with
-            the base model or the machine; or memory runs out.
+        StudyError: a pair is longer than ``recipe["max_length"]``, or that is more than the base model reads; the recipe does
+            not go with the base model or the machine; training diverges; or memory runs out.
         RuntimeError: the saved model does not give the rewards of the trained one.
     """
     on = pick_device(device)
@@ -71,11 +75,10 @@ def train_reward_model(
     tokenizer = chat.load_tokenizer(base)
     all_rows = [*rows, *held_out]
     pairs = encode_pairs(tokenizer, all_rows, recipe["max_length"])
-    most = chat.most_tokens(AutoConfig.from_pretrained(base))
-    lengths = [
-        (len(ids), f"row {row['id']!r}") for row, pair in zip(all_rows, pairs, strict=True) for ids in pair.values()
-    ]
-    chat.check_lengths(lengths, most, "training.max_length", f"lower it to {most}")
+    config = AutoConfig.from_pretrained(base)
+    check_max_length(recipe["max_length"], config, card["base_model"])
+    sides = [(ids, f"row {row['id']!r}") for row, pair in zip(all_rows, pairs, strict=True) for ids in pair.values()]
+    check_ids(sides, config, f"base_models.{card['base_model']}", "remove the row")
     longest = max(group_of([pair["chosen_ids"], pair["rejected_ids"]]).tokens for pair in pairs)
     texts = [{**pair, "held_out": number >= len(rows)} for number, pair in enumerate(pairs)]
     how = {**recipe, "processes": processes, "gradient_checkpointing": gradient_checkpointing}
@@ -120,6 +123,8 @@ def train_reward_model(
             "largest_difference_after_reload": rescored,
         },
     )
+    if keep is not None:
+        keep.put()
     shutil.rmtree(state, ignore_errors=True)
     with contextlib.suppress(OSError):  # another model's state may still be in there
         work.rmdir()

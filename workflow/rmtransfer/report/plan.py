@@ -2,29 +2,26 @@
 
 import json
 import math
-import re
-from collections.abc import Iterator, Mapping, Sequence
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
 
 from rmtransfer.kit.devices import visible_devices
-from rmtransfer.kit.machine import memory_here
+from rmtransfer.kit.machine import computes_on_gpu, memory_here, threads_per_job
 from rmtransfer.kit.progress import report
-from rmtransfer.models import footprint
-from rmtransfer.study import catalogue
+from rmtransfer.study import catalogue, footprint
 from rmtransfer.study.config import load_config
-from rmtransfer.study.study import Study
+from rmtransfer.study.footprint import Shape
+from rmtransfer.study.names import BASE
+from rmtransfer.study.needs import BYTES_PER_TOKEN, GPU_RATE, SMALL, Need, Needs, Texts, UnknownSizeError, largest
+from rmtransfer.study.study import PREFERENCES, RewardModelId, Study
 from rmtransfer.texts.corpus import fields_of, texts_of
 from rmtransfer.translation.budget import plan_translation, quota_sentence
 from rmtransfer.translation.engines import PAID
-
-# Floating-point operations per parameter and token: 2 forward, 4 more backward (Kaplan et al., arXiv 2001.08361).
-_FORWARD, _TRAINING = 2, 6
-_FLOPS = 400e12  # sustained: an H100 in bf16 at 40 %
-_CHARACTERS_PER_TOKEN = 4.0  # English, where no tokenizer is at hand
-_NOTHING = {"rows": 0, "characters": 0}
 
 
 def print_plan(
@@ -55,7 +52,7 @@ def print_plan(
 def render_plan(
     study: Study, entries: Sequence[Mapping[str, Any]], rows: Mapping[str, Path], root: Path, quota: str
 ) -> str:
-    """The plan as text: translation first, then the model stages.
+    """The plan as text: translation first, then the model stages, then what a cluster is asked for.
 
     Args:
         entries: what translating will ask, with the keys of ``rmtransfer.translation.budget.COLUMNS``.
@@ -92,120 +89,204 @@ def render_plan(
             lines.append(f"  {quota}")
     else:
         lines.append("  none: every file is there in every language")
-    lines += ["", *_plan_models(study, rows, root)]
+    lines += ["", *_plan_models(study, rows, root), "", *_plan_jobs(study, root)]
     return "\n".join(lines)
+
+
+class _Asking(Needs):
+    """The needs of a study with what the hub says of models that are not here yet, or their names."""
+
+    def shape_of(self, *places: str) -> Shape:
+        """See :class:`rmtransfer.study.needs.Needs`."""
+        try:
+            return super().shape_of(*places)
+        except UnknownSizeError:
+            shape = _shape_on_the_hub(places[-1], self._revisions().get(places[-1]))
+            if shape is None:
+                raise
+            return shape
+
+    def _revisions(self) -> dict[str, str | None]:
+        """Hub id to commit."""
+        found = {base.path: getattr(base, "revision", None) for base in self.study.config.base_models.values()}
+        for options in self.study.config.reward_models.values():
+            kind = catalogue.load(catalogue.REWARD_MODELS, options.kind)
+            found |= {getattr(options, key): getattr(options, pin, None) for key, pin in kind.models.items()}
+        return found
+
+
+class _Counting(_Asking):
+    """The same on a GPU, with tokens counted by a tokenizer.
+
+    Args:
+        rows: part to the Parquet file of its rows, for parts that are there.
+        tokenizer: folder of the model whose tokens count, if it is there.
+    """
+
+    def __init__(self, study: Study, root: Path, rows: Mapping[str, Path], tokenizer: Path) -> None:
+        super().__init__(study, root, gpu=True, threads=1)
+        self._rows, self._tokenizer = rows, tokenizer
+        self._texts: dict[str, Texts] = {}
+
+    def texts(self, part: str) -> Texts:
+        """See :class:`rmtransfer.study.needs.Needs`; nothing of what nobody knows."""
+        if part not in self._texts:
+            if part in self._rows:
+                count = pq.ParquetFile(self._rows[part]).metadata.num_rows
+                tokens = _tokens(self._rows[part], part, self._tokenizer)
+                self._texts[part] = Texts(count, tokens * BYTES_PER_TOKEN, tokens)
+            else:
+                self._texts[part] = super().texts(part) if self.study.parts[part].expected else Texts(0, 0, 0)
+        return self._texts[part]
 
 
 def _plan_models(study: Study, rows: Mapping[str, Path], root: Path) -> Iterator[str]:
     config, languages = study.config, len(study.languages)
-    assumed = {p: entry.expected.model_dump() if entry.expected else _NOTHING for p, entry in study.parts.items()}
-    counts = {
-        part: pq.ParquetFile(rows[part]).metadata.num_rows if part in rows else assumed[part]["rows"]
-        for part in assumed
-    }
 
-    def tokens_of(part: str, folder: Path) -> int:
-        if part in rows:
-            return _tokens(rows[part], part, folder)
-        return round(counts[part] * assumed[part]["characters"] / _CHARACTERS_PER_TOKEN)
+    def hours(needs: Iterable[Need]) -> float:
+        return sum(need.seconds for need in needs) / 3600
 
     yield "Models"
     disk = 0.0
-    hours = 0.0
+    total = 0.0
     known = True
-    answered = 0.0  # tokens of all bases' answers in one language
     for name, base in config.base_models.items():
-        prepared = Path(study.at.base_model.fill(base=name))
-        folder = next((f for f in (prepared, root / Path(base.path).expanduser()) if f.is_dir()), None)
-        parameters, hidden = _size(folder, base.path, getattr(base, "revision", None))
-        tokens = {part: tokens_of(part, prepared) for part in counts}
-        scored = sum(tokens[part] for part in study.benchmarks)
+        needs = _Counting(study, root, rows, Path(study.at.base_model.fill(base=name)))
         models, full = (
-            sum(model.base_model == name for model in these)
+            [model.id for model in these if model.base_model == name]
             for these in (study.reward_models, study.full_reward_models)
         )
-        everywhere = sum(tokens[part] * len(study.languages_of(part)) for part in study.benchmarks)
+        pairs = needs.texts(PREFERENCES)
         yield (
-            f"  {name}: {models} reward models, a language's tokens: {tokens['preferences']:,} to train on, "
-            f"{scored:,} to score"
+            f"  {name}: {len(models)} reward models, a language's tokens: {round(pairs.tokens):,} to train on, "
+            f"{round(sum(needs.texts(part).tokens for part in study.benchmarks)):,} to score"
         )
-        if parameters is None:
+        try:
+            shape = needs.shape(name)
+        except UnknownSizeError:
             known = False
             yield f"    size unknown until {base.path} is downloaded: no estimate of hours and disk"
             continue
-        alignment = config.alignment
-        answers = counts["instructions"] * alignment.samples
-        sampled = answers * (tokens["instructions"] / max(1, counts["instructions"]) + alignment.max_new_tokens)
-        # A training set of a size of its own has that share of a language's tokens.
-        wholes = sum(
-            1 if these.pairs is None else these.pairs / max(1, counts["preferences"])
-            for these in study.training_sets.values()
-        )
-        training = _TRAINING * tokens["preferences"] * config.training.epochs * wholes * len(config.seeds)
-        embedded = sum(tokens[part] for part in study.embedded(name))
-        scoring = _FORWARD * (everywhere * models + languages * (embedded + sampled * full))
-        sampling = _FORWARD * languages * sampled * 10  # decoding uses a tenth of the arithmetic at best
-        flops = parameters * (training + scoring + sampling)
-        states = 8 * counts[study.leading] * hidden * (full + 1) * languages
+        scored = [
+            needs.scoring(scorer.id, benchmark)
+            for benchmark in study.benchmarks
+            for scorer in study.scorers(benchmark)
+            if scorer.base_model == name
+        ]
+        scored += [needs.scoring(RewardModelId(name, BASE).id, part) for part in study.embedded(name)]
+        stages = {
+            "training": hours(needs.training(model) for model in models),
+            "scoring": hours(scored) + hours(needs.scoring_answers(model, name) for model in full),
+            "sampling": languages * hours([needs.sampling(name)]),
+        }
+        states = 8 * needs.texts(study.leading).rows * shape.hidden * (len(full) + 1) * languages
         # What training leaves as it is, all models of a base share.
-        shape = _shape(folder, base.path, getattr(base, "revision", None))
-        own = parameters - (footprint.Recipe.of(config.training.model_dump()).unchanged(shape) if shape else 0)
-        disk += 4.0 * (parameters + own * models) + states
-        hours += flops / _FLOPS / 3600
-        answered += sampled
-        yield (
-            f"    {parameters / 1e9:.2f}B parameters: training {_hours(parameters * training)}, scoring "
-            f"{_hours(parameters * scoring)}, sampling {_hours(parameters * sampling)}"
-        )
+        disk += 4.0 * (shape.parameters + (shape.parameters - needs.recipe.unchanged(shape)) * len(models)) + states
+        total += sum(stages.values())
+        each = ", ".join(f"{stage} {taken:,.2f} h" for stage, taken in stages.items())
+        yield f"    {shape.parameters / 1e9:.2f}B parameters: {each}"
         yield from _plan_memory(study, shape)
+    needs = _Counting(study, root, rows, Path(study.at.folder))
     for name, options in config.reward_models.items():
         yield f"  {name}: {options.kind}"
         kind = catalogue.load(catalogue.REWARD_MODELS, options.kind)
         if not kind.runs_a_model(options):
             continue
-        scored = sum(
-            tokens_of(part, Path(study.at.folder)) * len(study.languages_of(part)) for part in study.benchmarks
-        )
-        if name in config.alignment.reward_models:
-            scored += round(answered * languages)
-        named = {key: getattr(options, key) for key in kind.models if getattr(options, key, None) is not None}
-        for key, model in named.items():
-            places = (Path(study.model_folders(name, root)[key]), root / Path(model).expanduser())
-            folder = next((f for f in places if f.is_dir()), None)
-            parameters, _ = _size(folder, model, getattr(options, kind.models[key]))
-            if parameters is None:
-                known = False
-                yield f"    size of {model} unknown until it is downloaded: no estimate of hours and disk"
-                continue
-            scoring = _FORWARD * scored
-            disk += 2.0 * parameters  # as published, in bf16
-            hours += parameters * scoring / _FLOPS / 3600
-            yield f"    {parameters / 1e9:.2f}B parameters: scoring {_hours(parameters * scoring)}"
+        try:
+            taken = hours(needs.scoring(name, benchmark) for benchmark in study.benchmarks)
+            if name in config.alignment.reward_models:
+                taken += hours(needs.scoring_answers(name, base) for base in study.bases)
+            sizes = [shape.parameters for shape in needs.shapes(name)]
+        except UnknownSizeError as unknown:
+            known = False
+            yield f"    size of {unknown} unknown until it is downloaded: no estimate of hours and disk"
+            continue
+        disk += 2.0 * sum(sizes)  # as published, in bf16
+        total += taken
+        yield f"    {' and '.join(f'{size / 1e9:.2f}B' for size in sizes)} parameters: scoring {taken:,.2f} h"
     yield (
-        f"  in all: {'' if known else 'at least '}{hours:,.2f} GPU hours at {_FLOPS / 1e12:.0f} TFLOP/s, "
+        f"  in all: {'' if known else 'at least '}{total:,.2f} GPU hours at {GPU_RATE / 1e12:.0f} TFLOP/s, "
         f"{disk / 1e9:,.1f} GB on disk"
     )
     yield "  Every language is counted at the source's tokens; others need 1.2 to 2 times as many."
 
 
-def _plan_memory(study: Study, shape: footprint.Shape | None) -> Iterator[str]:
+def _plan_jobs(study: Study, root: Path) -> Iterator[str]:
+    """What the rules ask of a cluster for each kind of job, by the same functions."""
+    resources = study.config.resources
+    gpu = computes_on_gpu(resources.device, local=False, gpus=0)
+    needs = _Asking(study, root, gpu=gpu, threads=threads_per_job(resources.threads_per_job, None, local=False, gpus=0))
+    yield "What a job asks of a cluster; its second attempt asks for twice as much"
+    yield f"  {'job':<44}{'jobs':>7}{'memory':>12}{'minutes':>9}{'GPUs':>6}{'disk':>12}"
+    for name, gpus, these in _kinds_of_jobs(study, needs):
+        try:
+            asked = largest(need() for need in these).asked()
+            sizes = (f"{asked['mem_mb'] / 1000:,.1f} GB", f"{asked['runtime']:,}", f"{asked['disk_mb'] / 1000:,.1f} GB")
+        except UnknownSizeError:
+            sizes = ("known later", "", "")
+        memory, minutes, disk = sizes
+        yield f"  {name:<44}{len(these):>7,}{memory:>12}{minutes:>9}{gpus * gpu:>6}{disk:>12}"
+    least = SMALL.asked()
+    yield f"  all others: {least['mem_mb'] / 1000:,.1f} GB, {least['runtime']} minutes, or little more"
+
+
+def _kinds_of_jobs(study: Study, needs: Needs) -> Iterator[tuple[str, int, Sequence[Callable[[], Need]]]]:
+    """Kinds of jobs by name, each with the GPUs that a job takes, if any are taken, and the needs of all of its jobs."""
+    for base in study.bases:
+        yield f"prepare_base_model {base}", 0, [partial(needs.preparing, base)]
+    engines: dict[str, list] = {}
+    for way in study.ways():
+        kind = engines.setdefault(way["spec"]["engine"], [])
+        kind += [(way["spec"], part) for part in way["rows"]]
+    for engine, these in engines.items():
+        gpus = int(study.runs_a_model(these[0][0]))
+        yield f"translate_rows {engine}", gpus, [partial(needs.translating, *each) for each in these]
+    yield "select_rows", 0, [needs.selecting]
+    for base in study.bases:
+        models, full = (
+            [model.id for model in these if model.base_model == base]
+            for these in (study.reward_models, study.full_reward_models)
+        )
+        embedding = [partial(needs.scoring, RewardModelId(base, BASE).id, part) for part in study.embedded(base)]
+        scoring = [
+            partial(needs.scoring, scorer.id, benchmark)
+            for benchmark in study.benchmarks
+            for scorer in study.scorers(benchmark)
+            if scorer.base_model == base
+        ]
+        processes = study.config.training.processes
+        yield f"train_reward_model {base}", processes, [partial(needs.training, model) for model in models]
+        yield f"embed_base {base}", 1, embedding
+        yield f"score {base}", 1, scoring
+        yield f"sample_answers {base}", 1, [partial(needs.sampling, base)] * len(study.languages)
+        yield f"score_answers {base}", 1, [partial(needs.scoring_answers, model, base) for model in full]
+    for name in study.config.reward_models:
+        if not study.reads_states(name):
+            gpus = int(study.loads_weights(name))
+            yield f"score {name}", gpus, [partial(needs.scoring, name, benchmark) for benchmark in study.benchmarks]
+    if study.bases:
+        yield "analyse_representations", 0, [needs.representing]
+    yield "evaluate_transfer", 0, [partial(needs.comparing, benchmark) for benchmark in study.benchmarks]
+
+
+def _plan_memory(study: Study, shape: Shape) -> Iterator[str]:
     """What a job of each kind needs at its peak, next to what there is; without a GPU here, also what it needs on one."""
-    if shape is None:
-        yield "    memory of a job unknown: nothing here says how the model is built"
-        return
     config, training = study.config, study.config.training.model_dump()
     device, tokens = config.resources.device, config.resources.tokens_per_batch
     longest = 2 * config.training.max_length  # at most
-    answers = footprint.DECODING_FACTOR * tokens // config.alignment.max_new_tokens
+    answers = max(1, footprint.DECODING_FACTOR * tokens // config.alignment.max_new_tokens)
     here = device == "cuda" or (device == "auto" and bool(visible_devices()))
     for gpu in (True, False):
         if gpu != here and not (gpu and device == "auto"):
             continue
-        recipe, largest = footprint.Recipe.of(training), max(tokens, longest)
-        need = footprint.training_bytes(shape, recipe, largest, gpu)
+        recipe, most = footprint.Recipe.of(training), max(tokens, longest)
+        sizes = {
+            "training": footprint.training_bytes(shape, recipe, most, gpu),
+            "scoring": footprint.scoring_bytes(shape, tokens, gpu),
+            "sampling": footprint.sampling_bytes(shape, footprint.DECODING_FACTOR * tokens, answers, gpu),
+        }
+        need = sizes["training"]
         twice = footprint.training_bytes(shape, recipe._replace(checkpointing=True), longest, gpu)
-        scoring = footprint.scoring_bytes(shape, tokens, gpu)
-        sampling = footprint.sampling_bytes(shape, footprint.DECODING_FACTOR * tokens, answers, gpu)
         room = memory_here(gpu) if gpu == here else None
         yield (
             f"    memory of a job on {'a GPU' if gpu else 'the CPU'}: training {need / 1e9:.1f} GB"
@@ -214,33 +295,46 @@ def _plan_memory(study: Study, shape: footprint.Shape | None) -> Iterator[str]:
                 if twice < need and not (room and need <= room.bytes)
                 else ""
             )
-            + f", scoring {scoring / 1e9:.1f} GB, sampling {sampling / 1e9:.1f} GB"
+            + f", scoring {sizes['scoring'] / 1e9:.1f} GB, sampling {sizes['sampling'] / 1e9:.1f} GB"
             + (f"; {room.name} has {room.bytes / 1e9:.1f} GB" if room else "")
         )
         warnings = [footprint.training_warning(shape, training, tokens, longest, gpu, room)]
-        for kind, size in (("scoring", scoring), ("sampling", sampling)):
-            if room and size > room.bytes:
-                warnings.append(f"{kind} takes about {size / 1e9:.1f} GB; lower resources.tokens_per_batch")
+        if room:
+            for kind in ("scoring", "sampling"):
+                if sizes[kind] > room.bytes:
+                    warnings.append(f"{kind} takes about {sizes[kind] / 1e9:.1f} GB; lower resources.tokens_per_batch")
+            at_once = 1 if gpu else _jobs_at_once(config.resources.threads_per_job)
+            together = [kind for kind, size in sizes.items() if size <= room.bytes < at_once * size]
+            if together:
+                warnings.append(
+                    f"{at_once} jobs at a time of {' or '.join(together)} take up to "
+                    f"{at_once * max(sizes[kind] for kind in together) / 1e9:.1f} GB; --resources mem_mb="
+                    f"{room.bytes / 1e6:.0f} lets as many run as fit"
+                )
         yield from (f"    WARNING: {warning}" for warning in warnings if warning)
 
 
-def _shape(folder: Path | None, location: str, revision: str | None) -> footprint.Shape | None:
-    """The sizes of a model that is here, or of which the hub tells; None if they are unknown."""
-    if folder is not None:
-        return footprint.Shape.of_folder(folder)
-    if location.startswith("package:"):
-        return None
+def _jobs_at_once(threads: int | str) -> int:
+    """How many heavy jobs run together on this machine with all of its cores."""
+    cores = os.cpu_count() or 1
+    return max(1, cores // threads_per_job(threads, cores, local=True, gpus=0))
+
+
+@cache
+def _shape_on_the_hub(location: str, revision: str | None) -> Shape | None:
+    """The sizes of a model by what the hub says of it, or its name; None if neither says anything."""
     import huggingface_hub
 
     try:
         path = huggingface_hub.hf_hub_download(location, "config.json", revision=revision)
-        return footprint.Shape.of(json.loads(Path(path).read_text(encoding="utf-8")))
-    except Exception:  # as in _size
-        return None
-
-
-def _hours(flops: float) -> str:
-    return f"{flops / _FLOPS / 3600:,.2f} h"
+        shape = Shape.of(json.loads(Path(path).read_text(encoding="utf-8")))
+        if shape is None:
+            metadata = huggingface_hub.get_safetensors_metadata(location, revision=revision)
+            shape = Shape.like(sum(metadata.parameter_count.values()))
+    except Exception:  # no network, no such model, no id of the hub: a plan goes on with what the name says
+        parameters = footprint.parameters_named(location)
+        return Shape.like(parameters) if parameters else None
+    return shape
 
 
 def _tokens(path: Path, part: str, folder: Path) -> int:
@@ -258,23 +352,5 @@ def _tokens(path: Path, part: str, folder: Path) -> int:
         tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
         count = sum(len(e.ids) for e in tokenizer.encode_batch(texts))
     else:
-        count = math.ceil(sum(map(len, texts)) / _CHARACTERS_PER_TOKEN)
+        count = math.ceil(sum(map(len, texts)) / BYTES_PER_TOKEN)
     return round(count * file.metadata.num_rows / len(sample))
-
-
-def _size(folder: Path | None, location: str, revision: str | None) -> tuple[int | None, int]:
-    """(parameters, hidden size) from a folder's safetensors headers, the hub's, or a name like 8B; (None, 0) if unknown."""
-    if folder is not None and (folder / "config.json").is_file():
-        settings = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-        hidden = settings.get("hidden_size") or settings.get("text_config", {}).get("hidden_size", 0)
-        return footprint.parameters_of(folder), hidden
-    if not location.startswith("package:"):
-        import huggingface_hub
-
-        try:
-            metadata = huggingface_hub.get_safetensors_metadata(location, revision=revision)
-            return sum(metadata.parameter_count.values()), 0
-        except Exception:  # no network, no such model: whatever it is, a plan goes on with what the name says
-            billions = re.search(r"(\d+(?:\.\d+)?)b(?![a-z])", location, re.IGNORECASE)
-            return (round(float(billions[1]) * 1e9), 0) if billions else (None, 0)
-    return None, 0

@@ -15,7 +15,7 @@ from rmtransfer.texts.items import distinct
 if TYPE_CHECKING:
     import torch
 
-    from rmtransfer.models.loading import TokenIds
+    from rmtransfer.models.loading import Encoder, PairEncoder, PairIds, TokenIds
     from rmtransfer.texts.items import Item
 
 
@@ -29,10 +29,13 @@ class ClassifierOptions(Loading):
     """commit of the hub model"""
     output: int | Text | None = None
     """which of several outputs is the reward: its number from 0, or the name of what the model returns"""
+    pair: bool = False
+    """give prompt and answer as the tokenizer's pair, with its special tokens and segments and without a chat template, as
+    encoders such as DeBERTa are published"""
 
 
 class Classifier(RewardModel):
-    """A model that AutoModelForSequenceClassification loads.
+    """A model that AutoModelForSequenceClassification loads, or ours of a family that it does not know.
 
     The linear head of transformers' own decoders is applied here, in fp32, to the state that their forward pass takes for
     a single text: that of the last token which is not the config's pad token. Any other head is asked by the model's own
@@ -41,16 +44,17 @@ class Classifier(RewardModel):
 
     Options = ClassifierOptions
     models: ClassVar = {"path": "revision"}
+    reads_vocabulary = False
     if_constant = "the model tells no two answers apart: its weights are not those of a reward model, or output names the wrong one"
 
     def __init__(self, options: ClassifierOptions, key: str, resources: Resources) -> None:
         from rmtransfer.models.device import tokens_at_once
-        from rmtransfer.models.loading import Encoder, ModelSpec
+        from rmtransfer.models.loading import Encoder, ModelSpec, PairEncoder
 
-        self.key, self.output = key, options.output
+        self.key, self.output, self.pair = key, options.output, options.pair
         self.spec = ModelSpec(options.path, options.revision, options, key, resources.device)
         self.tokens_per_batch = tokens_at_once(self.spec.dtype, resources.tokens_per_batch)
-        self.encoder = Encoder(self.spec)
+        self.encoder: Encoder | PairEncoder = PairEncoder(self.spec) if self.pair else Encoder(self.spec)
 
     def settings(self) -> dict[str, Any]:
         """See :class:`rmtransfer.scoring.reward_model.RewardModel`."""
@@ -72,12 +76,15 @@ class Classifier(RewardModel):
         import torch
 
         from rmtransfer.kit.progress import Progress
+        from rmtransfer.models.loading import Encoder
 
-        encoded = self.encoder.items(language, items)
+        encoded: list[list[Any]] = [*self.encoder.items(language, items)]
         texts = distinct(items, encoded)
+        if isinstance(self.encoder, Encoder) and texts:
+            self.encoder.check_special_tokens(texts[0])
         progress = Progress(f"scoring {language}", sum(map(len, texts)), "tokens")
         compute = self._pooled if self._reads_last_token(self.model) else self._asked
-        rewards: dict[TokenIds, float] = {}
+        rewards: dict[Any, float] = {}
         with torch.inference_mode():
             for these, values in compute(texts):
                 rewards.update(zip(these, self._one_of(values).float().tolist(), strict=True))
@@ -95,7 +102,7 @@ class Classifier(RewardModel):
 
         from rmtransfer.models.loading import is_stock
 
-        if isinstance(self.output, str) or not is_stock(model):
+        if isinstance(self.output, str) or self.pair or not is_stock(model):
             return False
         if not isinstance(model, GenericForSequenceClassification):
             return False
@@ -114,7 +121,7 @@ class Classifier(RewardModel):
             states = last_token_states(self.model, batch)
             yield [texts[i] for i in batch.members], linear(states.float(), self.model.score.weight.float())
 
-    def _asked(self, texts: Sequence[TokenIds]) -> Iterator[tuple[list[TokenIds], torch.Tensor]]:
+    def _asked(self, texts: Sequence[Any]) -> Iterator[tuple[list[Any], torch.Tensor]]:
         """Texts of equal length at a time, and what the model's own forward pass makes of them, [texts, ...]."""
         import torch
 
@@ -124,8 +131,7 @@ class Classifier(RewardModel):
         lengths = [len(text) for text in texts]
         for batch in length_batches(lengths, self.tokens_per_batch):
             for part in _of_equal_length(batch, lengths):
-                ids = torch.tensor([texts[i] for i in part], device=self.spec.device)
-                result = self.model(input_ids=ids, attention_mask=torch.ones_like(ids))
+                result = self.model(**self._inputs([texts[i] for i in part]))
                 values = getattr(result, name, None)
                 if not isinstance(values, torch.Tensor):
                     known = (
@@ -134,6 +140,17 @@ class Classifier(RewardModel):
                     )
                     raise StudyError(f"{self.key}.output: the model returns no {name!r} but {known}; name one of them")
                 yield [texts[i] for i in part], values
+
+    def _inputs(self, texts: Sequence[TokenIds] | Sequence[PairIds]) -> dict[str, torch.Tensor]:
+        """What the tokenizer's own call would give of texts of equal length."""
+        import torch
+
+        from rmtransfer.models.loading import PairIds
+
+        ids = [text.ids if isinstance(text, PairIds) else text for text in texts]
+        segments = [text.segments for text in texts if isinstance(text, PairIds) and text.segments is not None]
+        columns = {"input_ids": ids, "attention_mask": [[1] * len(text) for text in ids], "token_type_ids": segments}
+        return {name: torch.tensor(rows, device=self.spec.device) for name, rows in columns.items() if rows}
 
     def _one_of(self, outputs: torch.Tensor) -> torch.Tensor:
         outputs = outputs.reshape(len(outputs), -1)

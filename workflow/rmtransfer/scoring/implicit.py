@@ -14,6 +14,7 @@ from rmtransfer.study.options import Commit, Text
 from rmtransfer.texts.items import distinct
 
 if TYPE_CHECKING:
+    from rmtransfer.models.likelihoods import EncodedAnswer
     from rmtransfer.texts.items import Item
 
 
@@ -41,8 +42,7 @@ class Implicit(RewardModel):
     Rafailov et al., arXiv 2305.18290, section 4, without the term that depends on the prompt alone. With
     ``length_normalized`` the difference is divided by the number of the answer's tokens.
 
-    Raises:
-        StudyError: policy and reference read different token ids.
+    Policy and reference read the same token ids of every text, which is checked.
     """
 
     Options = ImplicitOptions
@@ -56,13 +56,8 @@ class Implicit(RewardModel):
         policy = ModelSpec(options.policy, options.revision, options, key, resources.device)
         reference = ModelSpec(options.reference, options.reference_revision, options, key, resources.device)
         self.options, self.encoder = options, Encoder(policy)
-        theirs = reference.tokenizer().get_vocab()
-        strange = [token for token, index in self.encoder.tokenizer.get_vocab().items() if theirs.get(token) != index]
-        if strange:
-            raise StudyError(
-                f"{key}.reference: its tokenizer is not the policy's, {len(strange):,} tokens such as "
-                f"{strange[0]!r} differ; name the model that the policy was aligned from"
-            )
+        self.key, self.tokenizer = f"{key}.reference", reference.tokenizer()
+        self.tokenizer.chat_template = self.encoder.tokenizer.chat_template
         if options.max_length is None and reference.longest is not None:
             self.encoder.longest = min(reference.longest, self.encoder.longest or reference.longest)
         self.policy, self.reference = (
@@ -85,6 +80,7 @@ class Implicit(RewardModel):
         from rmtransfer.models.likelihoods import encoded_answers, rewards_of
 
         answers = encoded_answers(self.encoder, language, items)
+        self._check_reference(language, items, answers)
         these = distinct(items, answers)
         policy = self.policy.of(these, f"scoring {language} by the policy")
         reference = self.reference.of(these, f"scoring {language} by the reference model")
@@ -94,3 +90,32 @@ class Implicit(RewardModel):
             tokens=[[len(ids) for _, ids in a] for a in answers],
             inputs=answers,
         )
+
+    def _check_reference(
+        self, language: str, items: Sequence[Item], answers: Sequence[Sequence[EncodedAnswer]]
+    ) -> None:
+        """Whether the reference reads the same token ids. Tokens that no text holds may differ."""
+        from rmtransfer.models import chat
+        from rmtransfer.models.packing import common_prefix
+        from rmtransfer.models.reading import check_ids
+
+        remedy = "name the model that the policy was aligned from"
+        for item, of_item in zip(items, answers, strict=True):
+            for answer, (_, ids) in zip(item.answers, of_item, strict=True):
+                row = answer.origin(language)
+                theirs = chat.encode(self.tokenizer, [*item.prompt, *answer.messages])
+                if list(ids) != theirs:
+                    place = common_prefix(ids, theirs)
+                    ours, other = (
+                        self._token(t, these, place)
+                        for t, these in ((self.encoder.tokenizer, ids), (self.tokenizer, theirs))
+                    )
+                    raise StudyError(
+                        f"{self.key}: its tokenizer reads {row} otherwise than the policy's, which has {ours} as token {place + 1} "
+                        f"where it has {other}; {remedy}"
+                    )
+                check_ids([(ids, row)], self.reference.spec.config, self.key, remedy)
+
+    @staticmethod
+    def _token(tokenizer: Any, ids: Sequence[int], place: int) -> str:
+        return f"{tokenizer.convert_ids_to_tokens(ids[place])!r} ({ids[place]})" if place < len(ids) else "none"

@@ -40,8 +40,8 @@ class Outputs(NamedTuple):
             tokens_rejected``, where token counts are null for a model without a tokenizer of its own; ``cluster`` where the
             rows have it; ``seed`` where a kind draws several heads, with the rows of one below those of another. Sampled
             answers: ``id, sample, reward``. A judge's judgements are written beside it as ``<language>.judgements.parquet``: ``id,
-            order, verdict, text``, where ``order`` is chosen_first or rejected_first (pairwise), chosen or rejected
-            (rating), and ``verdict`` is null where the text holds none.
+            order, verdict, text, finished``, where ``order`` is chosen_first or rejected_first (pairwise), chosen or rejected
+            (rating), ``verdict`` is null where the text holds none, and ``finished`` null where nobody knows.
         states: language to .npz file, see :mod:`rmtransfer.models.states`.
         settings: JSON file: what decides the scores, equal in all languages; under ``judgements``, by language, how many
             rows a judge was asked about (``n``) and what it did with them, as its protocol counts; under
@@ -102,7 +102,8 @@ def score(
                     model, key, np.concatenate([np.asarray(these) for these in found.values]), language, answers
                 )
                 if found.judgements:
-                    columns = pa.schema([(name, pa.string()) for name in ("id", "order", "verdict", "text")])
+                    kinds = dict.fromkeys(("id", "order", "verdict", "text"), pa.string()) | {"finished": pa.bool_()}
+                    columns = pa.schema(list(kinds.items()))
                     table = pa.Table.from_pylist(list(found.judgements), schema=columns)
                     write_once(kept_judgements, partial(pq.write_table, table))
                 write_once(kept_scores, partial(pq.write_table, _table(found, language, texts, places)))

@@ -16,7 +16,16 @@ from pydantic import Field
 from rmtransfer.kit.manifest import digest_of
 from rmtransfer.models.options import Loading
 from rmtransfer.scoring.reward_model import Resources, RewardModel, Rewards
-from rmtransfer.scoring.verdicts import DEFAULT_FORM, Verdict, VerdictOptions, find_verdict, folded, verdict_form
+from rmtransfer.scoring.verdicts import (
+    DEFAULT_FORM,
+    READING,
+    Reasoning,
+    Verdict,
+    VerdictOptions,
+    find_verdict,
+    folded,
+    verdict_form,
+)
 from rmtransfer.study.catalogue import JUDGE_PROTOCOLS, load
 from rmtransfer.study.options import Commit, Count, Options, Text
 
@@ -81,15 +90,18 @@ class JudgeOptions(Loading):
     """system message before it"""
     verdict: Verdict = DEFAULT_FORM
     """how a verdict looks in a reply: the name of a form, or a pattern of your own"""
+    reasoning: Annotated[list[Text], Field(min_length=2, max_length=2)] | None = None
+    """start and end tag of what it thinks before it answers, where that is not <think> or another tag that is known"""
     max_new_tokens: Count = 512
-    """longest judgement"""
+    """longest judgement; one that is cut off there holds no verdict"""
 
 
 class Judge(RewardModel):
     """A language model that is asked, by a protocol of ``JUDGE_PROTOCOLS``.
 
     A protocol says what is asked about an item and how verdicts become rewards. The last verdict in the form asked for
-    counts; what holds none is counted, and so is a reply that was cut off, which holds none whatever it says so far.
+    counts; what holds none is counted. A reply that was cut off, or stops while its model still thinks, holds none whatever
+    it says so far, and is counted by itself; where nobody knows how a reply ended, its text alone decides.
     """
 
     Options = JudgeOptions
@@ -100,9 +112,10 @@ class Judge(RewardModel):
     def __init__(self, options: JudgeOptions, key: str, resources: Resources) -> None:
         from rmtransfer.scoring.judgements import JudgementStore
 
-        self.form = verdict_form(options.verdict, options.mode)
+        self.form, self.reasoning = verdict_form(options.verdict, options.mode), Reasoning(options.reasoning or ())
+        self.key = key
         self.protocol = load(JUDGE_PROTOCOLS, options.mode)(options, self.form)
-        self.model = _asked_model(options, key, resources)
+        self.model = _asked_model(options, key, resources, self.reasoning)
         # What a reply depends on. What is not set is not among it: replies of earlier versions are found again.
         asked = {
             **self.model.settings(),
@@ -112,7 +125,11 @@ class Judge(RewardModel):
         }
         self._store = JudgementStore(resources.cache / "judgements.sqlite", digest_of(asked), key)
         # How replies are read can be corrected without asking again.
-        read = {} if options.verdict == DEFAULT_FORM else {"verdict": self.form.model_dump(exclude_defaults=True)}
+        read: dict[str, Any] = {"reading": READING}
+        if options.verdict != DEFAULT_FORM:
+            read["verdict"] = self.form.model_dump(exclude_defaults=True)
+        if options.reasoning is not None:
+            read["reasoning"] = options.reasoning
         self._facts = {**asked, **self.protocol.settings(), **read}
 
     def settings(self) -> dict[str, Any]:
@@ -129,12 +146,26 @@ class Judge(RewardModel):
             for item in items
         ]
         said = self._judgements(language, items, asked)
-        verdicts = [{name: self._verdict(said[prompt]) for name, prompt in prompts.items()} for prompts in asked]
-        cut_off = [any(said[prompt].cut_off for prompt in prompts.values()) for prompts in asked]
+        finished = {prompt: self._finished(reply) for prompt, reply in said.items()}
+        self._report_cut_off(language, list(finished.values()))
+        verdicts = [
+            {
+                name: None if finished[prompt] is False else self._verdict(said[prompt])
+                for name, prompt in prompts.items()
+            }
+            for prompts in asked
+        ]
+        cut_off = [any(finished[prompt] is False for prompt in prompts.values()) for prompts in asked]
         return Rewards(
             [self.protocol.rewards(item, these) for item, these in zip(items, verdicts, strict=True)],
             judgements=[
-                {"id": item.answers[0].row, "order": name, "verdict": these[name], "text": said[prompt].text}
+                {
+                    "id": item.answers[0].row,
+                    "order": name,
+                    "verdict": these[name],
+                    "text": said[prompt].text,
+                    "finished": finished[prompt],
+                }
                 for item, prompts, these in zip(items, asked, verdicts, strict=True)
                 for name, prompt in prompts.items()
             ],
@@ -159,8 +190,20 @@ class Judge(RewardModel):
         yield from super().check(options, key, bases, root)
 
     def _verdict(self, reply: Said) -> str | None:
-        found = None if reply.cut_off else find_verdict(reply.text, self.form)
+        found = find_verdict(reply.text, self.form, self.reasoning)
         return None if found is None else self.protocol.verdict(found)
+
+    def _finished(self, reply: Said) -> bool | None:
+        return False if self.reasoning.unfinished(reply.text) else reply.finished
+
+    def _report_cut_off(self, language: str, finished: Sequence[bool | None]) -> None:
+        from rmtransfer.kit.progress import report
+
+        if count := finished.count(False):
+            report(
+                f"{self.key}: {count:,} of {len(finished):,} judgements in {language} were cut off and hold no verdict; raise "
+                f"{self.key}.{self.model.limited_by}"
+            )
 
     def _filled(self, places: Mapping[str, Sequence[Message]]) -> str:
         pattern = re.compile("|".join(re.escape(f"{{{name}}}") for name in places))
@@ -234,7 +277,9 @@ def _fields(value: Any) -> Iterator[str]:
             yield from _fields(part)
 
 
-def _asked_model(options: JudgeOptions, key: str, resources: Resources) -> JudgeServer | LocalJudge:
+def _asked_model(
+    options: JudgeOptions, key: str, resources: Resources, reasoning: Reasoning
+) -> JudgeServer | LocalJudge:
     if options.server is not None:
         from rmtransfer.scoring.judge_server import JudgeServer
 
@@ -246,7 +291,7 @@ def _asked_model(options: JudgeOptions, key: str, resources: Resources) -> Judge
 
     assert options.path is not None  # see Judge.check
     spec = ModelSpec(options.path, options.revision, options, key, resources.device)
-    return LocalJudge(spec, options.system, options.max_new_tokens, resources.tokens_per_batch)
+    return LocalJudge(spec, options.system, options.max_new_tokens, resources.tokens_per_batch, reasoning)
 
 
 def _text(messages: Sequence[Message]) -> str:

@@ -18,7 +18,8 @@ KEY = "RM_JUDGE_API_KEY"
 _ATTEMPTS = 7
 _FIRST_PAUSE = 1.0  # seconds; doubles with each attempt
 _PATIENCE = (10.0, 300.0)  # seconds to connect, seconds for an answer
-_CUT_OFF = ("length", "content_filter")  # reasons to finish of a reply that had more to say
+# Reasons to finish of a reply that had more to say, by the names of several servers, in lower case.
+_CUT_OFF = ("length", "max_tokens", "content_filter", "safety", "abort")
 
 
 class JudgeServer:
@@ -43,6 +44,10 @@ class JudgeServer:
         self.name, self.key, self.requests_at_once = server["model"], key, requests_at_once
         self.before = [{"role": "system", "content": system}] if system else []
         self.fields = {"max_tokens": longest_answer, "temperature": 0, **server["extra"]}
+        # What the user raises where replies are cut off.
+        self.limited_by = (
+            "server.extra" if self.fields["max_tokens"] is None else f"max_new_tokens ({longest_answer:,})"
+        )
         self._secret = os.environ.get(KEY, "").strip()
         if not (
             self._secret.isascii() and self._secret.isprintable()
@@ -113,8 +118,8 @@ class JudgeServer:
             raise TransientError(self._answer(response), response.headers)
         return response
 
-    def _content(self, response: requests.Response, row: str) -> tuple[str, str, bool]:
-        """What it said, who it says that it is, and whether that was cut off."""
+    def _content(self, response: requests.Response, row: str) -> tuple[str, str, bool | None]:
+        """What it said, who it says that it is, and whether that was all; None if it does not say."""
         if response.status_code in (401, 403):
             raise self._failure(
                 f"refuses the key (HTTP {response.status_code}); set the environment variable {KEY}", row
@@ -131,7 +136,7 @@ class JudgeServer:
             raise self._failure(f"{self._answer(response)}, no chat completion", row) from problem
         # JSON can hold half a surrogate pair, where max_tokens ended an emoji; no file can.
         text, answered_by = (part.encode("utf-8", "replace").decode("utf-8") for part in said)
-        return text, answered_by, reason in _CUT_OFF
+        return text, answered_by, None if reason is None else str(reason).lower() not in _CUT_OFF
 
     def _answer(self, response: requests.Response) -> str:
         # Before the cut, which could fall into the key.

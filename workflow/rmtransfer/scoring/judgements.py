@@ -10,8 +10,9 @@ from rmtransfer.kit.sqlite import Database
 
 Asked = Mapping[str, str]  # prompt to the row that it asks about, for messages
 _SCHEMA = "CREATE TABLE judgement (key TEXT PRIMARY KEY, text TEXT, answered_by TEXT)"
-# Beside it, so that files of earlier versions, which do not know, are read and written as they are.
-_CUT_OFF = "CREATE TABLE IF NOT EXISTS cut_off (key TEXT PRIMARY KEY)"
+# Keys by how the reply ended: in tables of their own, so that files of earlier versions, which do not know, are read and
+# written as they are.
+_ENDS = {False: "cut_off", True: "finished"}
 _FORMAT = 0
 
 
@@ -21,18 +22,19 @@ class Said(NamedTuple):
     Attributes:
         text: what the judge said.
         answered_by: who it says that it is.
-        cut_off: whether it had more to say.
+        finished: whether it came to its end, or was cut off; None where nobody knows: an earlier version did not ask, or a
+            server does not say.
     """
 
     prompt: str
     text: str
     answered_by: str
-    cut_off: bool = False
+    finished: bool | None = None
 
 
 class JudgementStore:
-    """Judgements at rest, one SQLite file for all judges: ``key, text, answered_by``, and the keys of those that were cut off.
-    Processes may share it.
+    """Judgements at rest, one SQLite file for all judges: ``key, text, answered_by``, and the keys of those that are known
+    to be finished, or cut off. Processes may share it.
 
     Args:
         judge: digest of everything that decides a judgement, but for the prompt.
@@ -52,27 +54,32 @@ class JudgementStore:
             name=f"{self.key}: the judgements in {self.path}",
             remedy="move the file away, and its judgements are asked for again",
         )
-        db.execute(_CUT_OFF)
+        for table in _ENDS.values():
+            db.execute(f"CREATE TABLE IF NOT EXISTS {table} (key TEXT PRIMARY KEY)")
         return db
 
     def get(self, prompts: Asked) -> dict[str, Said]:
         """What the judge said to those of the prompts that it was asked before."""
         asked = {self._digest(prompt): prompt for prompt in prompts}
         found = self._db.among(
-            "SELECT judgement.key, text, answered_by, cut_off.key IS NOT NULL FROM judgement LEFT JOIN cut_off USING (key) "
-            "WHERE judgement.key IN",
+            "SELECT judgement.key, text, answered_by, CASE WHEN finished.key IS NOT NULL THEN 1 WHEN cut_off.key IS NOT NULL "
+            "THEN 0 END FROM judgement LEFT JOIN finished USING (key) LEFT JOIN cut_off USING (key) WHERE judgement.key IN",
             list(asked),
         )
-        return {asked[digest]: Said(asked[digest], text, by, bool(cut)) for digest, text, by, cut in found}
+        return {
+            asked[digest]: Said(asked[digest], text, by, None if end is None else bool(end))
+            for digest, text, by, end in found
+        }
 
     def put(self, said: Sequence[Said]) -> None:
         """Commit judgements. What another process stored in the meantime stays."""
         rows = [(self._digest(it.prompt), it) for it in said]
         with self._db.transaction():
-            self._db.execute_many(
-                "INSERT INTO cut_off SELECT ? WHERE ? NOT IN (SELECT key FROM judgement)",
-                [(key, key) for key, it in rows if it.cut_off],
-            )
+            for end, table in _ENDS.items():
+                self._db.execute_many(
+                    f"INSERT INTO {table} SELECT ? WHERE ? NOT IN (SELECT key FROM judgement)",
+                    [(key, key) for key, it in rows if it.finished is end],
+                )
             self._db.execute_many(
                 "INSERT OR IGNORE INTO judgement VALUES (?, ?, ?)", [(key, it.text, it.answered_by) for key, it in rows]
             )

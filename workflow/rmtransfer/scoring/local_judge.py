@@ -1,6 +1,6 @@
 """A judge that runs on this machine."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -11,7 +11,10 @@ from rmtransfer.models import chat
 from rmtransfer.models.decoding import decode, decoding_batches
 from rmtransfer.models.loading import Encoder, ModelSpec
 from rmtransfer.scoring.judgements import Asked, Said
+from rmtransfer.scoring.verdicts import Reasoning
 from rmtransfer.texts.corpus import Message
+
+_TAIL = 16  # tokens of a prompt that hold what the chat template ends it with
 
 
 class LocalJudge:
@@ -20,10 +23,14 @@ class LocalJudge:
     Args:
         system: system message before each prompt.
         longest_answer: the most tokens of a judgement.
+        reasoning: how its reasoning is told from its answer.
     """
 
-    def __init__(self, spec: ModelSpec, system: str | None, longest_answer: int, tokens_per_batch: int) -> None:
+    def __init__(
+        self, spec: ModelSpec, system: str | None, longest_answer: int, tokens_per_batch: int, reasoning: Reasoning
+    ) -> None:
         self.spec, self.longest_answer, self.tokens_per_batch = spec, longest_answer, tokens_per_batch
+        self.reasoning, self.limited_by = reasoning, f"max_new_tokens ({longest_answer:,})"
         self.before: list[Message] = [{"role": "system", "content": system}] if system else []
         self.encoder = Encoder(spec)
 
@@ -74,12 +81,16 @@ class LocalJudge:
             repetition_penalty=1.0,  # else that of the model's own generation config
             bos_token_id=tokenizer.bos_token_id,
         ):
-            yield [
-                Said(
-                    prompts[i],
-                    tokenizer.decode(ids, skip_special_tokens=True),
-                    self.spec.name,
-                    cut_off=len(ids) == self.longest_answer and not set(stops) & set(ids),
-                )
-                for i, ids in batch
-            ]
+            yield [self._said(prompts[i], encoded[i], ids, stops) for i, ids in batch]
+
+    def _said(self, prompt: str, read: Sequence[int], ids: Sequence[int], stops: Collection[int]) -> Said:
+        end = next((n for n, token in enumerate(ids) if token in stops), None)
+        plain, marked = (self._text(ids[:end], skip_special_tokens=skip) for skip in (True, False))
+        # Where its tags are special tokens, reasoning would read like an answer without them.
+        text = marked if self.reasoning.among(marked) and not self.reasoning.among(plain) else plain
+        before = self._text(read[-_TAIL:], skip_special_tokens=False)
+        cut_off = end is None and len(ids) == self.longest_answer
+        return Said(prompt, text, self.spec.name, not cut_off and not self.reasoning.unfinished(text, before))
+
+    def _text(self, ids: Sequence[int], *, skip_special_tokens: bool) -> str:
+        return str(self.encoder.tokenizer.decode(list(ids), skip_special_tokens=skip_special_tokens))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -40,8 +41,8 @@ class Rating:
         return {answer.name: {"answer": answer.messages} for answer in item.answers}
 
     def verdict(self, said: str) -> str | None:
-        """The number that the judge says, with a point for a decimal comma; None if it is none on the scale."""
-        number = said.replace(",", ".")
+        """The number that the judge says, with a point for its decimal separator; None if it is none on the scale."""
+        number = re.sub("[,٫]", ".", said)
         try:
             return number if self.lowest <= float(number) <= self.highest else None
         except ValueError:

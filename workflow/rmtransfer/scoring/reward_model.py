@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol
 
 from rmtransfer.kit.cores import Cores
+from rmtransfer.models.folders import Use
 from rmtransfer.models.options import check_model, check_template
 from rmtransfer.study import options as study_options
 
@@ -26,7 +27,7 @@ class Rewards:
         tokens: of prompt and answer, by the model's own tokenizer; None where it has none.
         states: [answers, hidden], what the rewards are read from; None where there are none to show.
         inputs: what the model read of each answer, such as token ids; None where equal ones mean nothing.
-        judgements: what a judge said, ``id, order, verdict, text``; empty for every other kind.
+        judgements: what a judge said, ``id, order, verdict, text, finished``; empty for every other kind.
         counts: what its judgements came to.
     """
 
@@ -34,7 +35,7 @@ class Rewards:
     tokens: Sequence[Sequence[int]] | None = None
     states: Sequence[np.ndarray] | None = None
     inputs: Sequence[Sequence[Hashable]] | None = None
-    judgements: Sequence[Mapping[str, str | None]] = ()
+    judgements: Sequence[Mapping[str, str | bool | None]] = ()
     counts: Mapping[str, int] = field(default_factory=dict)
 
 
@@ -76,22 +77,26 @@ class RewardModel(Protocol):
     Attributes:
         Options: its configuration.
         models: keys of ``Options`` that name a model, each with the key that pins it to a commit.
+        use: what a folder of one is for.
         tokenizer_only: those of them of which nothing but the tokenizer is needed.
         by_text: whether a reward depends on prompt and answer alone, so that rows may share an item.
         if_strange: what is to be done if a reward is not a finite number.
         if_constant: what it means if all rewards are equal; None where that is a result.
         reads_states: whether it is a :class:`rmtransfer.scoring.heads.Head` instead.
         baseline: whether it is what a reward model must beat.
+        reads_vocabulary: whether its models give scores of the vocabulary, which takes memory, rather than of a text.
     """
 
     Options: ClassVar[type[study_options.Options]]
     models: ClassVar[Mapping[str, str]] = {}
+    use: ClassVar[Use] = "weights"
     tokenizer_only: ClassVar[Collection[str]] = ()
     by_text: ClassVar[bool] = True
     if_strange: ClassVar[str] = "the model is damaged, or needs dtype: float32"
     if_constant: ClassVar[str | None] = None
     reads_states: ClassVar[bool] = False
     baseline: ClassVar[bool] = False
+    reads_vocabulary: ClassVar[bool] = True
 
     def __init__(self, options: Any, key: str, resources: Resources) -> None:
         """No weights are loaded before the first call of ``rewards``.
@@ -124,5 +129,6 @@ class RewardModel(Protocol):
         for name, revision in cls.models.items():
             model = getattr(options, name)
             if model is not None:
-                yield from check_model(model, getattr(options, revision), f"{key}.{name}", revision, bases, root)
+                use = "tokenizer" if name in cls.tokenizer_only else cls.use
+                yield from check_model(model, getattr(options, revision), f"{key}.{name}", revision, bases, root, use)
         yield from check_template(getattr(options, "chat_template", None), key, root)

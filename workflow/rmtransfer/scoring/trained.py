@@ -33,6 +33,8 @@ class Trained(RewardModel):
 
     Options = TrainedOptions
     models: ClassVar = {"path": "revision"}
+    reads_vocabulary = False
+    use = "ours"
     if_strange = "the model is damaged or diverged, train it again with a lower learning rate"
     if_constant = "the model tells no two answers apart, train it again with another learning rate"
 
@@ -86,7 +88,8 @@ class Trained(RewardModel):
         """
         from rmtransfer.kit.progress import Progress
         from rmtransfer.models import chat, reward
-        from rmtransfer.models.loading import lengths_of
+        from rmtransfer.models.loading import texts_of
+        from rmtransfer.models.reading import check_ids, most_tokens
 
         encoded = [
             [
@@ -95,8 +98,9 @@ class Trained(RewardModel):
             ]
             for item in items
         ]
-        most = chat.most_tokens(self.model.config)
-        chat.check_lengths(lengths_of(language, items, encoded), most, self.key, "remove the row")
+        config, texts = self.model.config, texts_of(language, items, encoded)
+        chat.check_lengths(((len(ids), which) for ids, which in texts), most_tokens(config), self.key, "remove the row")
+        check_ids(texts, config, self.key, "remove the row")
         sequences = distinct(items, encoded)
         progress = Progress(f"scoring {language}", sum(map(len, sequences)), "tokens")
         run = (self.model, sequences, self.tokens_per_batch, progress.advance, self.trunk, self.workers)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Literal, TypeAlias
 
 from pydantic import AfterValidator, Discriminator, Field, Tag
@@ -14,7 +14,8 @@ from rmtransfer.study.options import Options, Text
 # What may stand around the letter or number of a verdict. An upper-case letter, or a line's last one: "a" is also a word.
 _ANSWER = r"(?:(?:assistant|answer|response|output|model)[\s_]*[(\[]*)?"
 _LETTER = r"((?-i:[ABC])|[12]|tie|[abc](?=[\W_]*$))(?![A-Za-z0-9_])(?!\s*(?:/|or\b|and\b))"
-_NUMBER = r"(\d+(?:[.,]\d+)?)(?![A-Za-z0-9_])"
+_NUMBER = r"(-?\d+(?:[.,٫]\d+)?)(?![A-Za-z0-9_]|[.,٫]\d)"
+_GAP = r"(?:(?!-\d)\W)*"  # before a number, whose sign is not passed over
 _BETTER = (
     r"(?:winner|verdict|judge?ment|choice|preference|(?:preferred|better|best)(?:[\s_]?(?:answer|response|output))?)"
 )
@@ -22,11 +23,11 @@ _BETTER = (
 # Form of a verdict: mode to its pattern.
 FORMS: dict[str, dict[str, str]] = {
     # [[A]], [[5]]: MT-Bench, RewardBench, RISE-Judge, RM-R1, and what our own prompts ask for
-    "brackets": {"pairwise": r"\[\[([ABC])\]\]", "rating": r"\[\[(\d+)\]\]"},
+    "brackets": {"pairwise": r"\[\[([ABC])\]\]", "rating": rf"\[\[\s*{_NUMBER}\s*\]\]"},
     # Feedback: ... [RESULT] A: Prometheus 2 (arXiv 2405.01535), M-Prometheus (arXiv 2504.04953)
     "prometheus": {
         "pairwise": rf"(?im)\[result\W*{_ANSWER}{_LETTER}",
-        "rating": rf"(?i)\[result\W*(?:score\W*)?{_NUMBER}",
+        "rating": rf"(?i)\[result{_GAP}(?:score{_GAP})?{_NUMBER}",
     },
     # {"explanation": "...", "score": "Assistant A"}: R3, mR3 (arXiv 2510.01146)
     "mr3": {
@@ -41,17 +42,17 @@ FORMS: dict[str, dict[str, str]] = {
     # \boxed{A}
     "boxed": {
         "pairwise": rf"(?im)\\boxed\W*(?:text(?:bf)?\W*)?{_ANSWER}{_LETTER}",
-        "rating": rf"(?i)\\boxed\W*(?:text(?:bf)?\W*)?{_NUMBER}",
+        "rating": rf"(?i)\\boxed{_GAP}(?:text(?:bf)?{_GAP})?{_NUMBER}",
     },
     # **Result:** A (Atla Selene), Verdict: Response B, Final rating: 4/5
     "label": {
         "pairwise": rf"(?im)\b(?:{_BETTER}|result|final answer)\W*:\W*{_ANSWER}{_LETTER}(?=\W*$|[.,;:)\]}}*]|\s+(?:is|wins)\b)",
-        "rating": rf"(?i)\b(?:result|score|rating|grade)\W*:\W*{_NUMBER}",
+        "rating": rf"(?i)\b(?:result|score|rating|grade)\W*:{_GAP}{_NUMBER}",
     },
     # the last word of the reply: A, **Answer B**, 7; the ratings of RewardBench 2 (arXiv 2506.01937)
     "end": {
         "pairwise": rf"(?i)(?<![A-Za-z0-9_]){_ANSWER}([ABC12]|tie)[\W_]*\Z",
-        "rating": r"(?<![\d.,/])(\d+(?:[.,]\d+)?)(?:\s*/\s*\d+)?[\W_]*\Z",
+        "rating": r"(?<![\d.,٫/-])(-?\d+(?:[.,٫]\d+)?)(?:\s*/\s*\d+)?[\W_]*\Z",
     },
 }
 DEFAULT_FORM = "brackets"
@@ -101,28 +102,61 @@ def folded(value: str | int) -> str:
     return _ascii(str(value)).strip().casefold()
 
 
-def find_verdict(reply: str, form: VerdictOptions) -> str | None:
+# Raised when the same reply is read as something else, so that what was read before is read again, of all languages alike.
+READING = 2
+
+_TAG = r"(?:seed:)?(?:think|thinking|thought|reasoning)"
+_START = rf"<{_TAG}>|\[THINK\]|◁think▷|<\|START_THINKING\|>|<\|channel\|>analysis<\|message\|>"
+_END = rf"</{_TAG}>|\[/THINK\]|◁/think▷|<\|END_THINKING\|>|<\|channel\|>final<\|message\|>"
+
+
+class Reasoning:
+    """What a model says to itself before it answers, known by the tags around it. It holds no verdict.
+
+    Args:
+        tags: start and end, where they are none of those that models are known to use.
+    """
+
+    def __init__(self, tags: Sequence[str] = ()) -> None:
+        start, end = ("|".join([known, *map(re.escape, own)]) for known, own in ((_START, tags[:1]), (_END, tags[1:])))
+        flags = re.DOTALL | re.IGNORECASE
+        self._start_at_end = re.compile(rf"(?:{start})\s*\Z", flags)
+        self._closed = re.compile(rf"(?:{start}).*?(?:{end})", flags)
+        # What the chat template began holds the end alone.
+        self._up_to_end = re.compile(rf"\A.*(?:{end})", flags)
+        # Within a line a lone tag is what the judge quotes.
+        self._unclosed = re.compile(rf"^[ \t]*(?:{start}).*", flags | re.MULTILINE)
+
+    def removed(self, reply: str) -> str:
+        """The reply without it."""
+        return self._unclosed.sub("", self._after(reply))
+
+    def among(self, reply: str) -> bool:
+        """Whether a reply holds any."""
+        return self.removed(reply) != reply
+
+    def unfinished(self, reply: str, prompt: str = "") -> bool:
+        """Whether a reply stops before its reasoning ends.
+
+        Args:
+            prompt: what stands before it, as far as that is known; some chat templates end with the start tag.
+        """
+        opened = self._start_at_end.search(prompt)
+        return self._unclosed.search(self._after((opened.group() if opened else "") + reply)) is not None
+
+    def _after(self, reply: str) -> str:
+        return self._up_to_end.sub("", self._closed.sub("", reply))
+
+
+def find_verdict(reply: str, form: VerdictOptions, reasoning: Reasoning) -> str | None:
     """What the group of the last match holds, folded; None if there is no match.
 
-    What a model thinks before it answers holds no verdict. Full-width letters, digits and brackets count as ASCII ones, so
-    that a judge is not worse in Chinese or Korean for its punctuation.
+    Full-width letters, digits and brackets count as ASCII ones, so that a judge is not worse in Chinese or Korean for its
+    punctuation.
     """
-    found = re.findall(form.pattern, _ascii(_without_reasoning(reply)))
+    found = re.findall(form.pattern, _ascii(reasoning.removed(reply)))
     return folded(found[-1]) if found else None
 
 
-_TAG = r"(?:think|thinking|thought|reasoning)"
-_OPEN, _CLOSE = rf"(?:<{_TAG}>|\[THINK\])", rf"(?:</{_TAG}>|\[/THINK\]|<\|channel\|>final<\|message\|>)"
-_CLOSED = re.compile(rf"{_OPEN}.*?{_CLOSE}", re.DOTALL | re.IGNORECASE)
-_UP_TO_CLOSE = re.compile(rf"\A.*{_CLOSE}", re.DOTALL | re.IGNORECASE)
-_FROM_OPEN = re.compile(rf"^[ \t]*{_OPEN}.*", re.DOTALL | re.IGNORECASE | re.MULTILINE)
-
-
-def _without_reasoning(reply: str) -> str:
-    # Some chat templates open the block themselves, so that a reply holds its end alone; a reply that was cut off, its start.
-    # Within a line a lone tag is what the judge quotes.
-    return _FROM_OPEN.sub("", _UP_TO_CLOSE.sub("", _CLOSED.sub("", reply)))
-
-
 def _ascii(text: str) -> str:
-    return unicodedata.normalize("NFKC", text).translate({ord("【"): "[", ord("】"): "]"})
+    return unicodedata.normalize("NFKC", text).translate({ord("【"): "[", ord("】"): "]", ord("−"): "-"})

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from rmtransfer.kit.formats import UnreadableError, format_of
 from rmtransfer.study import catalogue
 from rmtransfer.study.languages import FLORES, filled_in, split_variant
 from rmtransfer.study.names import BASE, TRANSLATE_TEST
@@ -159,10 +160,15 @@ def _check_rows(rows: Rows, key: str, languages: Sequence[str], root: Path) -> I
         yield f"{key}.name: only a hub data set has one; remove it"
     for language in wanted if rows.given else languages[:1]:
         path = filled_in(rows.path, language, rows.codes)
-        if not (root / path).is_file():
+        if (root / path).is_dir():
+            yield f"{key}.path: {path!r} is a folder; name the file in it that holds the rows"
+        elif not (root / path).is_file():
             yield f"{key}.path: {path!r} does not exist; correct the path (relative to {root})"
-        elif not path.endswith((".jsonl", ".parquet")):
-            yield f"{key}.path: {path!r} is neither .jsonl nor .parquet; convert it"
+        else:
+            try:
+                format_of(root / path)
+            except UnreadableError as problem:
+                yield f"{key}.path: {path!r} {problem}"
 
 
 def _check_translation(study: Study, root: Path) -> Iterator[str]:

@@ -93,7 +93,7 @@ class Rows(Options):
     """Where rows come from: a file, or a data set of the hub."""
 
     path: Text | None = None
-    """JSONL or Parquet; with {language} in it, one file per language that needs no translation"""
+    """JSON Lines, a JSON array or Parquet, also compressed; with {language} in it, one file per language that needs no translation"""
     hub: Text | None = None
     """data set id on the Hugging Face hub, instead of path"""
     revision: Commit | None = None

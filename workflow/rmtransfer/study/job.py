@@ -7,6 +7,9 @@ from typing import Any
 from rmtransfer.kit import progress
 from rmtransfer.kit.cores import Cores
 from rmtransfer.kit.devices import take_devices
+from rmtransfer.kit.kept import Keep
+from rmtransfer.kit.machine import stay_offline
+from rmtransfer.kit.running import join_run
 from rmtransfer.study.layout import Layout, Pattern
 from rmtransfer.study.study import RewardModelId
 
@@ -54,6 +57,11 @@ class Job:
         self.root = Path.cwd()
         self.cores = Cores.of_the_run(self.root / self.at.computing, snakemake.threads)
 
+    def keep(self, output: Path) -> Keep:
+        """Where the job's output is kept: under its wildcards, its params and its base model, which decide it."""
+        decides = dict(self.wildcards.items()) | dict(self.params.items())
+        return Keep(self.root / self.at.kept, Path(self.at.folder), output, decides, self.input.base)
+
     def text(self, name: str) -> str | None:
         """What an input file holds; None where the rule gives none."""
         return self.input[name].read_text(encoding="utf-8") if name in self.input else None
@@ -83,11 +91,18 @@ class Job:
 
 
 def start_job(snakemake: Any) -> Job:
-    """Open the job's log and take its GPUs, before anything heavy is imported.
+    """Open the job's log, join its run, take its GPUs, and go offline where its rule says ``network=0``; before anything heavy is
+    imported.
 
     Rule and wildcards name the job in the log and on the terminal.
     """
-    progress.start_job(" ".join([snakemake.rule, *map(str, snakemake.wildcards)]), snakemake.log[0])
+    job = Job(snakemake)
+    folder = Path(job.at.folder)
+    name = " ".join([snakemake.rule, *map(str, snakemake.wildcards)])
+    progress.start_job(name, snakemake.log[0], folder, snakemake.input)
+    join_run(folder)
+    if snakemake.resources.get("network") == 0:
+        stay_offline()
     if snakemake.resources.get("device") != "cpu":
         take_devices(snakemake.resources.get("gpu", 0))
-    return Job(snakemake)
+    return job

@@ -14,8 +14,22 @@ _FIELD = re.compile(r"\{(\w+)\}")
 
 
 def any_of(names: Iterable[str]) -> str:
-    """A regular expression for a wildcard that is one of these names; of none, one that matches nothing."""
-    return "|".join(map(re.escape, names)) or "(?!)"
+    """A regular expression for a wildcard that is one of these names; of none, one that matches nothing.
+
+    What names have in common before a slash stands there once: Snakemake tries this on every file of the study, and reward
+    models by the hundred are a few bases, languages and seeds.
+    """
+    rests: dict[str, list[str]] = {}
+    for name in dict.fromkeys(names):
+        first, slash, rest = name.partition("/")
+        rests.setdefault(first + slash, []).append(rest)
+    firsts: dict[str, list[str]] = {}  # by the expression for what follows them
+    for first, following in rests.items():
+        firsts.setdefault(any_of(following) if first.endswith("/") else "", []).append(re.escape(first))
+    return (
+        "|".join(f"(?:{'|'.join(these)})(?:{rest})" if rest else "|".join(these) for rest, these in firsts.items())
+        or "(?!)"
+    )
 
 
 class Pattern(str):
@@ -91,6 +105,7 @@ class Layout:
         self.cache = at(".work/scores")
         self.training_states = at(".work/training")
         self.trunk = at(".work/trunk")
+        self.kept = at(".work/kept")
         self.computing = at(".work/computing")
 
     def rows(self, part: str, language: str) -> Pattern:

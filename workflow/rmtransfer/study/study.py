@@ -337,9 +337,22 @@ class Study:
         """Whether an engine runs a model on this machine."""
         return catalogue.load(catalogue.ENGINES, spec["engine"]).runs_a_model
 
+    def needs_network(self, spec: Mapping[str, Any]) -> bool:
+        """Whether an engine asks a service, or downloads its model itself."""
+        engine = catalogue.load(catalogue.ENGINES, spec["engine"])
+        here = (
+            self.engine_files(spec) or not engine.runs_a_model or Path(spec["options"]["model"]).expanduser().is_dir()
+        )
+        return engine.paid or not here
+
     def plain_language(self, code: str) -> str:
         """The language of a code, whoever translated into it."""
         return split_variant(code)[0]
+
+    def downloads_base(self, base: str) -> bool:
+        """Whether a base model comes from the hub."""
+        entry = self.config.base_models[base]
+        return catalogue.base_model_source(entry) == "pretrained" and not Path(entry.path).expanduser().is_dir()
 
     def base_chat_template(self, base: str) -> str | list[str]:
         """The Jinja file that replaces a base's chat template; nothing if none is named."""
@@ -453,6 +466,11 @@ class Study:
         if scorer.base_model in self.bases:
             return True
         return self._kind(scorer.base_model).runs_a_model(self.config.reward_models[scorer.base_model])
+
+    def asks_a_server(self, reward_model: str) -> bool:
+        """Whether it is a judge that is asked over HTTP."""
+        options = self.config.reward_models.get(RewardModelId.parse(reward_model).base_model)
+        return getattr(options, "server", None) is not None
 
     def model_folders(self, reward_model: str, root: Path) -> dict[str, str]:
         """The files that a reward model is loaded from, by the key of its options that names them, or ``base``.

@@ -9,15 +9,12 @@ import unicodedata
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
-import pyarrow.parquet as pq
-
 from rmtransfer.kit.progress import report
-from rmtransfer.texts.corpus import Row, load_rows, texts_of, write_ledger
+from rmtransfer.texts.corpus import Row, iter_rows, texts_of, write_ledger
 
 COLUMNS = ("id", "kind", "overlap")
 N_GRAM = 13  # words (Brown et al., arXiv 2005.14165, appendix C)
 _ENOUGH = 0.5
-_SLICE = 2_000
 # Vowel signs of Indic scripts and of Thai are marks, which \w leaves out.
 _MARKS = "".join(c for c in map(chr, range(0x10000)) if unicodedata.category(c) in ("Mn", "Mc"))
 _WORD = re.compile(rf"\w[\w{_MARKS}]*")
@@ -64,16 +61,11 @@ def write_contamination(benchmark: Path, training: Path | None, output: Path) ->
     Args:
         benchmark, training: Parquet files of rows in one language; training is None where nothing is trained.
     """
-    prompts = {row["id"]: _prompt(row) for row in load_rows(benchmark)}
-    found = find_contaminated(prompts, _prompts(training) if training else [])
+    prompts = {row["id"]: _prompt(row) for row in iter_rows(benchmark, ("id", "prompt"))}
+    found = find_contaminated(prompts, map(_prompt, iter_rows(training, ("prompt",))) if training else [])
     write_ledger(output, found, COLUMNS)
     report(f"{len(found):,} benchmark rows have prompts of the training data")
     return len(found)
-
-
-def _prompts(path: Path) -> Iterator[str]:
-    for batch in pq.ParquetFile(path).iter_batches(_SLICE, columns=["prompt"]):
-        yield from map(_prompt, batch.to_pylist())
 
 
 def _prompt(row: Row) -> str:

@@ -20,6 +20,7 @@ from rmtransfer.study.languages import filled_in
 from rmtransfer.study.names import SIDES
 from rmtransfer.study.sections import check_subsets
 from rmtransfer.texts.clusters import set_clusters, take_clusters
+from rmtransfer.texts.records import SLICE, read_records
 
 Message = dict[str, str]
 Row = dict[str, Any]
@@ -73,22 +74,28 @@ def import_rows(
         records: Iterable[tuple[int, Any]] = _read_hub(entry, configuration, fields_of(part), columns)
     else:
         name = filled_in(entry["path"], language, codes)
-        records = _read_file(root / name, name)
+        records = read_records(root / name, name)
     if entry.get("sections") == "rewardbench2":
         records = _pairs_of_lists(records, columns)
         columns = {**columns, "id": "id"}
     rows, rejected = validate_rows(records, fields_of(part), columns)
     write_ledger(ledger, [{"file": name, "language": language, **fault} for fault in rejected])
-    if rejected and entry["invalid_rows"] == "stop":
+    if rejected and (not rows or entry["invalid_rows"] == "stop"):
+        key = f"benchmarks.{part}" if sections else part
+        remedy = (
+            f"Mend the file, or set {key}.invalid_rows: drop to go on without them (all are listed in {ledger})."
+            if rows
+            else f"No row is valid: mend the file, or say in {key}.columns what its columns are called (all are listed in {ledger})."
+        )
         shown = [f"  line {r['line']}, id {r['id'] or 'none'}: {r['reason']}" for r in rejected[:_SHOWN]]
         more = [f"  ... and {len(rejected) - _SHOWN} more"] if len(rejected) > _SHOWN else []
         raise StudyError(
             f"{name}: {len(rejected)} invalid row{'s' if len(rejected) > 1 else ''}\n"
             + "\n".join([*shown, *more])
-            + f"\nMend the file, or set {f'benchmarks.{part}' if sections else part}.invalid_rows: drop to go on without them (all are listed in {ledger})."
+            + f"\n{remedy}"
         )
     if not rows:
-        raise StudyError(f"{name}: holds no valid row; {part} needs at least one ({ledger} lists what was rejected)")
+        raise StudyError(f"{name}: holds no row; {part} needs at least one")
     if sections is not None:
         check_subsets(rows, sections, name)
     if "cluster" in columns and not any("cluster" in row for row in rows):
@@ -253,28 +260,6 @@ def _pairs_of_lists(records: Iterable[tuple[int, Any]], columns: Mapping[str, An
             yield line, pair
 
 
-def _read_file(path: Path, name: str) -> Iterator[tuple[int, Any]]:
-    if path.suffix == ".parquet":
-        try:
-            table = pq.read_table(path)
-        except (pa.ArrowInvalid, OSError) as problem:
-            raise StudyError(f"{name}: not a readable Parquet file ({problem}); write it again") from problem
-        yield from enumerate(table.to_pylist(), 1)
-        return
-    with path.open("rb") as file:
-        for line, raw in enumerate(file, 1):
-            if line == 1:
-                raw = raw.removeprefix(b"\xef\xbb\xbf")
-            if not raw.strip():
-                continue
-            try:
-                yield line, json.loads(raw.decode("utf-8"))
-            except UnicodeDecodeError as problem:
-                yield line, ValueError(f"invalid UTF-8 at byte {problem.start + 1}")
-            except json.JSONDecodeError as problem:
-                yield line, ValueError(f"invalid JSON at character {problem.pos + 1}: {problem.msg}")
-
-
 def _read_hub(
     entry: Mapping[str, Any], configuration: str | None, fields: Sequence[str], columns: Mapping[str, Any]
 ) -> Iterator[tuple[int, Any]]:
@@ -304,6 +289,14 @@ def save_rows(rows: Sequence[Row], path: Path) -> None:
     schema = pa.schema([(column, kinds.get(column, pa.string())) for column in rows[0]])
     path.parent.mkdir(parents=True, exist_ok=True)
     pq.write_table(pa.Table.from_pylist(list(rows), schema=schema), path)
+
+
+def iter_rows(path: Path, columns: Sequence[str] | None = None) -> Iterator[Row]:
+    """Rows of a Parquet file, a few thousand in memory at a time; with ``columns``, those of them that it has."""
+    with pq.ParquetFile(path) as file:
+        wanted = None if columns is None else [c for c in columns if c in file.schema_arrow.names]
+        for batch in file.iter_batches(SLICE, columns=wanted):
+            yield from batch.to_pylist()
 
 
 def load_rows(path: Path, ids: Sequence[str] | None = None) -> list[Row]:

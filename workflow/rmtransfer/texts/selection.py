@@ -4,17 +4,18 @@ Languages that need more tokens would otherwise lose other rows than the rest, a
 were trained on different data.
 """
 
+import hashlib
 import json
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from rmtransfer.kit.errors import StudyError
-from rmtransfer.kit.manifest import digest_of
 from rmtransfer.kit.progress import report
 from rmtransfer.study.sections import item_of
-from rmtransfer.texts.corpus import Row, load_rows, same_answers, save_ids, write_ledger
+from rmtransfer.texts.corpus import Row, iter_rows, same_answers, save_ids, write_ledger
 
+_MISSING = "not in this language: missing in its file, or dropped by translation (its ledger says why)"
 BENCHMARKS = ("benchmark", "language", "origin", "translator", "rows", "clusters")
 
 
@@ -33,7 +34,7 @@ class Reading(NamedTuple):
 
 
 def select_rows(
-    rows: Mapping[str, Sequence[Row]],
+    rows: Mapping[str, Iterable[Row]],
     read: Callable[[Row], Reading] | None = None,
     max_length: int | None = None,
     item_of: Callable[[str], str] | None = None,
@@ -41,7 +42,7 @@ def select_rows(
     """Ids valid in every language, in the order of the first language, and a ledger entry for each row dropped.
 
     Args:
-        rows: language to rows; the first language is the source.
+        rows: language to rows, which are gone through once; the first language is the source.
         read: what base models make of a row; None where there are none.
         max_length: the most tokens a row may have in any language, of rows to train on: those also need answers that differ to
             every base. None for others.
@@ -50,15 +51,18 @@ def select_rows(
     Raises:
         StudyError: no row is valid in every language.
     """
-    by_id = {language: {row["id"]: row for row in these} for language, these in rows.items()}
     source = next(iter(rows))
+    known: dict[str, str] = {}  # every id, as one object, in the order in which they came
+    faults_in: dict[str, dict[str, str | None]] = {}
+    for language, these in rows.items():
+        faults_in[language] = {known.setdefault(row["id"], row["id"]): _fault(row, read, max_length) for row in these}
     kept: list[str] = []
     dropped: list[dict[str, Any]] = []
-    for identity in dict.fromkeys(row["id"] for these in rows.values() for row in these):
+    for identity in known:
         faults = [
             {"id": identity, "language": language, "reason": fault}
-            for language, known in by_id.items()
-            if (fault := _fault(known.get(identity), read, max_length))
+            for language, fault_of in faults_in.items()
+            if (fault := fault_of.get(identity, _MISSING))
         ]
         if faults:
             dropped.extend(faults)
@@ -105,13 +109,15 @@ def select_parts(
     held = {}
     lines: list[tuple[object, ...]] = []
     for part, files in rows.items():
-        loaded = {language: load_rows(path) for language, path in files.items()}
-        kept, faults = select_rows(loaded, read, max_length.get(part), item_of if part in several_rows else None)
+        # Read twice: a large corpus in many languages fits no memory.
+        kept, faults = select_rows(
+            _opened(files), read, max_length.get(part), item_of if part in several_rows else None
+        )
         write_ledger(dropped[part], faults)
         save_ids(kept, ids[part])
-        held[part] = digests_of(loaded, kept)
+        held[part] = digests_of(_opened(files), kept)
         for language, origin in origins.get(part, {}).items():
-            row_of = {row["id"]: row for row in loaded[language]}
+            row_of = {row["id"]: row for row in iter_rows(files[language], ("id", "cluster"))}
             unit = item_of if part in several_rows else str
             clusters = {row_of[identity].get("cluster", unit(identity)) for identity in kept}
             lines.append((part, language, *origin, len(kept), len(clusters)))
@@ -120,18 +126,32 @@ def select_parts(
     write_ledger(benchmarks, (dict(zip(BENCHMARKS, line, strict=True)) for line in lines), BENCHMARKS)
 
 
-def digests_of(rows: Mapping[str, Sequence[Row]], ids: Sequence[str]) -> dict[str, str]:
-    """By language, a digest of what the rows with these ids hold, in this order."""
+def digests_of(rows: Mapping[str, Iterable[Row]], ids: Sequence[str]) -> dict[str, str]:
+    """By language, a digest of what the rows with these ids hold, in this order: SHA-256 of their list as JSON.
+
+    Args:
+        rows: language to rows, which are gone through once; what comes before its turn is kept until then.
+    """
+    wanted = set(ids)
     digests = {}
     for language, these in rows.items():
-        by_id = {row["id"]: row for row in these}
-        digests[language] = digest_of([by_id[identity] for identity in ids])
+        digest, early, turn = hashlib.sha256(b"["), dict[str, str](), 0
+        for row in these:
+            if row["id"] in wanted:
+                early[row["id"]] = json.dumps(row, sort_keys=True, ensure_ascii=False)
+            while turn < len(ids) and ids[turn] in early:
+                digest.update(((", " if turn else "") + early.pop(ids[turn])).encode())
+                turn += 1
+        digest.update(b"]")
+        digests[language] = digest.hexdigest()
     return digests
 
 
-def _fault(row: Row | None, read: Callable[[Row], Reading] | None, max_length: int | None) -> str | None:
-    if row is None:
-        return "not in this language: missing in its file, or dropped by translation (its ledger says why)"
+def _opened(files: Mapping[str, Path]) -> dict[str, Iterator[Row]]:
+    return {language: iter_rows(path) for language, path in files.items()}
+
+
+def _fault(row: Row, read: Callable[[Row], Reading] | None, max_length: int | None) -> str | None:
     if same_answers(row):
         return "chosen and rejected are identical after translation"
     if read is None:

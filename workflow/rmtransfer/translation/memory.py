@@ -3,6 +3,7 @@
 TMX 1.4b: https://www.gala-global.org/tmx-14b
 """
 
+import functools
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -26,11 +27,19 @@ def tmx_languages(path: Path) -> set[str]:
     Raises:
         StudyError: the file is not well-formed XML, with the place of the fault.
     """
+    return _languages_in(path, path.stat().st_mtime_ns)
+
+
+@functools.cache  # a study asks for each of its languages
+def _languages_in(path: Path, changed: int) -> set[str]:
     from lxml import etree
 
+    found = set()
     try:
-        elements = etree.iterparse(str(path), tag="tuv", load_dtd=False, no_network=True)
-        return {code for _, tuv in elements if (code := tuv.get(_XML_LANG) or tuv.get("lang"))}
+        for _, tuv in etree.iterparse(str(path), tag="tuv", load_dtd=False, no_network=True):
+            found.add(tuv.get(_XML_LANG) or tuv.get("lang"))
+            tuv.clear()
+        return found - {None}
     except etree.XMLSyntaxError as problem:
         raise StudyError(f"{path}: not a well-formed TMX file ({problem.msg}); export it again") from problem
 

@@ -78,9 +78,11 @@ class Seq2Seq:
         pinned_by = f"revisions.{target}" if "{" in options.model else "revision"
         directions = ((source, target), (target, source))
         # A section for the way back names the folder of the other direction.
-        if not any((root / Path(options.name(*pair)).expanduser()).is_dir() for pair in directions):
+        names = dict.fromkeys(options.name(*pair) for pair in directions)
+        folders = [name for name in names if (root / Path(name).expanduser()).is_dir()]
+        for model in folders or [options.model]:
             commit = options.commit(source, target)
-            yield from check_model(options.model, commit, "translation.seq2seq.model", pinned_by, (), root)
+            yield from check_model(model, commit, "translation.seq2seq.model", pinned_by, (), root)
 
     @staticmethod
     def files(options: Seq2SeqOptions) -> list[str]:

@@ -1,14 +1,19 @@
-"""What a job needs at its peak, in bytes, from the sizes in a model's ``config.json``; nothing is loaded for it.
+"""What a model takes, in bytes and in floating-point operations, from the sizes in its ``config.json``; nothing is loaded for it.
 
 Training holds weights, gradients and Adam's two moments in fp32, 16 bytes a trained parameter (Rajbhandari et al., arXiv
 1910.02054, section 3.1), moments of 8 bits instead of 32 in 2 of them (Dettmers et al., arXiv 2110.02861; those of embeddings
 stay whole), and what the backward pass asks for. The latter is counted tensor by tensor, as in Korthikanti et al. (arXiv
 2205.05198, section 4.1), for the blocks of today: a test compares it with what PyTorch keeps. The rest of a process is a
 constant. An estimate: fragments of memory, code of a model's own and mixtures of experts are not in it.
+
+A product of m x k and k x n numbers is 2mkn operations: 2 for each weight and token on the way forward, and on the way back 2
+for the gradient of what enters it and 2 for that of its weights (Kaplan et al., arXiv 2001.08361, section 2.1). Attention
+itself, a few per cent at the lengths of conversations, is left out.
 """
 
 import json
 import math
+import re
 import struct
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -19,10 +24,13 @@ from rmtransfer.kit.progress import report
 
 _LIBRARIES = 0.9e9  # of a process with torch, transformers and trl
 _CUDA = 1.5e9  # context, kernels, workspaces of the matrix products
+_CUDA_ON_THE_HOST = 4e9  # libraries and context of a process that computes on a GPU
 _FP32, _BF16 = 4, 2
 _MOMENTS, _MOMENTS_8BIT = 8, 2
 DECODING_FACTOR = 8  # models/decoding.py, which imports torch
 _PREFETCHED = 2  # blocks that FSDP2 holds whole
+LOGITS = 256 << 20  # bytes of a forward pass on a CPU, models/likelihoods.py, which imports torch
+_LOGITS_HELD = 4  # times that they were seen in memory on a CPU: copies, and pieces that the allocator keeps
 
 
 class Shape(NamedTuple):
@@ -48,7 +56,7 @@ class Shape(NamedTuple):
         """From a ``config.json``; None for a model that is built otherwise."""
         text = {**settings, **settings.get("text_config", {})}
         family = str(text.get("model_type", ""))
-        if any("experts" in key for key in text):
+        if any("experts" in key for key in text) or isinstance(text.get("intermediate_size"), list):
             return None
         try:
             heads, hidden = text["num_attention_heads"], text["hidden_size"]
@@ -72,6 +80,18 @@ class Shape(NamedTuple):
         path = folder / "config.json"
         return cls.of(json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else None
 
+    @classmethod
+    def like(cls, parameters: float) -> "Shape":
+        """Of a model of which no more than its number of parameters is known, as if it were built like Llama 3.
+
+        The layers of that family are 128 times as wide as there are layers, and have 13 times their width squared in
+        parameters (Dubey et al., arXiv 2407.21783, table 3). Without a vocabulary, which is counted as layers.
+        """
+        hidden = max(1, round((parameters * 128 / 13) ** (1 / 3)))
+        layers, keys = max(1, round(hidden / 128)), max(1, hidden // 4)
+        intermediate = max(1, round((parameters / layers / hidden - 2 * (hidden + keys)) / 3))
+        return cls(0, hidden, intermediate, layers, hidden, keys, norms=2, normed_heads=False)
+
     @property
     def embeddings(self) -> int:
         """Parameters of the embedding table; a head over the vocabulary is either the same or not loaded."""
@@ -86,6 +106,16 @@ class Shape(NamedTuple):
     def parameters(self) -> int:
         """Of the whole decoder, without norms and biases."""
         return self.embeddings + self.layers * self.block
+
+    @property
+    def reading(self) -> float:
+        """Operations of a forward pass, a token; :attr:`writing` with those of the scores of the vocabulary."""
+        return 2.0 * self.layers * self.block
+
+    @property
+    def writing(self) -> float:
+        """See :attr:`reading`."""
+        return self.reading + 2.0 * self.embeddings
 
     def kept(self, autocast: bool) -> int:
         """Bytes a token and block that the backward pass asks for.
@@ -124,6 +154,21 @@ class Recipe(NamedTuple):
         return table + min(self.frozen_layers, shape.layers) * shape.block
 
 
+def _open(shape: Shape, recipe: Recipe) -> tuple[int, int, int]:
+    """Blocks that are not frozen, those that the backward pass goes through, and parameters of the table that are trained."""
+    trainable = shape.layers - min(recipe.frozen_layers, shape.layers)
+    table = 0 if recipe.freeze_embeddings or recipe.adapter else shape.embeddings
+    # Blocks below which nothing is trained are not gone back through; frozen ones above a trained table are.
+    return trainable, shape.layers if table else trainable, table
+
+
+def training_operations(shape: Shape, recipe: Recipe) -> float:
+    """Operations of a step, a token: forward, and back through what is trained or stands above it."""
+    trainable, passed, _ = _open(shape, recipe)
+    back = passed * (2 if recipe.checkpointing else 1) + (0 if recipe.adapter else trainable)
+    return shape.reading + 2.0 * shape.block * back
+
+
 def training_bytes(shape: Shape, recipe: Recipe, tokens: int, gpu: bool) -> float:
     """Peak of a process that trains.
 
@@ -131,19 +176,18 @@ def training_bytes(shape: Shape, recipe: Recipe, tokens: int, gpu: bool) -> floa
         tokens: of the largest pass: ``tokens_per_batch``, or the longest pair.
         gpu: in bf16 by autocast; else in fp32.
     """
-    open_layers = shape.layers - min(recipe.frozen_layers, shape.layers)
-    blocks, table = open_layers * shape.block, 0 if recipe.freeze_embeddings else shape.embeddings
+    trainable, passed, table = _open(shape, recipe)
+    blocks = trainable * shape.block
     if recipe.adapter:
         # A layer of m inputs and n outputs gets rank * (m + n) parameters.
         widths = 7 * shape.hidden + 2 * (shape.queries + shape.keys) + 3 * shape.intermediate
-        blocks, table = open_layers * recipe.adapter["rank"] * widths, 0
+        blocks = trainable * recipe.adapter["rank"] * widths
     trained = blocks + table
     moments = _MOMENTS if recipe.optimizer == "adamw" else _MOMENTS_8BIT
     states: float = _FP32 * (shape.parameters + trained) + moments * blocks + _MOMENTS * table
     if recipe.processes > 1:
         states = states / recipe.processes + _FP32 * _PREFETCHED * shape.block
-    # Blocks below which nothing is trained keep nothing; frozen ones above a trained table do.
-    passed = open_layers if table == 0 else shape.layers
+    # What nothing is trained below keeps nothing.
     per_token = passed * shape.kept(gpu)
     if recipe.checkpointing:
         per_token = passed * _FP32 * shape.hidden + shape.kept(gpu)
@@ -163,7 +207,29 @@ def sampling_bytes(shape: Shape, tokens: int, answers: int, gpu: bool) -> float:
     width = _BF16 if gpu else _FP32
     cache = 2 * width * shape.layers * shape.keys * tokens
     logits = 2 * _FP32 * answers * shape.vocabulary
-    return scoring_bytes(shape, answers, gpu) + cache + logits
+    return scoring_bytes(shape, answers, gpu) + _head_of_its_own(shape, gpu) + cache + logits
+
+
+def likelihood_bytes(shape: Shape, tokens: int) -> float:
+    """Peak of a process that scores packs of ``tokens`` by the likelihoods of their tokens, on a CPU."""
+    logits = min(LOGITS, _FP32 * shape.vocabulary * tokens)
+    return scoring_bytes(shape, tokens, gpu=False) + 2 * _head_of_its_own(shape, gpu=False) + _LOGITS_HELD * logits
+
+
+def _head_of_its_own(shape: Shape, gpu: bool) -> int:
+    """oneDNN's copy of the product that gives scores of the vocabulary, whose weights are the embedding table's."""
+    return 0 if gpu else _FP32 * shape.embeddings
+
+
+def host_bytes(weights: float, copies: int = 2, processes: int = 1) -> float:
+    """Peak beside the GPU of a job that computes on one: weights pass through the machine's memory.
+
+    Args:
+        weights: bytes of a model.
+        copies: of it at a time: what a file holds and what is made of it.
+        processes: each with a copy of its own.
+    """
+    return processes * _CUDA_ON_THE_HOST + max(copies, processes + 1) * weights
 
 
 def ways_to_fit(shape: Shape, recipe: Recipe, tokens: int, longest: int, gpu: bool, room: float) -> Iterator[str]:
@@ -237,6 +303,12 @@ def warn_of_training(base: Path, training: Mapping[str, Any], tokens: int, longe
     said = shape and training_warning(shape, training, tokens, longest, gpu, memory_here(gpu))
     if said:
         report(f"WARNING: {said}")
+
+
+def parameters_named(model: str) -> float | None:
+    """How many parameters a model has by its name, such as Qwen2.5-3B-Instruct or gemma-3-270m; None if it says nothing."""
+    found = re.search(r"(?<![\d.])(\d+(?:\.\d+)?)([bm])(?![a-z\d])", model, re.IGNORECASE)
+    return float(found[1]) * {"b": 1e9, "m": 1e6}[found[2].lower()] if found else None
 
 
 def parameters_of(folder: Path) -> int:

