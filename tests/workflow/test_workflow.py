@@ -447,7 +447,14 @@ def test_bad_input_stops_the_run_before_any_training(checkout, name):
         assert word in done.stdout
     logs = {p.name for p in (checkout / f"results/{config['study']}/logs").iterdir()}
     assert logs <= {
-        *("read_rows", "translate_rows", "prepare_base_model", "check_templates", "select_rows", "find_contamination")
+        *(
+            "read_rows",
+            "translate_rows",
+            "prepare_base_model",
+            "check_templates.log",
+            "select_rows",
+            "find_contamination",
+        )
     }
 
 
