@@ -62,7 +62,8 @@ def _linear_layers(module: torch.nn.Module, device: torch.device) -> list[tuple[
 
 class _OneDnnLinear(torch.nn.Linear):
     def forward(self, input: torch.Tensor) -> torch.Tensor:
-        return _OneDnnProduct.apply(input, self.weight)
+        # Of two dimensions, because a product of more is a view, in which no one may write (Gemma 3n does).
+        return _OneDnnProduct.apply(input.flatten(0, -2), self.weight).unflatten(0, input.shape[:-1])
 
 
 class _OneDnnProduct(torch.autograd.Function):
