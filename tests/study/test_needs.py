@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from conftest import ROOT, pair
+from conftest import ROOT, name_model, pair
 from rmtransfer.study import footprint, needs
 from rmtransfer.study.config import load_config
 from rmtransfer.study.footprint import Shape
@@ -98,8 +98,8 @@ def test_training_is_counted_by_pairs_epochs_and_what_is_held_out(study, of):
     assert of(study()).training("m/en/seed0").seconds == pytest.approx(4 * several.seconds)
 
 
-def test_scoring_is_counted_by_languages_models_and_vocabulary(study, of):
-    shelf = {"kind": "classifier", "path": str(ROOT)}
+def test_scoring_is_counted_by_languages_models_and_vocabulary(study, of, tmp_path):
+    shelf = {"kind": "classifier", "path": str(name_model(tmp_path / "local"))}
     here = study(reward_models={"shelf": shelf, "twice": {"kind": "likelihood", "path": "m"}, "r": {"kind": "random"}})
     needed = of(here)
     assert needed.scoring("m/en/seed0", "sample").seconds == pytest.approx(2 * 1000 * READING / GPU_RATE)
