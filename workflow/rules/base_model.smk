@@ -62,6 +62,8 @@ use rule fetch_model as fetch_tokenizer with:
         "<logs>/fetch_tokenizer/{name}.log",
     wildcard_constraints:
         name=any_of([*STUDY.bases, *STUDY.config.reward_models]),
+    resources:
+        **asks(lambda wildcards: SMALL, network=1),
     params:
         download=lambda wildcards: STUDY.tokenizer_download(wildcards.name),
         version=stages.BASE_MODEL.version,
@@ -79,6 +81,8 @@ rule check_templates:
         "<logs>/check_templates.log",
     conda:
         "../../envs/train.yaml"
+    resources:
+        **asks(lambda wildcards: NEEDS.selecting()),
     params:
         models=TEMPLATES,
         parts=list(STUDY.parts),
