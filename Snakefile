@@ -20,6 +20,7 @@ if not workflow.overwrite_configfiles:
 
 
 include: "workflow/rules/common.smk"
+include: "workflow/rules/run.smk"
 
 
 report: "workflow/report/workflow.rst"
@@ -49,11 +50,6 @@ rule all:
         expand(AT.paper_table, benchmark=STUDY.benchmarks, format="md"),
         expand(AT.table, table=["variance", "representation", "alignment"]) if STUDY.bases else [],
         [expand(f.path(AT, "{format}"), benchmark=STUDY.benchmarks, format=["png", "pdf"]) for f in figures_of(STUDY)],
-
-
-onstart:
-    refuse_without_gpus()
-    refuse_beyond_the_cluster()
 
 
 onsuccess:

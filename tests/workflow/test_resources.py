@@ -21,8 +21,7 @@ from rmtransfer.kit import devices
 devices._DRIVER = Path("dev")
 configfile: "study.yaml"
 include: "workflow/rules/common.smk"
-onstart:
-    refuse_without_gpus()
+include: "workflow/rules/run.smk"
 rule all:
     input: "done"
 rule light:
@@ -61,7 +60,7 @@ def small(tmp_path, monkeypatch):
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     (tmp_path / "workflow").symlink_to(ROOT / "workflow")
     (tmp_path / "Snakefile").write_text(SNAKEFILE)
-    (tmp_path / "benchmark.jsonl").touch()
+    (tmp_path / "benchmark.jsonl").write_text('{"id": "a", "prompt": "p", "chosen": "c", "rejected": "r"}\n')
     (tmp_path / "dev").mkdir()
 
     def configure(**sections):

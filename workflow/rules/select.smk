@@ -6,6 +6,12 @@ Out: corpus/<part>.ids.jsonl; corpus/<part>.dropped.csv with every dropped row, 
      benchmarks are originals, translations, round trips or native, and how many rows they keep.
 """
 
+import functools
+import json
+
+from snakemake.exceptions import IncompleteCheckpointException
+from snakemake.io import checkpoint_target
+
 
 # A checkpoint, so that a changed list reruns what depends on it and an unchanged one reruns nothing. One for all parts:
 # nothing expensive starts before every text of the study is there in every language.
@@ -37,3 +43,36 @@ checkpoint select_rows:
         version=stages.SELECTION.version,
     script:
         "../scripts/select_rows.py"
+
+
+def selection():
+    """What selection wrote. Where one of its files is lost, it has to be asked for: Snakemake would ask for the first of them,
+    and give that to the job in place of the one that the job asks for.
+    """
+    try:
+        return checkpoints.select_rows.get().output
+    except IncompleteCheckpointException as waiting:
+        lost = [path for path in rules.select_rows.output if not Path(path).exists()]
+        waiting.targetfile = checkpoint_target(lost[0]) if lost else waiting.targetfile
+        raise
+
+
+def ids_of(part):
+    """The id list of a part, once every text of the study is there. Content counts, not age: rules take it and the rows as
+    ancient() input and pass content_of() as a param, so that what is made again and comes out the same reruns nothing.
+    """
+
+    def ids(wildcards):
+        selection()
+        return AT.ids.fill(part=part.format(**dict(wildcards.items())))
+
+    return ids
+
+
+@functools.cache  # once they are there: before, the checkpoint raises
+def selected():
+    return json.loads(Path(selection().digests).read_text("utf-8"))
+
+
+def content_of(part, languages):
+    return [selected()[part][language] for language in languages]
