@@ -5,8 +5,10 @@ import subprocess
 import sys
 from copy import deepcopy
 
+import numpy as np
 import pytest
 import yaml
+from safetensors.numpy import save_file
 
 from conftest import ROOT, name_model
 from rmtransfer.kit.errors import StudyError
@@ -345,6 +347,8 @@ def test_a_day_decides_what_may_write_it_and_nothing_else(config, tmp_path):
     (tmp_path / "plain.jinja").write_text("{{ messages }}")
     (tmp_path / "folder").mkdir()
     (tmp_path / "folder/chat_template.jinja").write_text("{{ date_string }}")
+    (tmp_path / "folder/config.json").write_text("{}")
+    save_file({"weight": np.zeros(1)}, tmp_path / "folder/model.safetensors")
     pinned = {"path": "org/name", "revision": 40 * "0"}
     config["base_models"] = {
         "plain": {**pinned, "chat_template": "plain.jinja"},
@@ -365,7 +369,7 @@ def test_a_day_decides_what_may_write_it_and_nothing_else(config, tmp_path):
     for name in ("preferences", "instructions"):
         config[name] = {"path": "rows.jsonl"}
     config["benchmarks"] = {"sample": {"path": "rows.jsonl"}}
-    (tmp_path / "rows.jsonl").touch()
+    (tmp_path / "rows.jsonl").write_text('{"id": "a"}\n')
 
     def days(day: object) -> set[str]:
         study = Study(load_config({**config, "chat": {"date": day}}, tmp_path))
