@@ -114,7 +114,10 @@ def text_only(model: PreTrainedModel) -> Any:
     Raises:
         NotServedError: transformers has no language model of those parts.
     """
-    config = model.config.get_text_config()
+    try:
+        config = model.config.get_text_config()
+    except ValueError as problem:  # several of them
+        raise NotServedError(first_line(problem)) from problem
     if config is model.config:
         return model
     try:
