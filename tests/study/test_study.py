@@ -345,7 +345,7 @@ def test_an_adapter_alone_is_scored_on_its_base(config, merge, more):
 def test_a_day_decides_what_may_write_it_and_nothing_else(config, tmp_path):
     (tmp_path / "dated.jinja").write_text("{{ strftime_now('%d') }}")
     (tmp_path / "plain.jinja").write_text("{{ messages }}")
-    (tmp_path / "folder").mkdir()
+    name_model(tmp_path / "folder")
     (tmp_path / "folder/chat_template.jinja").write_text("{{ date_string }}")
     (tmp_path / "folder/config.json").write_text("{}")
     save_file({"weight": np.zeros(1)}, tmp_path / "folder/model.safetensors")
@@ -369,7 +369,7 @@ def test_a_day_decides_what_may_write_it_and_nothing_else(config, tmp_path):
     for name in ("preferences", "instructions"):
         config[name] = {"path": "rows.jsonl"}
     config["benchmarks"] = {"sample": {"path": "rows.jsonl"}}
-    (tmp_path / "rows.jsonl").write_text('{"id": "a"}\n')
+    (tmp_path / "rows.jsonl").write_text("{}\n")
 
     def days(day: object) -> set[str]:
         study = Study(load_config({**config, "chat": {"date": day}}, tmp_path))
