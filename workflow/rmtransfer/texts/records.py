@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import IO, Any
 
 import pyarrow as pa
-import pyarrow.dataset as pds
 import pyarrow.parquet as pq
 
 from rmtransfer.kit.errors import StudyError
@@ -63,6 +62,8 @@ def _lines(file: IO[bytes]) -> Iterator[tuple[int, Any]]:
 def _table(path: Path, file: IO[bytes]) -> Iterator[dict[str, Any]]:
     """A few thousand rows in memory at a time."""
     if isinstance(file, io.BufferedReader):
+        import pyarrow.dataset as pds  # which loads pandas
+
         # By its path as long as it is not compressed: pyarrow then adds what folders such as lang=es say.
         batches = pds.dataset(path, format="parquet", partitioning="hive").to_batches(
             batch_size=SLICE, batch_readahead=1

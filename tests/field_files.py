@@ -1,7 +1,4 @@
-"""Replies of judges and files of the field, each with what becomes of it.
-
-PYTHONPATH=workflow python tests/field_judges14.py
-"""
+"""Replies of judges and files of kinds that the field has: kind and outcome. Part of tests/field.py."""
 
 import bz2
 import gzip
@@ -127,8 +124,3 @@ def _named(folder: Path, files: dict[str, bytes]) -> str:
         (folder / name).write_bytes(content)
     problems = list(check_model(folder.name, None, "reward_models.x.path", "revision", (), folder.parent))
     return f"refused: {problems[0]}" if problems else "left to the loader"
-
-
-if __name__ == "__main__":
-    for kind, outcome in cases():
-        print(f"{kind}\n    {outcome}")

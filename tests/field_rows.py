@@ -1,7 +1,4 @@
-"""Inputs of kinds that real files and public reports have shown, as far as rendering and rows decide: kind and outcome.
-
-Part of ``tests/field.py``; by itself: ``python tests/field_render.py`` (with ``PYTHONPATH=workflow:tests``).
-"""
+"""Rows and chat templates of kinds that real files and public reports have shown: kind and outcome. Part of tests/field.py."""
 
 import tempfile
 from collections.abc import Callable, Iterator
@@ -94,8 +91,3 @@ def _outcome(attempt: Callable[[], str]) -> str:
         return attempt()
     except StudyError as problem:
         return f"refused: {problem}"
-
-
-if __name__ == "__main__":
-    for kind, outcome in cases():
-        print(f"{kind:75} {outcome}")

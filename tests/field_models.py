@@ -1,24 +1,20 @@
-"""What the workflow makes of bases, reward models and lengths such as the field has them; part of ``python tests/field.py``."""
+"""Bases, reward models and lengths of kinds that the field has: kind and outcome. Part of tests/field.py."""
 
 import json
-import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
+from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceClassification
 
-sys.path[:0] = [str(Path(__file__).parent.parent / "workflow"), str(Path(__file__).parent)]
-
-from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceClassification  # noqa: E402
-
-import families as survey  # noqa: E402
-from conftest import build_tokenizer, pair  # noqa: E402
-from rmtransfer.kit.errors import StudyError  # noqa: E402
-from rmtransfer.models.base import prepare_base_model  # noqa: E402
-from scored import run  # noqa: E402
-from trainings import RECIPE, train  # noqa: E402
+import families as survey
+from conftest import build_tokenizer, pair
+from rmtransfer.kit.errors import StudyError
+from rmtransfer.models.base import prepare_base_model
+from scored import run
+from trainings import RECIPE, train
 
 INPUTS = Path(__file__).parent / "data/rm-tiny-models.json"
 PAIRS = [pair(f"r{i}", "What is the capital?", "Paris. " * (i + 1), f"No {i}.") for i in range(6)]
@@ -120,8 +116,3 @@ def cases() -> Iterator[tuple[str, str]]:
                 yield kind, f"refused: {str(problem).replace(folder, '.')}"
             except Exception as problem:  # which is what should never be
                 yield kind, f"CRASHED: {type(problem).__name__}: {problem}"
-
-
-if __name__ == "__main__":
-    for kind, outcome in cases():
-        print(f"{kind}: {outcome}", flush=True)
