@@ -347,7 +347,8 @@ def test_a_day_decides_what_may_write_it_and_nothing_else(config, tmp_path):
     (tmp_path / "plain.jinja").write_text("{{ messages }}")
     name_model(tmp_path / "folder")
     (tmp_path / "folder/chat_template.jinja").write_text("{{ date_string }}")
-    (tmp_path / "folder/config.json").write_text("{}")
+    for name in ("config.json", "tokenizer.json"):
+        (tmp_path / "folder" / name).write_text("{}")
     save_file({"weight": np.zeros(1)}, tmp_path / "folder/model.safetensors")
     pinned = {"path": "org/name", "revision": 40 * "0"}
     config["base_models"] = {
