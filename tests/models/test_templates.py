@@ -3,6 +3,7 @@
 import json
 
 import pytest
+from transformers import LlamaConfig
 
 from conftest import GEMMA, build_tokenizer, pair
 from rmtransfer.kit.errors import StudyError
@@ -14,9 +15,10 @@ NO_SYSTEM = "{% if messages[0]['role'] == 'system' %}{{ raise_exception('no syst
 
 @pytest.fixture
 def study(tmp_path):
-    build_tokenizer("llama").save_pretrained(tmp_path / "llama")
+    for family in ("llama", "gemma"):
+        build_tokenizer(family).save_pretrained(tmp_path / family)
+        LlamaConfig(max_position_embeddings=512).save_pretrained(tmp_path / family)
     (tmp_path / "no_system.jinja").write_text(NO_SYSTEM)
-    build_tokenizer("gemma").save_pretrained(tmp_path / "gemma")
     rows = [pair(f"r{i}", "Where?", "Here.", "There.") for i in range(9)]
     for row in rows[:7]:
         row["prompt"].insert(0, {"role": "system", "content": "Be brief."})
@@ -25,10 +27,10 @@ def study(tmp_path):
     return tmp_path
 
 
-def check(study, stop_at, others=None, **bases):
+def check(study, stop_at, others=None, max_length=512, **bases):
     models = {f"base_models.{name}": options for name, options in bases.items()} | (others or {})
     parts = {part: study / f"{part}.parquet" for part in ("preferences", "instructions")}
-    check_templates(models, parts, stop_at, study, study / "corpus/out.json")
+    check_templates(models, parts, stop_at, max_length, study, study / "corpus/out.json")
     return json.loads((study / "corpus/out.json").read_text())
 
 
@@ -42,6 +44,13 @@ def test_rows_that_every_base_renders_pass(study):
         "templates": {"base_models.llama": {"system": "rendered", "turns": "rendered"}},
         "refused": {"preferences": {}, "instructions": {}},
     }
+
+
+def test_a_study_that_trains_on_more_than_a_base_reads_stops_there(study):
+    with pytest.raises(
+        StudyError, match="training.max_length: 513 is more than the 512 tokens that the base model llama"
+    ):
+        check(study, [], max_length=513, llama=LLAMA)
 
 
 def test_refused_rows_stop_the_study_with_base_and_words(study):

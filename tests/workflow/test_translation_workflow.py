@@ -312,4 +312,4 @@ def test_what_comes_back_as_it_was_makes_the_same_reward_model(tmp_path):
     table = pd.read_csv(results / "tables/translation.csv")
     assert set(table.loc[table["language"] == "en-x-es", "part"]) == {"preferences", "sample", "instructions"}
     assert [path.name for path in (tmp_path / native).parent.glob("*.parquet")] == ["es.parquet"]
-    assert (tmp_path / native).with_name("settings.json").is_file()
+    assert (tmp_path / native).with_name("settings.es.json").is_file()

@@ -35,7 +35,7 @@ CONFIG = {
     "benchmarks": {"sample": {"path": "benchmark.jsonl"}},
     "instructions": {"path": "instructions.jsonl"},
     "translation": {"engine": "memory", "memory": "resources/sample/memory.tmx"},
-    "training": {"learning_rate": 1e-3, "pairs_per_step": 4},
+    "training": {"learning_rate": 1e-3, "pairs_per_step": 4, "max_length": 512},  # what the tiny base reads
     "alignment": {"samples": 2, "best_of": [1, 2], "max_new_tokens": 4},
     "figures": {"dpi": 72},
     "resources": {"tokens_per_batch": 4096, "device": "cpu"},

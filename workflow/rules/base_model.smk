@@ -87,6 +87,7 @@ rule check_templates:
         models=TEMPLATES,
         parts=list(STUDY.parts),
         stop_at=[part for part, rows in STUDY.parts.items() if rows.invalid_rows == "stop"],
+        max_length=STUDY.config.training.max_length,
         version=stages.TEMPLATES.version,
     script:
         "../scripts/check_templates.py"

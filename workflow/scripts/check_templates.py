@@ -10,6 +10,7 @@ check_templates(
     job.params.models,
     {part: job.input[part] for part in job.params.parts},
     job.params.stop_at,
+    job.params.max_length,
     job.root,
     job.output.templates,
 )

@@ -5,11 +5,12 @@ from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from transformers import AutoTokenizer, PreTrainedTokenizerBase
+from transformers import AutoConfig, AutoTokenizer, PreTrainedTokenizerBase
 
 from rmtransfer.kit.errors import StudyError, first_line
 from rmtransfer.kit.progress import report
 from rmtransfer.models.chat import probe_template, row_reader, settle_template
+from rmtransfer.models.reading import check_max_length
 from rmtransfer.texts.corpus import load_rows
 
 _SHOWN = 5
@@ -20,10 +21,13 @@ def check_templates(
     models: Mapping[str, Mapping[str, Any]],
     rows: Mapping[str, Path],
     stop_at: Collection[str],
+    max_length: int,
     root: Path,
     output: Path,
 ) -> None:
     """Try every model's chat template, on each shape of conversation and on every row of the source language.
+
+    Beside it, whether the bases read as much as the study trains on.
 
     A row that a base refuses is dropped in selection or stops the study, as its ``invalid_rows`` says: the base's models could not be
     compared on it. A row that a reward model of others refuses always stops it: whether that model or the row goes is for the
@@ -33,14 +37,18 @@ def check_templates(
         models: by config key, bases first, see :meth:`rmtransfer.study.study.Study.templates`.
         rows: part to Parquet file.
         stop_at: parts of which no base may refuse a row (``invalid_rows: stop``).
+        max_length: the config's ``training.max_length``.
         root: folder that relative paths start from.
         output: JSON file to write: under ``templates``, by config key, what :func:`rmtransfer.models.chat.probe_template` says, and
             under ``refused``, by part and id, why a base does not render a row.
 
     Raises:
         StudyError: a template is of no use; bases refuse a row of one of ``stop_at``, or all rows of a part; another model
-            refuses a row that the bases take, or its system message.
+            refuses a row that the bases take, or its system message; a base reads less than ``max_length``.
     """
+    for key, options in models.items():
+        if key.startswith(_BASE):
+            check_max_length(max_length, _loaded(AutoConfig, key, options, root), key.removeprefix(_BASE))
     tokenizers = {key: _tokenizer(key, options, root) for key, options in models.items()}
     templates = {key: probe_template(tokenizer, key) for key, tokenizer in tokenizers.items()}
     read = row_reader({key: tokenizer for key, tokenizer in tokenizers.items() if key.startswith(_BASE)})
@@ -85,16 +93,19 @@ def _listed(part: str, refused: Mapping[str, str], rows: int) -> Iterator[str]:
 
 
 def _tokenizer(key: str, options: Mapping[str, Any], root: Path) -> PreTrainedTokenizerBase:
-    folder = root / Path(options["path"]).expanduser()
-    try:
-        tokenizer: Any = AutoTokenizer.from_pretrained(
-            folder, local_files_only=True, trust_remote_code=options.get("trust_remote_code", False)
-        )
-    except Exception as problem:  # the loaders raise whatever the first missing or damaged file leads to
-        raise StudyError(
-            f"{key}.path: the tokenizer of {options['path']!r} does not load: {first_line(problem)}"
-        ) from problem
+    tokenizer = _loaded(AutoTokenizer, key, options, root)
     named = options.get("chat_template")
     template = (root / named).read_text(encoding="utf-8") if named else None
     settle_template(tokenizer, f"{key}: the tokenizer of {options['path']!r}", key, template)
     return tokenizer
+
+
+def _loaded(factory: Any, key: str, options: Mapping[str, Any], root: Path) -> Any:
+    folder, trusted = root / Path(options["path"]).expanduser(), options.get("trust_remote_code", False)
+    try:
+        return factory.from_pretrained(folder, local_files_only=True, trust_remote_code=trusted)
+    except Exception as problem:  # the loaders raise whatever the first missing or damaged file leads to
+        what = "tokenizer" if factory is AutoTokenizer else "configuration"
+        raise StudyError(
+            f"{key}.path: the {what} of {options['path']!r} does not load: {first_line(problem)}"
+        ) from problem
