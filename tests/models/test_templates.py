@@ -48,7 +48,7 @@ def test_rows_that_every_base_renders_pass(study):
 
 def test_a_study_that_trains_on_more_than_a_base_reads_stops_there(study):
     with pytest.raises(
-        StudyError, match="training.max_length: 513 is more than the 512 tokens that the base model llama"
+        StudyError, match=r"training.max_length: 513 is more than the 512 tokens that the base model llama"
     ):
         check(study, [], max_length=513, llama=LLAMA)
 

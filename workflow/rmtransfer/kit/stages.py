@@ -32,7 +32,7 @@ class Stage(NamedTuple):
 CORPUS = Stage(2, ("read_rows",), "ef171b99e5975fdb")
 TRANSLATION = Stage(2, ("translate_rows", "check_budget", "summarise_translation", "export_memory"), "7865c7781bc3ca28")
 BASE_MODEL = Stage(2, ("prepare_base_model", "fetch_model"), "ee2863063a423ce4")
-TEMPLATES = Stage(1, ("check_templates",), "69359bc0aed9da94")
+TEMPLATES = Stage(1, ("check_templates",), "382a505d4f99f527")
 SELECTION = Stage(3, ("select_rows",), "3be0fb02f0a4763e")
 TRAINING = Stage(3, ("train_reward_model",), "0955e67729b79a35")
 TRAINING_LOGS = Stage(1, ("gather_training_logs",), "0cbecbebff6c5feb")

@@ -46,10 +46,10 @@ def check_templates(
         StudyError: a template is of no use; bases refuse a row of one of ``stop_at``, or all rows of a part; another model
             refuses a row that the bases take, or its system message; a base reads less than ``max_length``.
     """
+    tokenizers = {key: _tokenizer(key, options, root) for key, options in models.items()}
     for key, options in models.items():
         if key.startswith(_BASE):
             check_max_length(max_length, _loaded(AutoConfig, key, options, root), key.removeprefix(_BASE))
-    tokenizers = {key: _tokenizer(key, options, root) for key, options in models.items()}
     templates = {key: probe_template(tokenizer, key) for key, tokenizer in tokenizers.items()}
     read = row_reader({key: tokenizer for key, tokenizer in tokenizers.items() if key.startswith(_BASE)})
     loaded = {part: load_rows(path) for part, path in rows.items()}
