@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from conftest import pair
+from conftest import name_model, pair
 from rmtransfer.kit.kept import Keep
 from rmtransfer.kit.manifest import write_manifest
 from rmtransfer.report.kept import print_kept
@@ -115,11 +115,12 @@ def study(tmp_path, monkeypatch):
     """A study with a base model and one trained model."""
     monkeypatch.chdir(tmp_path)
     for name in ("preferences", "benchmark", "instructions"):
-        Path(f"{name}.jsonl").write_text("")
+        Path(f"{name}.jsonl").write_text("{}\n")
     segments = "".join(f'<tuv xml:lang="{language}"><seg>a</seg></tuv>' for language in ("en", "es"))
     Path("memory.tmx").write_text(f'<tmx version="1.4"><body><tu>{segments}</tu></body></tmx>')
     for folder in ("base", "results/tiny/models/llama/en/seed0"):
         Path(folder).mkdir(parents=True)
+        name_model(Path(folder))
         (Path(folder) / "weights").write_bytes(b"weights")
         write_manifest(Path(folder), {})
     config = {

@@ -105,7 +105,7 @@ def test_every_script_has_an_environment():
 @pytest.mark.parametrize("script", sorted(SCRIPTS))
 def test_an_environment_holds_what_its_scripts_import(script):
     there = installed_with(set(pins(ENVIRONMENTS[SCRIPTS[script]])))
-    for module in needed_by(script):
+    for module in needed_by(script) - {"snakemake"}:  # which jobs import from where it runs
         names = {re.sub(r"[-_.]+", "-", name).lower() for name in DISTRIBUTIONS[module]}
         assert names & there, f"{script} imports {module}, which envs/{SCRIPTS[script]}.yaml does not install"
 

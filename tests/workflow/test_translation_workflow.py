@@ -47,6 +47,7 @@ def config(server: str | None, **translation) -> dict:
         "study": "paid",
         "languages": {"source": "en", "targets": ["en-GB"]},
         "base_models": {"llama": {"path": "tiny"}},
+        "training": {"max_length": 512},
         **{part: {"path": f"{part}.jsonl"} for part in ("preferences", "instructions")},
         "benchmarks": {"sample": {"path": "benchmark.jsonl"}},
         "translation": {**engine, **translation},
