@@ -73,7 +73,7 @@ TEXTS = [
 
 def name_model(folder: Path) -> Path:
     """A folder that looks like a model's to whoever reads names and first bytes alone."""
-    folder.mkdir()
+    folder.mkdir(parents=True)
     (folder / "model.safetensors").write_bytes(save({}))
     for name in ("config.json", "tokenizer.json"):
         (folder / name).write_text("{}")

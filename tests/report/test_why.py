@@ -119,7 +119,6 @@ def study(tmp_path, monkeypatch):
     segments = "".join(f'<tuv xml:lang="{language}"><seg>a</seg></tuv>' for language in ("en", "es"))
     Path("memory.tmx").write_text(f'<tmx version="1.4"><body><tu>{segments}</tu></body></tmx>')
     for folder in ("base", "results/tiny/models/llama/en/seed0"):
-        Path(folder).mkdir(parents=True)
         name_model(Path(folder))
         (Path(folder) / "weights").write_bytes(b"weights")
         write_manifest(Path(folder), {})
