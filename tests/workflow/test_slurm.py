@@ -172,7 +172,7 @@ def test_cancelled_killed_requeued_and_drained_it_ends_with_the_tables_of_the_lo
     time.sleep(2)
     assert not in_state(RUNNING)()
     ask("scontrol", "update", f"nodename={node}", "state=resume")
-    requeued = wait_for(in_state(RUNNING, "rule_sample_answers"), run)
+    requeued = wait_for(in_state(RUNNING), run)
     ask("scontrol", "requeue", requeued)
     status = run.wait()
     shown = (checkout / "shown.txt").read_text()

@@ -326,7 +326,8 @@ def _shape_on_the_hub(location: str, revision: str | None) -> Shape | None:
     import huggingface_hub
 
     try:
-        huggingface_hub.model_info(location, revision=revision, timeout=10)  # at once, where downloads are tried for long
+        # Without a network this fails at once, where a download is tried again for long.
+        huggingface_hub.model_info(location, revision=revision, timeout=10)
         path = huggingface_hub.hf_hub_download(location, "config.json", revision=revision)
         shape = Shape.of(json.loads(Path(path).read_text(encoding="utf-8")))
         if shape is None:
