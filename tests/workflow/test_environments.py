@@ -23,7 +23,13 @@ ENVIRONMENTS = {p.stem: yaml.safe_load(p.read_text()) for p in (ROOT / "envs").g
 DISTRIBUTIONS = importlib.metadata.packages_distributions()
 
 # In functions that the script's job calls under no circumstances.
-NEVER_IMPORTED = {("evaluate_transfer", "datasets"), ("plan", "scipy"), ("plan", "peft")}
+NEVER_IMPORTED = {
+    ("evaluate_transfer", "datasets"),
+    ("plan", "scipy"),
+    ("plan", "peft"),
+    ("why", "scipy"),
+    ("why", "peft"),
+}
 
 
 def environment_of_scripts() -> dict[str, str]:
