@@ -1,5 +1,6 @@
 """What is kept comes back whole and only under the settings that it was made with, whatever happened meanwhile."""
 
+import errno
 import shutil
 import threading
 from pathlib import Path
@@ -120,7 +121,7 @@ def test_jobs_that_keep_the_same_at_the_same_time_keep_it_once(study, capsys):
 
 def test_where_there_are_no_hard_links_copies_are_kept(study, monkeypatch):
     def refuse(*_):
-        raise OSError("no links here")
+        raise OSError(errno.EPERM, "no links here")
 
     monkeypatch.setattr(kept.os, "link", refuse)
     keep = keep_of(study)

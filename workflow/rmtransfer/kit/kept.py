@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from rmtransfer.kit import manifest
+from rmtransfer.kit.files import link
 from rmtransfer.kit.manifest import digest_file, digest_folder, digest_of
 from rmtransfer.kit.progress import report
 
@@ -176,9 +177,8 @@ def _visible(folder: Path) -> Iterator[Path]:
 def _place(source: Path, target: Path) -> None:
     """The same file under another path: a large one by hard link, or by copy where there are none."""
     target.parent.mkdir(parents=True, exist_ok=True)
-    target.unlink(missing_ok=True)
     if source.stat().st_size >= _LINKED:
-        with contextlib.suppress(OSError):
-            os.link(source, target)
-            return
-    shutil.copy2(source, target)
+        link(source, target)
+    else:
+        target.unlink(missing_ok=True)
+        shutil.copy2(source, target)
