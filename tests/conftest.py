@@ -40,6 +40,7 @@ from transformers import (
 )
 from transformers.models.m2m_100.tokenization_m2m_100 import M2M100Tokenizer
 
+from decoders import widen
 from rmtransfer.kit.manifest import write_manifest
 from rmtransfer.models.base import ensure_pad_token, prepare_base_model
 
@@ -138,10 +139,7 @@ def build_model(family: str, tokenizer: PreTrainedTokenizerFast):
         model = LlamaForCausalLM(LlamaConfig(**shape))
     else:
         model = Qwen2ForCausalLM(Qwen2Config(**shape))
-    with torch.no_grad():  # larger than the default, so that differences between inputs are not lost in rounding
-        for parameter in model.parameters():
-            if parameter.ndim == 2:
-                parameter.normal_(0, 0.2)
+    widen(model)
     return model.eval()
 
 

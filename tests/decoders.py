@@ -29,12 +29,17 @@ FAMILIES = {
 }
 
 
-def build(config, seed=0):
-    """A decoder of random weights, larger than a fresh model's, so that differences are not lost in rounding."""
-    torch.manual_seed(seed)
-    model = AutoModel.from_config(copy.deepcopy(config)).eval()
+def widen(model) -> None:
+    """Larger weights than a fresh model's, so that differences between inputs are not lost in rounding."""
     with torch.no_grad():
         for parameter in model.parameters():
             if parameter.ndim == 2:
                 parameter.normal_(0, 0.2)
+
+
+def build(config, seed=0):
+    """A decoder of random weights."""
+    torch.manual_seed(seed)
+    model = AutoModel.from_config(copy.deepcopy(config)).eval()
+    widen(model)
     return model

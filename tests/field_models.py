@@ -11,6 +11,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceC
 
 import families as survey
 from conftest import build_tokenizer, pair
+from decoders import widen
 from rmtransfer.kit.errors import StudyError
 from rmtransfer.models.base import prepare_base_model
 from scored import run
@@ -24,10 +25,7 @@ def _save(folder: Path, config: Any, *added: str, kind: Any = AutoModelForCausal
     """A random model with a tokenizer to which tokens were added, the last as its pad token."""
     torch.manual_seed(0)
     model = kind.from_config(config)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            if parameter.ndim == 2:
-                parameter.normal_(0, 0.2)
+    widen(model)
     model.save_pretrained(folder)
     tokenizer = build_tokenizer("qwen")
     if added:

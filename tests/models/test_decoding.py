@@ -4,6 +4,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoTokenizer, LogitsProcessor, MptConfig
 
+from decoders import widen
 from rmtransfer.models.decoding import DECODING_FACTOR, decode, decoding_batches
 
 PROMPTS = [[7, 8, 9], [20] * 12, [30, 31], [40, 41, 42, 43, 44], [50]]
@@ -114,10 +115,7 @@ def test_a_family_that_does_not_say_positions_reads_equal_prompts_as_often_as_th
     model = AutoModelForCausalLM.from_config(
         MptConfig(vocab_size=99, d_model=32, n_layers=2, n_heads=2, max_seq_len=64, pad_token_id=0)
     ).eval()
-    with torch.no_grad():
-        for parameter in model.parameters():
-            if parameter.ndim == 2:
-                parameter.normal_(0, 0.2)
+    widen(model)
     prompts = [[5, 6, 7, 8, 9], [5, 6, 7, 8, 9], [11, 12, 13]]
     (found,) = decode(model, prompts, [6] * 3, [[0, 1, 2]], pad=0, stops=())
     assert [answer for _, answer in found] == [step_by_step(model, prompt, 6) for prompt in prompts]

@@ -9,6 +9,7 @@ from transformers import AutoModel, AutoModelForCausalLM, AutoModelForSequenceCl
 
 import families as survey
 from conftest import build_tokenizer
+from decoders import widen
 from rmtransfer.kit.errors import StudyError
 from rmtransfer.models import chat, families, reward
 from rmtransfer.models.base import prepare_base_model
@@ -29,10 +30,7 @@ def save(folder, family, **changes):
         setattr(text, name, value)
     torch.manual_seed(0)
     model = AutoModelForCausalLM.from_config(config).eval()
-    with torch.no_grad():
-        for parameter in model.parameters():
-            if parameter.ndim == 2:
-                parameter.normal_(0, 0.2)
+    widen(model)
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return model

@@ -12,6 +12,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers, processors, trainers
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from conftest import LLAMA, TEXTS, pair
+from decoders import widen
 from rmtransfer.kit.errors import StudyError
 from rmtransfer.models.loading import ModelSpec
 from rmtransfer.scoring.classifier import Classifier
@@ -314,10 +315,8 @@ def test_neighbours_change_nothing_for_a_head_of_its_own(tmp_path, custom, pairs
     agree(frame, plainly(custom, pairs, lambda output: output.score[0], **trusted))
 
 
-@pytest.mark.parametrize("kind", ["Bert", "DebertaV2", "GPT2"])
-def test_architectures_that_read_a_text_otherwise(tmp_path, bases, pairs, kind):
-    """Encoders pool the first token; GPT-2's classifier has a forward pass of its own."""
-    tokenizer = AutoTokenizer.from_pretrained(bases["llama"])
+def of_kind(kind: str, tokenizer, folder: Path, **more) -> Path:
+    """A random sequence classifier with one output, of an architecture that transformers has."""
     config = getattr(transformers, f"{kind}Config")(
         vocab_size=len(tokenizer),
         hidden_size=32,
@@ -326,16 +325,20 @@ def test_architectures_that_read_a_text_otherwise(tmp_path, bases, pairs, kind):
         intermediate_size=64,
         num_labels=1,
         pad_token_id=tokenizer.pad_token_id,
+        **more,
     )
     torch.manual_seed(0)
     model = getattr(transformers, f"{kind}ForSequenceClassification")(config)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            if parameter.ndim == 2:
-                parameter.normal_(0, 0.2)
-    folder = tmp_path / kind
+    widen(model)
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
+    return folder
+
+
+@pytest.mark.parametrize("kind", ["Bert", "DebertaV2", "GPT2"])
+def test_architectures_that_read_a_text_otherwise(tmp_path, bases, pairs, kind):
+    """Encoders pool the first token; GPT-2's classifier has a forward pass of its own."""
+    folder = of_kind(kind, AutoTokenizer.from_pretrained(bases["llama"]), tmp_path / kind)
     expected = plainly(folder, pairs)
     agree(run(tmp_path, spec(folder), {"en": pairs}, budget=100_000)["en"], expected)
     assert torch.tensor(expected).std() > 1e-3
@@ -365,27 +368,10 @@ def encoder_tokenizer(roberta: bool):
 
 
 def encoder(kind: str, folder: Path, **more) -> Path:
-    """An encoder with a head of one output and larger weights than a fresh one's; no chat template, as they are published."""
-    tokenizer = encoder_tokenizer(kind == "Roberta")
-    config = getattr(transformers, f"{kind}Config")(
-        vocab_size=len(tokenizer),
-        hidden_size=32,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        intermediate_size=64,
-        num_labels=1,
-        pad_token_id=tokenizer.pad_token_id,
-        **{"type_vocab_size": 1 if kind == "Roberta" else 2, **more},
+    """An encoder that has no chat template, as they are published."""
+    return of_kind(
+        kind, encoder_tokenizer(kind == "Roberta"), folder, **{"type_vocab_size": 1 if kind == "Roberta" else 2, **more}
     )
-    torch.manual_seed(0)
-    model = getattr(transformers, f"{kind}ForSequenceClassification")(config)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            if parameter.ndim == 2:
-                parameter.normal_(0, 0.2)
-    model.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    return folder
 
 
 @pytest.mark.parametrize("kind", ["DebertaV2", "Bert", "Roberta"])

@@ -74,7 +74,7 @@ def damage_in(path: Path) -> str | None:
                     return None
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, LookupError, TypeError) as problem:
+    except (OSError, ValueError, LookupError, TypeError, AttributeError) as problem:  # a header of another shape
         return f"is damaged ({problem})"
     return None if whole else f"is damaged: it has been cut off at {size:,} bytes"
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
+from rmtransfer.kit.damage import damage_in
 from rmtransfer.kit.formats import LFS_POINTER
 
 Use = Literal["weights", "training", "tokenizer", "ours"]
@@ -149,21 +150,8 @@ def _cut_off(files: Mapping[str, Path]) -> Iterator[str]:
     for name, path in files.items():
         if path.stat().st_size == 0 and name.endswith(_OTHER_WEIGHTS):
             yield f"holds {name}, which is empty; download it again"
-        elif name.endswith(".safetensors") and not _is_whole(path):
+        elif name.endswith(".safetensors") and damage_in(path):
             yield f"holds {name}, which is damaged or was cut off; download it again"
-
-
-def _is_whole(path: Path) -> bool:
-    """Whether a safetensors file ends where it says: its first 8 bytes give the length of a JSON header, that the data's."""
-    size = path.stat().st_size
-    try:
-        with path.open("rb") as file:
-            length = int.from_bytes(file.read(8), "little")
-            header = file.read(min(length, size))
-        ends = [tensor["data_offsets"][1] for name, tensor in json.loads(header).items() if name != "__metadata__"]
-        return 8 + length + max(ends, default=0) == size
-    except (ValueError, LookupError, TypeError, AttributeError):
-        return False
 
 
 def _no_tokenizer(files: Mapping[str, Path]) -> Iterator[str]:
