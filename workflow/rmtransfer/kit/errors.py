@@ -8,6 +8,14 @@ class StudyError(Exception):
     """
 
 
+_SHOWN = 300  # characters
+
+
 def first_line(problem: BaseException) -> str:
     """The first line of what an exception says; its class where it says nothing."""
     return (str(problem).strip() or type(problem).__name__).splitlines()[0]
+
+
+def in_one_line(problem: BaseException) -> str:
+    """The beginning of what an exception says, without line breaks; its class where it says nothing."""
+    return " ".join((str(problem) or type(problem).__name__).split())[:_SHOWN]

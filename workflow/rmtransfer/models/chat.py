@@ -13,13 +13,12 @@ from pathlib import Path
 from tokenizers.processors import TemplateProcessing
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
-from rmtransfer.kit.errors import StudyError
+from rmtransfer.kit.errors import StudyError, in_one_line
 from rmtransfer.models.clock import stop_clock
 from rmtransfer.study.names import DATE, SIDES
 from rmtransfer.texts.corpus import Message, Row
 from rmtransfer.texts.selection import Reading
 
-_SAID = 300  # characters of a template's own words
 _ADDRESS = re.compile(r" at 0x[0-9a-f]+>")  # of an object that a template writes out
 
 
@@ -172,7 +171,7 @@ def render(
             tokenizer.apply_chat_template(list(messages), tokenize=False, add_generation_prompt=add_generation_prompt)
         )
     except Exception as problem:  # a template raises what it says, and whatever its code runs into
-        words = " ".join((str(problem) or type(problem).__name__).split())[:_SAID]
+        words = in_one_line(problem)
         raise RefusalError(f"the chat template refuses {what}: {words}", words) from problem
 
 

@@ -20,7 +20,7 @@ from transformers import (
 )
 
 from rmtransfer.kit import manifest
-from rmtransfer.kit.errors import StudyError
+from rmtransfer.kit.errors import StudyError, in_one_line
 from rmtransfer.models import chat
 from rmtransfer.models.attention import prefer_packs
 from rmtransfer.models.clock import day_of
@@ -34,7 +34,6 @@ from rmtransfer.texts.corpus import Message
 from rmtransfer.texts.items import Item
 
 TokenIds = tuple[int, ...]
-_SAID = 300  # characters of what another library says
 _MERGED = 4  # tokens of a word that may become others when the word goes on
 
 
@@ -154,7 +153,7 @@ class ModelSpec:
                 self.name, revision=self.revision, trust_remote_code=self.loading.trust_remote_code, **arguments
             )
         except Exception as problem:  # the loaders raise whatever the first missing or damaged file leads to
-            said = " ".join((str(problem) or type(problem).__name__).split())[:_SAID]
+            said = in_one_line(problem)
             untrusted = "trust_remote_code" in str(problem) and not self.loading.trust_remote_code
             hint = f"; {self._trust_it}" if untrusted else ""
             raise StudyError(f"{self.key}: {self.name!r} does not load ({factory.__name__}): {said}{hint}") from problem
