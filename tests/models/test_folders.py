@@ -282,3 +282,43 @@ def test_what_the_hub_has_is_looked_at_once_it_is_here(tmp_path, monkeypatch):
     )
     hub.fetch_model("org/name", "0123", tmp_path / "tokenizer", tokenizer_only=True)
     assert (tmp_path / "tokenizer/manifest.json").is_file()
+
+
+def test_a_base_of_the_hub_is_looked_at_as_a_folder_is(tmp_path, monkeypatch):
+    """Transformers would load an adapter's base, put the adapter on it, and say nothing."""
+    import huggingface_hub
+
+    files = quantised(quant_method="mxfp4")
+    options = Pretrained.Options(path="org/name", revision="0123456789" * 4)
+    for content, said in ((ADAPTER, "holds an adapter of org/base and no model"), (files, "is quantised \\(mxfp4\\)")):
+        here = folder(tmp_path / said[:5], content)
+        monkeypatch.setattr(huggingface_hub, "snapshot_download", lambda *_, here=here, **__: str(here))
+        with pytest.raises(StudyError, match=rf"base_models\.m\.path: 'org/name' at revision '0123456789\d+' {said}"):
+            Pretrained.load(options, "base_models.m", tmp_path, tmp_path)
+
+
+def test_a_base_of_the_hub_is_loaded_from_its_snapshot(tmp_path, monkeypatch, base):
+    import huggingface_hub
+
+    asked = []
+    monkeypatch.setattr(
+        huggingface_hub, "snapshot_download", lambda model, revision, **_: asked.append((model, revision)) or str(base)
+    )
+    options = Pretrained.Options(path="org/name", revision="0123456789" * 4)
+    model, tokenizer = Pretrained.load(options, "base_models.m", tmp_path, tmp_path)
+    assert asked == [("org/name", options.revision)]
+    assert len(tokenizer) <= model.config.vocab_size
+
+
+def test_a_base_that_the_hub_does_not_give_is_one_message(tmp_path, monkeypatch):
+    import huggingface_hub
+
+    def nothing(*_, **__):
+        raise OSError("no such repository\nask somebody")
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", nothing)
+    options = Pretrained.Options(path="org/name", revision="0123456789" * 4)
+    with pytest.raises(
+        StudyError, match=r"base_models\.m\.path: 'org/name' at revision .* cannot be downloaded: no such repo"
+    ):
+        Pretrained.load(options, "base_models.m", tmp_path, tmp_path)

@@ -31,7 +31,7 @@ class Stage(NamedTuple):
 
 CORPUS = Stage(2, ("read_rows",), "ef171b99e5975fdb")
 TRANSLATION = Stage(2, ("translate_rows", "check_budget", "summarise_translation", "export_memory"), "96091d59b09c2d4e")
-BASE_MODEL = Stage(2, ("prepare_base_model", "fetch_model"), "6948f5b5fa092e0f")
+BASE_MODEL = Stage(2, ("prepare_base_model", "fetch_model"), "dfab9bb6c7e381a8")
 TEMPLATES = Stage(1, ("check_templates",), "2940f32e4cde8f11")
 SELECTION = Stage(3, ("select_rows",), "f563e40576b530ba")
 TRAINING = Stage(3, ("train_reward_model",), "8aa36ddf221f1bf0")

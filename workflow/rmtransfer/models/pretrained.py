@@ -7,11 +7,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rmtransfer.kit.errors import StudyError, first_line
+from rmtransfer.models.folders import problem_of
 from rmtransfer.models.options import check_model, check_template
 from rmtransfer.study.options import Commit, Options, Text
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
+
+
+# Other libraries' weights, which can be as large again as the model's own.
+_NOT_READ = ["original/*", "*.pth", "*.onnx", "*.h5", "*.msgpack"]
 
 
 class PretrainedOptions(Options):
@@ -47,9 +52,9 @@ class Pretrained:
         from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING
 
         folder = root / Path(options.path).expanduser()
-        location, revision = (str(folder), None) if folder.is_dir() else (options.path, options.revision)
+        location = str(folder) if folder.is_dir() else _download(options, key)
         try:
-            config = AutoConfig.from_pretrained(location, revision=revision)
+            config = AutoConfig.from_pretrained(location)
         except (OSError, ValueError) as problem:
             raise StudyError(f"{key}.path: cannot read a model from {location!r}: {first_line(problem)}") from problem
         if type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING:
@@ -58,10 +63,8 @@ class Pretrained:
                 f"{config.model_type}); name one, such as Qwen/Qwen2.5-3B-Instruct"
             )
         try:
-            loaded: Any = AutoModelForCausalLM.from_pretrained(
-                location, revision=revision, dtype="auto", output_loading_info=True
-            )
-            tokenizer = AutoTokenizer.from_pretrained(location, revision=revision)
+            loaded: Any = AutoModelForCausalLM.from_pretrained(location, dtype="auto", output_loading_info=True)
+            tokenizer = AutoTokenizer.from_pretrained(location)
         except ImportError as problem:
             raise StudyError(
                 f"{key}.path: {location!r} needs a package that is not here ({first_line(problem)}); install it, or name another base"
@@ -78,3 +81,19 @@ class Pretrained:
                 f"{', '.join(config.architectures or ()) or 'not named'}): it holds no {missing[0]}; name the checkpoint of one"
             )
         return model, tokenizer
+
+
+def _download(options: PretrainedOptions, key: str) -> str:
+    """A hub model's folder in the cache of the hub's client, looked at as a folder of the user's is at the config check."""
+    import huggingface_hub
+
+    named = f"{options.path!r} at revision {options.revision!r}"
+    try:
+        found = huggingface_hub.snapshot_download(options.path, revision=options.revision, ignore_patterns=_NOT_READ)
+    except Exception as problem:  # the client, the network and the server each raise their own
+        raise StudyError(
+            f"{key}.path: {named} cannot be downloaded: {first_line(problem)}; correct it, or log in with huggingface-cli"
+        ) from problem
+    if no_base := problem_of(Path(found), "training"):
+        raise StudyError(f"{key}.path: {named} {no_base}")
+    return str(found)
