@@ -4,7 +4,7 @@ import re
 import time
 
 import pytest
-from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import HealthCheck, assume, example, given, settings
 from hypothesis import strategies as st
 
 from rmtransfer.translation.structure import (
@@ -495,8 +495,18 @@ def test_prose_is_stripped_has_a_letter_and_fits(text, language, splitting):
         assert len(prose) <= splitting.limit
 
 
+@pytest.mark.parametrize("end", ["\n", "\r", "\v", "\f", "\x85", "\u2028"])
+def test_a_span_ends_with_its_line(end):
+    """By whatever character a line ends, an engine is shown lines, and no span of them is another one."""
+    assert protected_spans(f"a `b{end}c` d") == []
+    assert protected_spans(f"`a. B`{end}A`a. B`") == ["`a. B`", "`a. B`"]
+    assert protected_spans(f"<a{end}b> [x](u{end}\"t\")") == ["["]
+    assert [piece for piece, protected in mark_spans(f"a `b`{end}c` d `e") if protected] == ["`b`", "` d `"]
+
+
 @FAST
 @given(TEXTS, LANGUAGES, st.sampled_from([LINES, SENTENCES_SPANS]))
+@example("````a. B`\rA`a. B`", "en", LINES)
 def test_spans_in_prose_are_the_spans_of_the_text(text, language, splitting):
     """Sentences are not cut through a span: what the engine is shown as protected was protected before."""
     whole = "".join(protected_spans(text))

@@ -30,7 +30,7 @@ class Stage(NamedTuple):
 
 
 CORPUS = Stage(2, ("read_rows",), "ef171b99e5975fdb")
-TRANSLATION = Stage(2, ("translate_rows", "check_budget", "summarise_translation", "export_memory"), "96091d59b09c2d4e")
+TRANSLATION = Stage(2, ("translate_rows", "check_budget", "summarise_translation", "export_memory"), "d43202aad4fac936")
 BASE_MODEL = Stage(2, ("prepare_base_model", "fetch_model"), "dfab9bb6c7e381a8")
 TEMPLATES = Stage(1, ("check_templates",), "2940f32e4cde8f11")
 SELECTION = Stage(3, ("select_rows",), "f563e40576b530ba")
@@ -45,7 +45,7 @@ VARIANCE = Stage(1, ("gather_variance",), "edf674f83aec35bc")
 PAPER_TABLES = Stage(2, ("write_paper_tables",), "134ef110a472278c")
 REPRESENTATION = Stage(1, ("analyse_representations",), "86092417451bd454")
 SAMPLING = Stage(3, ("sample_answers",), "504c464dcbd2f8d3")
-BEST_OF_N = Stage(4, ("evaluate_best_of_n",), "5a3b93831aa892e3")
+BEST_OF_N = Stage(4, ("evaluate_best_of_n",), "d396dc5ae479e5f6")
 FIGURES = Stage(5, ("draw_figure",), "b389188a4a352963")
 
 _LIBRARY = Path(__file__).parents[2]

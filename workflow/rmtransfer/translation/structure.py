@@ -38,7 +38,8 @@ class Splitting:
     limit: int
 
 
-_INLINE_CODE = r"(?P<tick>(?<!`)`+(?!`))(?:(?!(?P=tick)(?!`)).)+?(?<!`)(?P=tick)(?!`)"
+_NEWLINES = "\n\r\v\f\x1c\x1d\x1e\x85\u2028\u2029"
+_INLINE_CODE = rf"(?P<tick>(?<!`)`+(?!`))(?:(?!(?P=tick)(?!`))[^{_NEWLINES}])+?(?<!`)(?P=tick)(?!`)"
 # Blocks without prose. A fence that is never closed protects the rest, as Markdown renders it. Inline code is in the
 # pattern so that what stands inside it opens no block.
 _BLOCK = re.compile(
@@ -72,7 +73,6 @@ _SPAN = re.compile(
     """,
     re.VERBOSE,
 )
-_NEWLINES = "\n\r\v\f\x1c\x1d\x1e\x85\u2028\u2029"
 _LINE = re.compile(rf"[^{_NEWLINES}]+|[{_NEWLINES}]+")
 # Indentation, quote marks, and list or heading markers, several where they nest.
 _PREFIX = re.compile(
@@ -111,10 +111,10 @@ def protected_spans(text: str) -> list[str]:
     found: list[str] = []
     end = 0
     for block in _blocks(text):
-        found += [m.group() for m in _SPAN.finditer(text[end : block.start()])]
+        found += [m.group() for m in _spans_in(text[end : block.start()])]
         found.append(block.group().strip())
         end = block.end()
-    return found + [m.group() for m in _SPAN.finditer(text[end:])]
+    return found + [m.group() for m in _spans_in(text[end:])]
 
 
 def same_spans(source: str, translation: str) -> bool:
@@ -126,7 +126,7 @@ def mark_spans(prose: str) -> list[tuple[str, bool]]:
     """A stretch of prose as (text, is it a protected span)."""
     pieces: list[tuple[str, bool]] = []
     end = 0
-    for match in _SPAN.finditer(prose):
+    for match in _spans_in(prose):
         if match.start() > end:
             pieces.append((prose[end : match.start()], False))
         pieces.append((match.group(), True))
@@ -186,6 +186,12 @@ class _Place:
 
     after_blank: bool = True
     in_list: bool = False
+
+
+def _spans_in(text: str) -> Iterator[re.Match[str]]:
+    """Protected spans, none of which goes beyond its line: engines are shown lines."""
+    for line in _LINE.finditer(text):
+        yield from _SPAN.finditer(text, *line.span())
 
 
 def _blocks(text: str) -> Iterator[re.Match[str]]:
