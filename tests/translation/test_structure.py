@@ -500,7 +500,7 @@ def test_a_span_ends_with_its_line(end):
     """By whatever character a line ends, an engine is shown lines, and no span of them is another one."""
     assert protected_spans(f"a `b{end}c` d") == []
     assert protected_spans(f"`a. B`{end}A`a. B`") == ["`a. B`", "`a. B`"]
-    assert protected_spans(f"<a{end}b> [x](u{end}\"t\")") == ["["]
+    assert protected_spans(f'<a{end}b> [x](u{end}"t")') == ["["]
     assert [piece for piece, protected in mark_spans(f"a `b`{end}c` d `e") if protected] == ["`b`", "` d `"]
 
 
