@@ -61,7 +61,7 @@ use rule fetch_model as fetch_tokenizer with:
     log:
         "<logs>/fetch_tokenizer/{name}.log",
     wildcard_constraints:
-        name=any_of([*STUDY.bases, *STUDY.config.reward_models]),
+        name=any_of([*STUDY.bases, *STUDY.config.reward_models, *STUDY.config.policies]),
     resources:
         **asks(lambda wildcards: SMALL, network=1),
     params:

@@ -13,8 +13,11 @@ sys.path.insert(0, str(LIBRARY))
 from rmtransfer.kit import stages
 from rmtransfer.kit.errors import StudyError
 from rmtransfer.kit.machine import computes_on_gpu, gpus_for_jobs, prepare_environment, threads_per_job
+from rmtransfer.study.aligning import Aligning
 from rmtransfer.study.config import load_config
+from rmtransfer.study.languages import filled_in
 from rmtransfer.study.layout import any_of
+from rmtransfer.study.names import CONSTRAINTS, HELD_OUT, INSTRUCTIONS
 from rmtransfer.study.needs import SMALL, Needs, UnknownSizeError
 from rmtransfer.study.study import RewardModelId, Study
 
@@ -28,14 +31,14 @@ try:
 except StudyError as problem:
     raise WorkflowError(str(problem)) from None
 config.update(STUDY.config.plain())  # in place, because rules and Snakemake itself hold on to this dict
-AT, RESOURCES = STUDY.at, STUDY.config.resources
+AT, RESOURCES, ALIGNING = STUDY.at, STUDY.config.resources, Aligning(STUDY)
 prepare_environment(LIBRARY, workflow.resource_settings.cores if HERE else None)
 HEAVY = threads_per_job(RESOURCES.threads_per_job, workflow.resource_settings.cores, HERE, GPUS)
 if GPUS:  # as many heavy jobs at a time as there are
     workflow.register_resource("gpu", GPUS)
 ON_GPU = computes_on_gpu(RESOURCES.device, HERE, GPUS)
 NEEDS = Needs(STUDY, Path.cwd(), gpu=ON_GPU, threads=HEAVY)
-TEMPLATES = STUDY.templates(Path.cwd())  # models by key whose chat templates have to render the rows
+TEMPLATES = STUDY.templates(Path.cwd()) | ALIGNING.templates(Path.cwd())  # models by key whose chat templates have to render the rows
 DEVICE = {"tokens_per_batch": RESOURCES.tokens_per_batch, "device": RESOURCES.device}
 FIRST, SECOND, THIRD = 3, 2, 1  # the longest jobs, and those that others wait for: short ones fill the end of the run
 

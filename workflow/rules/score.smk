@@ -4,7 +4,8 @@ In:  a reward model or a base model; the selected rows of a benchmark in every l
 Out: scores/<reward_model>/<benchmark>/<language>.parquet with settings.json, what decides them, beside;
      hidden_states/<reward_model>/<benchmark>/<language>.npz of the leading benchmark, for base models too, and of base
      models for whatever a baseline reads, preferences among it;
-     alignment/rewards/<reward_model>/<base>/<language>.parquet.
+     alignment/rewards/<reward_model>/<policy>/<part>/<language>.parquet, alignment/verdicts/<judge>/<policy>/<language>.parquet
+     and alignment/drift/<aligned policy>/<language>.parquet.
 """
 
 OURS = any_of(model.id for model in STUDY.full_reward_models)
@@ -69,7 +70,7 @@ use rule score as embed_base with:
         states=expand(AT.states, language=STUDY.languages, allow_missing=True),
     wildcard_constraints:
         reward_model=any_of(f"{base}/base" for base in STUDY.bases),
-        benchmark=any_of(part for part in STUDY.parts if part != "instructions"),
+        benchmark=any_of([*STUDY.benchmarks, "preferences"]),
     priority: THIRD
 
 
@@ -115,24 +116,75 @@ use rule score as score_answers with:
     # What the policy answered, n answers to an item.
     input:
         unpack(lambda wildcards: STUDY.model_folders(wildcards.reward_model, Path.cwd())),
-        rows=expand(AT.answers, language=STUDY.languages, allow_missing=True),
+        rows=lambda wildcards: ALIGNING.answers(wildcards.policy, wildcards.part),
     output:
         scores=expand(AT.answer_rewards, language=STUDY.languages, allow_missing=True),
     log:
-        "<logs>/score_answers/{base}/{reward_model}.log",
+        "<logs>/score_answers/{policy}/{part}/{reward_model}.log",
     wildcard_constraints:
         reward_model=any_of(STUDY.all_scored),
+        policy=any_of(ALIGNING.policies),
+        part=any_of([INSTRUCTIONS, HELD_OUT]),
     priority: THIRD
     resources:
         **DEVICE,
         **asks(
-            lambda wildcards: NEEDS.scoring_answers(wildcards.reward_model, wildcards.base),
+            lambda wildcards: NEEDS.scoring_answers(wildcards.reward_model, wildcards.policy, wildcards.part),
             gpu=lambda wildcards: int(ON_GPU and STUDY.loads_weights(wildcards.reward_model)),
             network=lambda wildcards: int(STUDY.asks_a_server(wildcards.reward_model)),
         ),
         requests_at_once=RESOURCES.requests_at_once,
     params:
         rows="",  # their age counts, not what selection says of them
+
+
+use rule score as judge_comparisons with:
+    # An answer against the policy's own, as if they were a pair; judges are asked nothing twice.
+    input:
+        unpack(lambda wildcards: STUDY.model_folders(wildcards.reward_model, Path.cwd())),
+        rows=expand(AT.comparisons, language=STUDY.languages, allow_missing=True),
+    output:
+        scores=expand(AT.verdicts, language=STUDY.languages, allow_missing=True),
+        settings=AT.verdict_settings,
+    log:
+        "<logs>/judge_comparisons/{policy}/{reward_model}.log",
+    wildcard_constraints:
+        reward_model=any_of(STUDY.all_scored),
+        policy=any_of(ALIGNING.policies),
+    priority: THIRD
+    resources:
+        **DEVICE,
+        **asks(
+            lambda wildcards: NEEDS.judging(wildcards.reward_model, wildcards.policy),
+            gpu=lambda wildcards: int(ON_GPU and STUDY.loads_weights(wildcards.reward_model)),
+            network=lambda wildcards: int(STUDY.asks_a_server(wildcards.reward_model)),
+        ),
+        requests_at_once=RESOURCES.requests_at_once,
+    params:
+        rows="",
+
+
+use rule score as measure_drift with:
+    # How much likelier an aligned policy's own answers are to it than to the policy that it is made of.
+    input:
+        policy=AT.aligned,
+        reference=lambda wildcards: ALIGNING.folder(ALIGNING.policy_of(wildcards.aligned)),
+        rows=lambda wildcards: ALIGNING.answers(wildcards.aligned, HELD_OUT),
+    output:
+        scores=expand(AT.drift, language=STUDY.languages, allow_missing=True),
+    log:
+        "<logs>/measure_drift/{aligned}.log",
+    wildcard_constraints:
+        aligned=any_of(ALIGNING.all_aligned),
+    priority: THIRD
+    threads: HEAVY
+    resources:
+        **DEVICE,
+        **asks(lambda wildcards: NEEDS.drifting(wildcards.aligned), gpu=int(ON_GPU)),
+        requests_at_once=RESOURCES.requests_at_once,
+    params:
+        options={"kind": "implicit", "beta": 1.0},
+        rows="",
 
 
 use rule score as score_native with:

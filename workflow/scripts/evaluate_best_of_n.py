@@ -9,12 +9,12 @@ from rmtransfer.transfer.design import Design
 
 answers, rewards = job.at.answers, job.at.answer_rewards
 evaluate_best_of_n(
-    {base: job.by_language(files) for base, files in job.grouped("base", answers, job.input.answers).items()},
+    {policy: job.by_language(files) for policy, files in job.grouped("writer", answers, job.input.answers).items()},
     {
-        base: job.by_reward_model(rewards, files)
-        for base, files in job.grouped("base", rewards, job.input.rewards).items()
+        policy: job.by_reward_model(rewards, files)
+        for policy, files in job.grouped("policy", rewards, job.input.rewards).items()
     },
-    Design(job.source, list(job.by("base", answers, job.input.answers)), job.params.trained_in),
+    Design(job.source, job.params.bases, job.params.trained_in),
     job.params.baselines,
     job.params.best_of,
     job.output.table,

@@ -14,7 +14,8 @@ training = job.config["training"]
 template = {"chat_template": job.text("chat_template")} if "chat_template" in job.input else {}
 score(
     {**job.params.options, **models, **template},
-    RewardModelId.parse(job.wildcards.reward_model).key,
+    # What an aligned policy implies is scored as well.
+    RewardModelId.parse(job.wildcards.reward_model).key if hasattr(job.wildcards, "reward_model") else job.wildcards.aligned,
     {k: load_selected(path, job.input.get("ids")) for k, path in job.by_language(job.input.rows).items()},
     Outputs(
         scores=job.by_language(job.output.get("scores", [])),

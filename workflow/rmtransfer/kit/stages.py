@@ -46,6 +46,11 @@ PAPER_TABLES = Stage(2, ("write_paper_tables",), "134ef110a472278c")
 REPRESENTATION = Stage(1, ("analyse_representations",), "86092417451bd454")
 SAMPLING = Stage(3, ("sample_answers",), "504c464dcbd2f8d3")
 BEST_OF_N = Stage(4, ("evaluate_best_of_n",), "d396dc5ae479e5f6")
+AGREEMENT = Stage(1, ("evaluate_agreement",), "0")
+CONSTRAINTS = Stage(1, ("read_constraints", "evaluate_constraints"), "0")
+ALIGNING = Stage(1, ("align_policy",), "0")
+COMPARISONS = Stage(1, ("compare_answers",), "0")
+ALIGNMENT = Stage(1, ("evaluate_alignment",), "0")
 FIGURES = Stage(5, ("draw_figure",), "b389188a4a352963")
 
 _LIBRARY = Path(__file__).parents[2]

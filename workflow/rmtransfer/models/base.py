@@ -30,6 +30,7 @@ def prepare_base_model(
     *,
     chat_template: str | None = None,
     date: str = DATE,
+    section: str = "base_models",
 ) -> None:
     """Write a causal language model, its tokenizer and its chat template to ``output`` as safetensors.
 
@@ -42,15 +43,17 @@ def prepare_base_model(
         output: folder to write; its manifest comes last.
         chat_template: Jinja text that replaces the tokenizer's own.
         date: the day that a chat template is told, if it writes one.
+        section: of the config, ``base_models`` or ``policies``.
 
     Raises:
         StudyError: the checkpoint is missing, truncated, or without a chat template that renders a question with its answer; or
             no reward model can be made of it.
     """
-    key = f"base_models.{name}"
+    key = f"{section}.{name}"
     output.mkdir(parents=True, exist_ok=True)
     source = catalogue.load(catalogue.BASE_MODELS, catalogue.base_model_source(options))
-    model, tokenizer = source.load(source.Options.model_validate(options), key, root, output)
+    kind = source.PolicyOptions if section == "policies" else source.Options
+    model, tokenizer = source.load(kind.model_validate(options), key, root, output)
     family = model.config.model_type
     try:
         model = families.text_only(model)

@@ -246,7 +246,7 @@ FIGURES = (
         name="best_of_n",
         scope="study",
         needs="bases",
-        tables=("alignment",),
+        tables=("best_of_n",),
         draw="rmtransfer.report.figures.alignment:draw_best_of_n",
         category="3. Alignment",
         caption=(
@@ -261,7 +261,7 @@ FIGURES = (
             "All referees share the base model that wrote the answers, unless they are named. With too many models or "
             "languages for curves, a heat map of the gain at the largest n: hatched, with numbers in italics, where picks are "
             "in the instruction's language less often than answers are (95 % interval below zero). All intervals are in "
-            "alignment.csv."
+            "best_of_n.csv."
         ),
     ),
 )

@@ -16,7 +16,7 @@ from rmtransfer.kit.progress import report
 from rmtransfer.study import catalogue, footprint
 from rmtransfer.study.config import load_config
 from rmtransfer.study.footprint import Shape
-from rmtransfer.study.names import BASE
+from rmtransfer.study.names import BASE, HELD_OUT, INSTRUCTIONS
 from rmtransfer.study.needs import BYTES_PER_TOKEN, GPU_RATE, SMALL, Need, Needs, Texts, UnknownSizeError, largest
 from rmtransfer.study.study import PREFERENCES, RewardModelId, Study
 from rmtransfer.texts.corpus import fields_of, texts_of
@@ -108,7 +108,9 @@ class _Asking(Needs):
 
     def _revisions(self) -> dict[str, str | None]:
         """Hub id to commit."""
-        found = {base.path: getattr(base, "revision", None) for base in self.study.config.base_models.values()}
+        config = self.study.config
+        models = [*config.base_models.values(), *config.policies.values()]
+        found = {model.path: getattr(model, "revision", None) for model in models}
         for options in self.study.config.reward_models.values():
             kind = catalogue.load(catalogue.REWARD_MODELS, options.kind)
             found |= {getattr(options, key): getattr(options, pin, None) for key, pin in kind.models.items()}
@@ -176,8 +178,7 @@ def _plan_models(study: Study, rows: Mapping[str, Path], root: Path) -> Iterator
         scored += [needs.scoring(RewardModelId(name, BASE).id, part) for part in study.embedded(name)]
         stages = {
             "training": hours(needs.training(model) for model in models),
-            "scoring": hours(scored) + hours(needs.scoring_answers(model, name) for model in full),
-            "sampling": languages * hours([needs.sampling(name)]),
+            "scoring": hours(scored),
         }
         states = 8 * needs.texts(study.leading).rows * shape.hidden * (len(full) + 1) * languages
         # What training leaves as it is, all models of a base share.
@@ -187,6 +188,22 @@ def _plan_models(study: Study, rows: Mapping[str, Path], root: Path) -> Iterator
         yield f"    {shape.parameters / 1e9:.2f}B parameters: {each}"
         yield from _plan_memory(study, shape)
     needs = _Counting(study, root, rows, Path(study.at.folder))
+    for policy in needs.aligning.policies:
+        try:
+            of_alignment = {
+                kind.partition(" ")[0]: hours(need() for need in these)
+                for kind, _, these in _jobs_of_alignment(study, needs)
+                if kind.endswith(f" {policy}")
+            }
+        except UnknownSizeError as unknown:
+            known = False
+            yield f"  policy {policy}: size of {unknown} unknown until it is downloaded: no estimate"
+            continue
+        written = len(needs.aligning.aligned(policy)) + (policy in needs.aligning.own_models)
+        disk += 4.0 * needs.shape_of_policy(policy).parameters * written
+        total += sum(of_alignment.values())
+        each = ", ".join(f"{kind.replace('_', ' ')} {taken:,.2f} h" for kind, taken in of_alignment.items())
+        yield f"  policy {policy}: {each}"
     for name, options in config.reward_models.items():
         yield f"  {name}: {options.kind}"
         kind = catalogue.load(catalogue.REWARD_MODELS, options.kind)
@@ -194,8 +211,6 @@ def _plan_models(study: Study, rows: Mapping[str, Path], root: Path) -> Iterator
             continue
         try:
             taken = hours(needs.scoring(name, benchmark) for benchmark in study.benchmarks)
-            if name in config.alignment.reward_models:
-                taken += hours(needs.scoring_answers(name, base) for base in study.bases)
             sizes = [shape.parameters for shape in needs.shapes(name)]
         except UnknownSizeError as unknown:
             known = False
@@ -258,15 +273,40 @@ def _kinds_of_jobs(study: Study, needs: Needs) -> Iterator[tuple[str, int, Seque
         yield f"train_reward_model {base}", processes, [partial(needs.training, model) for model in models]
         yield f"embed_base {base}", 1, embedding
         yield f"score {base}", 1, scoring
-        yield f"sample_answers {base}", 1, [partial(needs.sampling, base)] * len(study.languages)
-        yield f"score_answers {base}", 1, [partial(needs.scoring_answers, model, base) for model in full]
     for name in study.config.reward_models:
         if not study.reads_states(name):
             gpus = int(study.loads_weights(name))
             yield f"score {name}", gpus, [partial(needs.scoring, name, benchmark) for benchmark in study.benchmarks]
+    yield from _jobs_of_alignment(study, needs)
     if study.bases:
         yield "analyse_representations", 0, [needs.representing]
     yield "evaluate_transfer", 0, [partial(needs.comparing, benchmark) for benchmark in study.benchmarks]
+
+
+def _jobs_of_alignment(study: Study, needs: Needs) -> Iterator[tuple[str, int, Sequence[Callable[[], Need]]]]:
+    """As :func:`_kinds_of_jobs`, of what a policy goes through."""
+    aligning = needs.aligning
+    for policy in aligning.policies:
+        if policy in aligning.own_models:
+            yield f"prepare_policy {policy}", 0, [partial(needs.preparing_policy, policy)]
+        parts = [part for part in (INSTRUCTIONS, HELD_OUT) if part in aligning.parts_of(policy)]
+        scored = {INSTRUCTIONS: aligning.scorers(policy)}
+        if aligning.evaluates:
+            models = [m for s in aligning.selectors(policy) for m in aligning.selecting_models(s).values()]
+            scored[HELD_OUT] = list(dict.fromkeys(models))
+        aligned = aligning.aligned(policy)
+        answered = [(writer, part) for writer in [policy, *aligned] for part in aligning.parts_of(writer)]
+        yield f"sample_answers {policy}", 1, [partial(needs.sampling, *each) for each in answered]
+        for kind, jobs in {
+            "score_answers": [(m.id, policy, part) for part in parts for m in scored[part]],
+            "judge_comparisons": [(m.id, policy) for m in aligning.judging(policy) if aligning.evaluates],
+        }.items():
+            need = {"score_answers": needs.scoring_answers, "judge_comparisons": needs.judging}[kind]
+            if jobs:
+                yield f"{kind} {policy}", 1, [partial(need, *each) for each in jobs]
+        if aligned:
+            yield f"align_policy {policy}", 1, [partial(needs.aligning_policy, each) for each in aligned]
+            yield f"measure_drift {policy}", 1, [partial(needs.drifting, each) for each in aligned]
 
 
 def _plan_memory(study: Study, shape: Shape) -> Iterator[str]:

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 from rmtransfer.kit.formats import UnreadableError, format_of
 from rmtransfer.study import catalogue
 from rmtransfer.study.languages import FLORES, filled_in, split_variant
-from rmtransfer.study.names import BASE, TRANSLATE_TEST
-from rmtransfer.study.study import INSTRUCTIONS, PREFERENCES, Study
+from rmtransfer.study.names import BASE, CONSTRAINTS, HELD_OUT, IN_LANGUAGE, INSTRUCTIONS, TRANSLATE_TEST
+from rmtransfer.study.study import PREFERENCES, Study
 
 if TYPE_CHECKING:
     from rmtransfer.study.config import Config, Mixture, Rows
@@ -36,7 +36,7 @@ def problems_of(config: Config, root: Path) -> Iterator[str]:
             yield from _check_rows(elsewhere, f"{key}.source", [source], root)
     yield from _check_native(study)
     for name in study.benchmarks:
-        if name in (PREFERENCES, INSTRUCTIONS, *study.languages):
+        if name in (PREFERENCES, INSTRUCTIONS, HELD_OUT, CONSTRAINTS, *study.languages):
             yield f"benchmarks.{name}: the name is taken by another part of the study or a language; choose another"
     if config.base_models:
         for part in (PREFERENCES, INSTRUCTIONS):
@@ -77,13 +77,20 @@ def problems_of(config: Config, root: Path) -> Iterator[str]:
             yield "translation.translate_test: it is judged by the source-language reward model; add base_models"
         for target in targets:
             yield from _check_engine(study, study.engine_back(), target, root)
-    alignment = config.alignment
+    if config.base_models:  # without, nothing is sampled
+        yield from _check_alignment(study, root)
+    elif config.policies:
+        yield "policies: there are no base_models, so that nothing selects their answers; add base_models, or remove policies"
+
+
+def _check_alignment(study: Study, root: Path) -> Iterator[str]:
+    config, alignment = study.config, study.config.alignment
     if max(alignment.best_of) > alignment.samples:
         yield (
             f"alignment.best_of: {max(alignment.best_of)} is more than alignment.samples, {alignment.samples}; raise samples "
             "or lower best_of"
         )
-    for name in alignment.reward_models if config.base_models else ():  # without, nothing is sampled
+    for name in alignment.reward_models:
         options = config.reward_models.get(name)
         if options is None:
             yield f"alignment.reward_models: {name!r} is none of reward_models; add it there or remove it here"
@@ -91,6 +98,46 @@ def problems_of(config: Config, root: Path) -> Iterator[str]:
             yield f"alignment.reward_models: {name!r} compares two answers and has no reward for one; set its mode: rating"
         elif catalogue.load(catalogue.REWARD_MODELS, options.kind).reads_states:
             yield f"alignment.reward_models: {name!r} reads hidden states, which sampled answers have not; remove it"
+    for name, policy in config.policies.items():
+        key = f"policies.{name}"
+        if name in config.base_models and policy.model_dump(exclude_defaults=True) != {"path": name}:
+            yield f"{key}: a base model has that name; choose another"
+        yield from catalogue.load(catalogue.BASE_MODELS, "pretrained").check_policy(policy, key, study.bases, root)
+    sets = [name for name in study.training_sets if not name.rpartition(".")[0]]
+    for name in alignment.selectors or ():
+        if name not in (IN_LANGUAGE, *sets, *alignment.reward_models):
+            yield (
+                f"alignment.selectors: {name!r} is none of {', '.join([IN_LANGUAGE, *sets, *alignment.reward_models])}; "
+                "correct it, or add it to alignment.reward_models"
+            )
+    for seed in alignment.seeds or ():
+        if seed not in config.seeds:
+            yield f"alignment.seeds: {seed} is none of seeds, {config.seeds}; remove it or add it there"
+    for name in alignment.judges or ():
+        if name not in config.base_models and name not in config.reward_models:
+            yield f"alignment.judges: {name!r} is none of reward_models and base_models; add it there or remove it here"
+        elif name in config.reward_models:
+            kind = catalogue.load(catalogue.REWARD_MODELS, config.reward_models[name].kind)
+            if kind.reads_states:
+                yield f"alignment.judges: {name!r} reads hidden states, which sampled answers have not; remove it"
+    if alignment.methods and HELD_OUT not in study.parts:
+        yield f"{HELD_OUT}: missing; policies that are aligned (alignment.methods) are evaluated on it"
+    if HELD_OUT in study.parts and INSTRUCTIONS in study.parts:
+        ours, theirs = (config.instructions, config.held_out_instructions)
+        same = ("path", "hub", "name", "split", "revision")
+        if all(getattr(ours, field) == getattr(theirs, field) for field in same):
+            yield f"{HELD_OUT}: are the instructions themselves, which policies are aligned on; name others"
+    if alignment.constraints is not None:
+        if "{language}" not in alignment.constraints:
+            yield (
+                f"alignment.constraints: {alignment.constraints!r} holds no {{language}}; what code checks in an answer differs by "
+                "language: give each a file"
+            )
+        else:
+            for language in (study.source, *study.targets):
+                path = filled_in(alignment.constraints, language, "bcp47")
+                if not (root / path).is_file():
+                    yield f"alignment.constraints: {path!r} does not exist; correct the path (relative to {root})"
 
 
 def _check_mixture(name: str, mixture: Mixture, study: Study) -> Iterator[str]:

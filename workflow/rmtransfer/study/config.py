@@ -22,6 +22,7 @@ if TYPE_CHECKING:  # what follows is made from the catalogue, which no type chec
     SectionTable: TypeAlias = str
     BaseModel: TypeAlias = Any
     RewardModel: TypeAlias = Any
+    Policy: TypeAlias = Any
     EngineSections: TypeAlias = Options
 else:
     SectionTable = Literal[SECTION_TABLES]
@@ -40,6 +41,7 @@ else:
         Union[tuple(Annotated[source.Options, Tag(name)] for name, source in _sources.items())],  # noqa: UP007
         Discriminator(catalogue.base_model_source),
     ]
+    Policy = _sources["pretrained"].PolicyOptions
     _kinds = [catalogue.load(catalogue.REWARD_MODELS, name) for name in catalogue.REWARD_MODELS]
     RewardModel = Annotated[Union[tuple(kind.Options for kind in _kinds)], Field(discriminator="kind")]  # noqa: UP007
 
@@ -273,8 +275,35 @@ class Representation(Options):
     """whether the mean over languages is subtracted before singular values are taken"""
 
 
+class AlignmentTraining(Options):
+    """How a policy is aligned."""
+
+    learning_rate: Annotated[float, Field(gt=0)] = 5.0e-7
+    """peak of the cosine schedule"""
+    epochs: Count = 1
+    """passes over the instructions of all languages"""
+    pairs_per_step: Count = 128
+    """pairs in one optimiser step; of sft: answers"""
+    warmup_ratio: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    """share of the steps in which the learning rate rises"""
+    beta: Annotated[float, Field(gt=0)] = 0.1
+    """dpo: how dear it is to move away from the policy that is aligned"""
+    max_length: Annotated[int, Field(ge=8)] = 2048
+    """tokens of an instruction with its answer; longer ones are left out and counted"""
+    freeze_embeddings: bool = False
+    """whether the embedding table stays as it is"""
+    frozen_layers: Annotated[int, Field(ge=0)] = 0
+    """blocks, counted from the input, that stay as they are"""
+    optimizer: Literal["adamw", "adamw_8bit", "paged_adamw_8bit"] = "adamw"
+    """AdamW in fp32, or with a state of 8 bits (bitsandbytes, on a GPU)"""
+    adapter: Adapter | None = None
+    """train low-rank updates instead of the weights"""
+    gradient_checkpointing: bool | Literal["auto"] = "auto"
+    """compute activations twice instead of keeping them; auto: when memory runs out"""
+
+
 class Alignment(Options):
-    """Best-of-n sampling."""
+    """What reward models buy a policy: the best of n of its answers, and policies aligned with them."""
 
     samples: Annotated[int, Field(ge=2)] = 4
     """answers sampled per instruction and language"""
@@ -286,8 +315,26 @@ class Alignment(Options):
     """sampling temperature"""
     top_k: Count = 50
     """tokens that one is drawn from"""
+    top_p: Annotated[float, Field(gt=0, le=1)] | None = None
+    """the likeliest of them, up to this probability (nucleus sampling); all of them if not given"""
+    engine: Literal["transformers", "vllm"] = "transformers"
+    """what samples; vllm, where it is installed, gives answers of the same distribution and not the same ones"""
     reward_models: Annotated[list[Slug], Distinct] = []
     """names of reward_models that pick answers too, and judge what all others pick; baselines only pick"""
+    methods: Annotated[list[Literal["dpo", "sft"]], Distinct] = []
+    """how policies are aligned with a selector: dpo, on its best and its worst answer to each instruction; sft, on its best"""
+    selectors: Annotated[list[Text], Field(min_length=1), Distinct] | None = None
+    """what policies are aligned with, and whose picks are evaluated: training sets; in-language, each language's own model;
+    names of alignment.reward_models. The source language and in-language if not given"""
+    seeds: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1), Distinct] | None = None
+    """those of seeds whose reward models select, with a policy for each; all if not given"""
+    judges: Annotated[list[Slug], Distinct] | None = None
+    """who compares answers to held_out_instructions with the policy's own: names of reward_models, and of base_models for a panel
+    of their reward models; the base models if not given"""
+    training: AlignmentTraining = AlignmentTraining()
+    """how a policy is aligned"""
+    constraints: Text | None = None
+    """JSON Lines of instructions whose answers code can check, in the format of IFEval; {language} in it, one file per language"""
 
 
 class Figures(Options):
@@ -333,8 +380,12 @@ class Config(Options):
     """preference pairs to train on"""
     benchmarks: Annotated[dict[Slug, Benchmark], Field(min_length=1)]
     """name to preference pairs to judge; the first one leads: headline, hidden states, translate-test"""
+    policies: dict[Slug, Policy] = {}
+    """the models that answer instructions and are aligned; the base models if there are none"""
     instructions: Rows | None = None
-    """prompts that the policy answers"""
+    """prompts that policies answer, and are aligned on"""
+    held_out_instructions: Rows | None = None
+    """prompts that they are evaluated on; none of the instructions may be among them"""
     translation: Translation = Translation()
     """who translates what is not given in every language"""
     training: Training = Training()
@@ -346,7 +397,7 @@ class Config(Options):
     representation: Representation = Representation()
     """how hidden states are compared"""
     alignment: Alignment = Alignment()
-    """best-of-n sampling"""
+    """what reward models buy a policy"""
     figures: Figures = Figures()
     """how figures look"""
     resources: Resources = Resources()

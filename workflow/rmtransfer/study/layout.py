@@ -11,6 +11,7 @@ from typing import Self
 from rmtransfer.kit.errors import StudyError
 
 _FIELD = re.compile(r"\{(\w+)\}")
+_WITH_SLASHES = ("reward_model", "writer", "aligned")
 
 
 def any_of(names: Iterable[str]) -> str:
@@ -35,7 +36,8 @@ def any_of(names: Iterable[str]) -> str:
 class Pattern(str):
     """A path with named fields, ``results/x/scores/{reward_model}/{benchmark}/{language}.parquet``.
 
-    A plain string for Snakemake, whose wildcards the fields are. No field but ``reward_model`` holds a slash.
+    A plain string for Snakemake, whose wildcards the fields are. No field but ``reward_model``, ``writer`` and ``aligned`` holds a
+    slash.
     """
 
     __slots__ = ()
@@ -52,7 +54,7 @@ class Pattern(str):
         """
         pieces = _FIELD.split(self)
         pattern = "".join(
-            re.escape(piece) if i % 2 == 0 else f"(?P<{piece}>{'.+' if piece == 'reward_model' else '[^/]+'})"
+            re.escape(piece) if i % 2 == 0 else f"(?P<{piece}>{'.+' if piece in _WITH_SLASHES else '[^/]+'})"
             for i, piece in enumerate(pieces)
         )
         found = re.fullmatch(pattern, str(path))
@@ -62,7 +64,11 @@ class Pattern(str):
 
 
 class Layout:
-    """The paths of one study. ``{part}`` is preferences, instructions or the name of a benchmark."""
+    """The paths of one study.
+
+    ``{part}`` is preferences, instructions, held_out_instructions or the name of a benchmark, and of answers constraints.
+    ``{policy}`` is one of ``policies``, ``{aligned}`` a policy made of it, and ``{writer}`` either.
+    """
 
     def __init__(self, study: str, source: str) -> None:
         self.folder, self.source = f"results/{study}", source
@@ -94,8 +100,15 @@ class Layout:
         self.settings = at("scores/{reward_model}/{benchmark}/settings.json")
         self.native_settings = at("scores/{reward_model}/{benchmark}/settings.{language}.json")
         self.states = at("hidden_states/{reward_model}/{benchmark}/{language}.npz")
-        self.answers = at("alignment/answers/{base}/{language}.parquet")
-        self.answer_rewards = at("alignment/rewards/{reward_model}/{base}/{language}.parquet")
+        self.constraints = at("alignment/constraints/{language}.parquet")
+        self.constraints_left_out = at("alignment/constraints/{language}.left_out.csv")
+        self.answers = at("alignment/answers/{writer}/{part}/{language}.parquet")
+        self.answer_rewards = at("alignment/rewards/{reward_model}/{policy}/{part}/{language}.parquet")
+        self.aligned = at("alignment/policies/{aligned}")
+        self.comparisons = at("alignment/comparisons/{policy}/{language}.parquet")
+        self.verdicts = at("alignment/verdicts/{reward_model}/{policy}/{language}.parquet")
+        self.verdict_settings = at("alignment/verdicts/{reward_model}/{policy}/settings.json")
+        self.drift = at("alignment/drift/{aligned}/{language}.parquet")
         self.table = at("tables/{table}.csv")
         self.benchmark_table = at("tables/{benchmark}/{table}.csv")
         self.answer = at("tables/{benchmark}/answer.txt")
@@ -103,6 +116,7 @@ class Layout:
         self.figure = at("figures/{figure}.{format}")
         self.benchmark_figure = at("figures/{benchmark}/{figure}.{format}")
         self.cache = at(".work/scores")
+        self.sampled = at(".work/answers")
         self.training_states = at(".work/training")
         self.trunk = at(".work/trunk")
         self.kept = at(".work/kept")
@@ -127,8 +141,12 @@ class Layout:
             "translations": self.translated_rows,
             "scores": self.scores,
             "hidden_states": self.states,
+            "constraints": self.constraints,
             "answers": self.answers,
             "rewards": self.answer_rewards,
+            "comparisons": self.comparisons,
+            "verdicts": self.verdicts,
+            "drift": self.drift,
         }
         steps = path.relative_to(self.folder).parts
         kind = steps[1] if steps[0] == "alignment" else steps[0]

@@ -8,6 +8,9 @@ BASE = "base"
 ALL = "all"
 # The day that chat templates are told it is: what Llama 3.2's says where it knows no clock.
 DATE = "2024-07-26"
+# Prompts that are no pairs: those that policies are aligned on, those that they are evaluated on, and those whose answers code
+# can check.
+INSTRUCTIONS, HELD_OUT, CONSTRAINTS = "instructions", "held_out_instructions", "constraints"
 # The mean over a benchmark's sections.
 AVERAGE = "average"
 # What stands for the training language of a model that is not ours.

@@ -14,8 +14,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from rmtransfer.study import catalogue, footprint
+from rmtransfer.study.aligning import Aligning
 from rmtransfer.study.footprint import Recipe, Shape
-from rmtransfer.study.study import INSTRUCTIONS, PREFERENCES, RewardModelId, Study
+from rmtransfer.study.names import CONSTRAINTS, HELD_OUT, INSTRUCTIONS
+from rmtransfer.study.study import PREFERENCES, RewardModelId, Study
 
 GPU_RATE = 400e12  # operations a second that are kept up: an H100 in bf16 at 40 % of its peak
 _CORE_RATE = 60e9  # of one core in fp32, with AVX-512: README, "Time and memory"
@@ -97,6 +99,7 @@ class Needs:
 
     def __init__(self, study: Study, root: Path, *, gpu: bool, threads: int) -> None:
         self.study, self.root, self.gpu = study, root, gpu
+        self.aligning = Aligning(study)
         self.rate = GPU_RATE if gpu else _CORE_RATE * threads
         config = study.config
         self.recipe = Recipe.of(config.training.model_dump())
@@ -201,7 +204,7 @@ class Needs:
             return Need(memory, seconds, disk + 2 * shape.parameters)
         files = [self.root / path for path in engine.files(options)]
         memory += _OF_TMX * sum(path.stat().st_size for path in files if path.is_file())
-        asked = texts.rows * (1 if part == INSTRUCTIONS else 1 + _ANSWERS) if engine.paid else 0
+        asked = texts.rows * (1 if part in (INSTRUCTIONS, HELD_OUT) else 1 + _ANSWERS) if engine.paid else 0
         rate = _TEXTS_A_SECOND * self.study.config.resources.requests_at_once
         return Need(memory, asked / rate, disk)
 
@@ -256,11 +259,16 @@ class Needs:
             memory=need.memory + _OF_ROWS * texts.bytes * languages, disk=need.disk + states + texts.bytes * languages
         )
 
-    def scoring_answers(self, reward_model: str, base: str) -> Need:
-        """To score what a base model answered in all languages."""
-        answers, tokens = self._answers()
-        languages = len(self.study.languages)
-        return self._scoring(reward_model, tokens * languages, answers * languages / _ANSWERS)
+    def scoring_answers(self, reward_model: str, policy: str, part: str) -> Need:
+        """To score what a policy answered in all languages."""
+        answers, tokens = self._answers(policy, part)
+        return self._scoring(reward_model, tokens, answers / _ANSWERS)
+
+    def judging(self, reward_model: str, policy: str) -> Need:
+        """To compare everybody's answers to the held-out instructions with the policy's own, in all languages."""
+        answers, tokens = self._answers(policy, HELD_OUT)
+        each, contenders = self.aligning.samples(policy, HELD_OUT), len(self.aligning.contenders(policy))
+        return self._scoring(reward_model, 2 * contenders * tokens / each, contenders * answers / each)
 
     def _scoring(self, reward_model: str, tokens: float, rows: float) -> Need:
         scorer = RewardModelId.parse(reward_model)
@@ -303,19 +311,63 @@ class Needs:
             memory = sum(footprint.scoring_bytes(shape, self.tokens_per_batch, gpu=False) for shape in shapes)
         return Need(memory, operations / self.rate)
 
-    def sampling(self, base: str) -> Need:
-        """To sample answers to the instructions in one language."""
-        shape, alignment = self.shape(base), self.study.config.alignment
-        answers, tokens = self._answers()
+    def sampling(self, writer: str, part: str) -> Need:
+        """To sample answers to prompts in all languages."""
+        shape, alignment = self.shape_of_policy(writer), self.study.config.alignment
+        answers, tokens = self._answers(writer, part)
         new = answers * alignment.max_new_tokens
         operations = shape.reading * (tokens - new) + shape.writing * DECODING * new
         return Need(self._decoding(shape, alignment.max_new_tokens), operations / self.rate)
 
-    def _answers(self) -> tuple[int, float]:
-        """How many answers are sampled in a language, and of how many tokens with their prompts."""
-        texts, alignment = self.texts(INSTRUCTIONS), self.study.config.alignment
-        answers = texts.rows * alignment.samples
-        return answers, alignment.samples * texts.tokens + answers * alignment.max_new_tokens
+    def aligning_policy(self, aligned: str) -> Need:
+        """To align a policy on its best and worst answers to the instructions of all languages, and to reload it."""
+        policy, config = self.aligning.policy_of(aligned), self.study.config
+        shape, recipe = self.shape_of_policy(policy), Recipe.of({**config.alignment.training.model_dump(), "processes": 1})
+        answers, tokens = self._answers(policy, INSTRUCTIONS)
+        chosen = _ANSWERS / self.aligning.samples(policy, INSTRUCTIONS)  # best and worst
+        passes = config.alignment.training.epochs * footprint.training_operations(shape, recipe) + shape.reading
+        # The vocabulary's share of a pass that writes, there and back and once for the reference.
+        passes += (1 + 2 * config.alignment.training.epochs) * (shape.writing - shape.reading)
+        if self.gpu:
+            memory = footprint.host_bytes(4 * shape.parameters)
+        else:
+            most = max(self.tokens_per_batch, 2 * config.alignment.training.max_length)
+            memory = footprint.training_bytes(shape, recipe, most, gpu=False)
+            memory += footprint.likelihood_bytes(shape, self.tokens_per_batch)
+        own = shape.parameters - recipe.unchanged(shape)
+        return Need(memory, tokens * chosen * passes / self.rate, 4 * shape.parameters + 16 * own)
+
+    def drifting(self, aligned: str) -> Need:
+        """To read an aligned policy's answers by itself and by what it is made of."""
+        shape = self.shape_of_policy(aligned)
+        _, tokens = self._answers(aligned, HELD_OUT)
+        return self._forward([shape, shape], tokens, vocabulary=True)
+
+    def preparing_policy(self, policy: str) -> Need:
+        """To bring a policy into the study."""
+        entry = self.aligning.entries[policy]
+        parameters = self._shape_or_name(self.aligning.base_of(policy) or entry.path).parameters
+        return self._reading(4 * parameters, 4 * parameters)
+
+    def shape_of_policy(self, writer: str) -> Shape:
+        """The sizes of a policy, or of one that is made of it.
+
+        Raises:
+            UnknownSizeError: it is not here yet.
+        """
+        policy = self.aligning.policy_of(writer)
+        base, entry = self.aligning.base_of(policy), self.aligning.entries.get(policy)
+        if base is not None:
+            return self.shape(base)
+        return self.shape_of(self.aligning.folder(policy), entry.path)
+
+    def _answers(self, writer: str, part: str) -> tuple[int, float]:
+        """How many answers are sampled in all languages, and of how many tokens with their prompts."""
+        samples, languages = self.aligning.samples(writer, part), len(self.aligning.languages_of(part))
+        # What code checks are a few hundred rows at most, as long as instructions are.
+        texts = self.texts(INSTRUCTIONS if part == CONSTRAINTS else part)
+        answers = texts.rows * samples * languages
+        return answers, samples * texts.tokens * languages + answers * self.study.config.alignment.max_new_tokens
 
     def _decoding(self, shape: Shape, new_tokens: int) -> float:
         """Bytes of memory."""

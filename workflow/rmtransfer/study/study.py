@@ -11,12 +11,21 @@ from rmtransfer.kit.errors import StudyError
 from rmtransfer.study import catalogue
 from rmtransfer.study.languages import filled_in, split_variant, variant_code
 from rmtransfer.study.layout import Layout, Pattern
-from rmtransfer.study.names import BASE, DATE, NOT_OURS, TRANSLATE_TEST, back_name, part_name
+from rmtransfer.study.names import (
+    BASE,
+    DATE,
+    HELD_OUT,
+    INSTRUCTIONS,
+    NOT_OURS,
+    TRANSLATE_TEST,
+    back_name,
+    part_name,
+)
 
 if TYPE_CHECKING:
     from rmtransfer.study.config import Config, Rows
 
-PREFERENCES, INSTRUCTIONS = "preferences", "instructions"
+PREFERENCES = "preferences"
 _CLOCK = re.compile(r"\b(strftime_now|date_string)\b")
 _TEMPLATES = ("chat_template.jinja", "tokenizer_config.json")  # where a model's folder holds them
 _SEED = "seed"
@@ -98,7 +107,12 @@ class Study:
         self.bases = list(config.base_models)
         self.benchmarks = list(config.benchmarks)
         self.leading = self.benchmarks[0]
-        parts = {PREFERENCES: config.preferences, **config.benchmarks, INSTRUCTIONS: config.instructions}
+        parts = {
+            PREFERENCES: config.preferences,
+            **config.benchmarks,
+            INSTRUCTIONS: config.instructions,
+            HELD_OUT: config.held_out_instructions,
+        }
         self.parts: dict[str, Rows] = {part: rows for part, rows in parts.items() if rows is not None}
         # Benchmarks that were written in one language, by that language, and those that are in every language.
         self.native = {name: rows.native for name, rows in config.benchmarks.items() if rows.native is not None}
@@ -231,17 +245,6 @@ class Study:
             return self.rows(benchmark)
         back = [self.at.back_rows.fill(part=benchmark, language=language) for language in self.translated_back]
         return [self.at.rows(benchmark, self.source), *back]
-
-    @property
-    def answer_rewards(self) -> list[Pattern]:
-        """The rewards of sampled answers: by our reward models those of their base, by some of others those of every base."""
-        others = [RewardModelId(name) for name in self.config.alignment.reward_models]
-        return [
-            self.at.answer_rewards.fill(reward_model=scorer.id, base=base, language=language)
-            for base in self.bases
-            for scorer in [*(model for model in self.full_reward_models if model.base_model == base), *others]
-            for language in self.languages
-        ]
 
     def content_scored(self, reward_model: str, benchmark: str) -> list[str]:
         """What ``corpus/selected.json`` calls the languages of :meth:`rows_scored`."""
@@ -391,8 +394,8 @@ class Study:
         found: dict[str, dict[str, Any]] = {}
         for base, options in self.config.base_models.items():
             packed = catalogue.base_model_source(options) != "pretrained"
-            path = self.at.base_model.fill(base=base) if packed else self._tokenizer(base, options.path, root)
-            found[f"base_models.{base}"] = {"path": path, "parts": list(self.parts)} | _template_of(options)
+            path = self.at.base_model.fill(base=base) if packed else self.tokenizer_folder(base, options.path, root)
+            found[f"base_models.{base}"] = {"path": path, "parts": list(self.parts)} | template_of(options)
         for name, options in self.config.reward_models.items():
             kind = self._kind(name)
             key = next((key for key in kind.models if key not in kind.tokenizer_only), None)
@@ -402,16 +405,17 @@ class Study:
             there = found[f"base_models.{model}"] if model in self.bases else {}
             asked = hasattr(options, "system")  # a judge, which is asked about rows in one message
             found[f"reward_models.{name}"] = {
-                "path": self._tokenizer(name, model, root),
+                "path": self.tokenizer_folder(name, model, root),
                 **there,
-                **_template_of(options),
+                **template_of(options),
                 "parts": [] if asked else self.benchmarks,
                 "trust_remote_code": getattr(options, "trust_remote_code", False),
                 "system": bool(asked and options.system),
             }
         return found
 
-    def _tokenizer(self, name: str, model: str, root: Path) -> str:
+    def tokenizer_folder(self, name: str, model: str, root: Path) -> str:
+        """Where the tokenizer of a model of the user's or the hub's is before its weights are."""
         here = (root / Path(model).expanduser()).is_dir()
         return model if here else self.at.tokenizer.fill(name=name)
 
@@ -513,14 +517,17 @@ class Study:
         }
 
     def tokenizer_download(self, name: str) -> dict[str, Any]:
-        """What to fetch of the hub of a base or one of ``reward_models`` before its weights, as :meth:`download` says it."""
+        """What to fetch of the hub of a base, a policy or one of ``reward_models`` before its weights, as :meth:`download` says it."""
+        if name in self.config.policies:
+            policy = self.config.policies[name]
+            return {"model": policy.path, "revision": policy.revision, "tokenizer_only": True}
         if name not in self.bases:
             return {**self.download(name, next(iter(self._kind(name).models))), "tokenizer_only": True}
         options = self.config.base_models[name]
         return {"model": options.path, "revision": options.revision, "tokenizer_only": True}
 
 
-def _template_of(options: Any) -> dict[str, str]:
+def template_of(options: Any) -> dict[str, str]:
     """The Jinja file that a config entry names, under its key."""
     named = getattr(options, "chat_template", None)
     return {"chat_template": named} if named else {}

@@ -9,12 +9,15 @@ import unicodedata
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
+from rmtransfer.kit.errors import StudyError
 from rmtransfer.kit.progress import report
+from rmtransfer.study.names import HELD_OUT
 from rmtransfer.texts.corpus import Row, iter_rows, texts_of, write_ledger
 
 COLUMNS = ("id", "kind", "overlap")
 N_GRAM = 13  # words (Brown et al., arXiv 2005.14165, appendix C)
 _ENOUGH = 0.5
+_SHOWN = 5
 # Vowel signs of Indic scripts and of Thai are marks, which \w leaves out.
 _MARKS = "".join(c for c in map(chr, range(0x10000)) if unicodedata.category(c) in ("Mn", "Mc"))
 _WORD = re.compile(rf"\w[\w{_MARKS}]*")
@@ -66,6 +69,26 @@ def write_contamination(benchmark: Path, training: Path | None, output: Path) ->
     write_ledger(output, found, COLUMNS)
     report(f"{len(found):,} benchmark rows have prompts of the training data")
     return len(found)
+
+
+def check_held_out(instructions: Path, held_out: Path) -> None:
+    """Refuse held-out instructions that a policy is aligned on.
+
+    Args:
+        instructions, held_out: Parquet files of rows in the source language.
+
+    Raises:
+        StudyError: an instruction is in both, by its id, or as :func:`find_contaminated` finds it.
+    """
+    ours = {row["id"]: _prompt(row) for row in iter_rows(instructions, ("id", "prompt"))}
+    theirs = {row["id"]: _prompt(row) for row in iter_rows(held_out, ("id", "prompt"))}
+    both = dict.fromkeys([*(i for i in theirs if i in ours), *(f["id"] for f in find_contaminated(theirs, ours.values()))])
+    if both:
+        shown = ", ".join(map(repr, list(both)[:_SHOWN])) + (", ..." if len(both) > _SHOWN else "")
+        raise StudyError(
+            f"{HELD_OUT}: {len(both):,} of {len(theirs):,} rows are among the instructions that policies are aligned on, by id or by "
+            f"text ({shown}); remove them from one of the two"
+        )
 
 
 def _prompt(row: Row) -> str:

@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 from rmtransfer.kit.errors import StudyError, first_line
 from rmtransfer.kit.progress import report
 from rmtransfer.study.languages import filled_in
-from rmtransfer.study.names import SIDES
+from rmtransfer.study.names import HELD_OUT, INSTRUCTIONS, SIDES
 from rmtransfer.study.sections import check_subsets
 from rmtransfer.texts.clusters import set_clusters, take_clusters
 from rmtransfer.texts.records import SLICE, read_records
@@ -36,7 +36,7 @@ _SHOWN = 10
 
 def fields_of(part: str) -> tuple[str, ...]:
     """The text fields of the rows of a part: ``preferences``, ``instructions`` or the name of a benchmark."""
-    return ("prompt",) if part == "instructions" else PAIR_FIELDS
+    return ("prompt",) if part in (INSTRUCTIONS, HELD_OUT) else PAIR_FIELDS
 
 
 def import_rows(

@@ -37,7 +37,7 @@ def draw_best_of_n(tables: Mapping[str, Path], outputs: Sequence[Path]) -> None:
     With too many picking models or languages for curves, a heat map of the gain at the largest n for each policy and kind of
     referee.
     """
-    frame = read_table(tables["alignment"])
+    frame = read_table(tables["best_of_n"])
     frame["model"] = frame["train_language"].where(frame["train_language"] != NOT_OURS, frame["base_model"])
     blocks = {str(policy): cells for policy, cells in frame.groupby("policy", sort=False)}
     languages = order(frame["language"])

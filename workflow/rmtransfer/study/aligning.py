@@ -1,0 +1,293 @@
+"""What the alignment stage makes of a study: its policies, what selects their answers, who judges, and the files of all that."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple, Self
+
+from rmtransfer.kit.errors import StudyError
+from rmtransfer.study.layout import Pattern
+from rmtransfer.study.names import CONSTRAINTS, HELD_OUT, IN_LANGUAGE, INSTRUCTIONS
+from rmtransfer.study.study import RewardModelId, Study, template_of
+
+BEST_OF = "best-of-"
+
+
+class Contender(NamedTuple):
+    """What competes with a policy's own answers.
+
+    Attributes:
+        method: ``dpo`` or ``sft``, a policy aligned by it; ``best-of-4``, a selector's picks of four of the policy's answers.
+        selector: the reward model behind it, one of ours or of others; trained in ``in-language``: in each language the one that
+            is trained in that.
+    """
+
+    method: str
+    selector: RewardModelId
+
+    @property
+    def id(self) -> str:
+        """Its name in paths below its policy."""
+        return f"{self.method}/{self.selector.id}"
+
+    @property
+    def n(self) -> int:
+        """How many answers the best is picked from; 1 of an aligned policy, which gives one."""
+        return int(self.method.removeprefix(BEST_OF)) if self.method.startswith(BEST_OF) else 1
+
+    @classmethod
+    def parse(cls, identity: str) -> Self:
+        """The contender with this id.
+
+        Raises:
+            StudyError: it is no id.
+        """
+        method, slash, selector = identity.partition("/")
+        if not slash:
+            raise StudyError(f"{identity!r} is no contender, such as dpo/llama/en/seed0")
+        return cls(method, RewardModelId.parse(selector))
+
+
+class Aligning:
+    """What the rules of alignment ask of a study."""
+
+    def __init__(self, study: Study) -> None:
+        self.study, self.at, config = study, study.at, study.config
+        self.options = config.alignment
+        self.entries: dict[str, Any] = dict(config.policies)
+        bases = {base: None for base in study.bases} if study.bases and not config.policies else {}
+        self.policies = [*self.entries, *bases]
+        self.seeds = self.options.seeds or config.seeds
+        self.selector_names = self.options.selectors or [study.source, IN_LANGUAGE]
+        self.evaluates = bool(self.policies) and HELD_OUT in study.parts
+        self.plain_languages = [study.source, *study.targets]
+        self.checks_constraints = bool(self.policies) and self.options.constraints is not None
+
+    # Policies.
+
+    def prepared(self, policy: str) -> bool:
+        """Whether a policy is a model of its own, and not one of the bases as it is."""
+        entry = self.entries.get(policy)
+        if entry is None:
+            return False
+        return entry.path not in self.study.bases or entry.adapter is not None or entry.chat_template is not None
+
+    def base_of(self, policy: str) -> str | None:
+        """The base that a policy is, or is an adapter of."""
+        entry = self.entries.get(policy)
+        path = policy if entry is None else entry.path
+        return path if path in self.study.bases else None
+
+    def folder(self, writer: str) -> str:
+        """Where the model of a policy lies, or of one that is aligned."""
+        if writer not in self.policies:
+            return self.at.aligned.fill(aligned=writer)
+        return self.at.base_model.fill(base=writer if self.prepared(writer) else self.base_of(writer))
+
+    @property
+    def own_models(self) -> list[str]:
+        """The policies that are prepared like base models."""
+        return [policy for policy in self.policies if self.prepared(policy)]
+
+    def selecting_bases(self, policy: str) -> list[str]:
+        """The bases whose reward models select a policy's answers: its own, or all where it is none of them."""
+        base = self.base_of(policy)
+        return self.study.bases if base is None else [base]
+
+    # Who picks, who is compared, who judges.
+
+    def scorers(self, policy: str) -> list[RewardModelId]:
+        """The reward models that score a policy's answers to the instructions."""
+        bases = self.selecting_bases(policy)
+        ours = [model for model in self.study.full_reward_models if model.base_model in bases]
+        return [*ours, *map(RewardModelId, self.options.reward_models)]
+
+    def selectors(self, policy: str) -> list[RewardModelId]:
+        """What a policy is aligned with, and whose picks are evaluated."""
+        return [
+            selector
+            for name in self.selector_names
+            for selector in (
+                [RewardModelId(name)]
+                if name in self.options.reward_models
+                else [
+                    RewardModelId(base, name, seed) for base in self.selecting_bases(policy) for seed in self.seeds
+                ]
+            )
+        ]
+
+    def contenders(self, policy: str) -> list[Contender]:
+        """What is compared with a policy's own answers to the held-out instructions."""
+        if not self.evaluates:
+            return []
+        best = [f"{BEST_OF}{n}" for n in self.options.best_of if n > 1]
+        return [Contender(method, s) for method in [*best, *self.options.methods] for s in self.selectors(policy)]
+
+    def aligned(self, policy: str) -> list[str]:
+        """The ids of the policies that are made of one."""
+        if not self.evaluates:
+            return []
+        return [f"{policy}/{Contender(m, s).id}" for m in self.options.methods for s in self.selectors(policy)]
+
+    @property
+    def all_aligned(self) -> list[str]:
+        """The ids of all of them."""
+        return [aligned for policy in self.policies for aligned in self.aligned(policy)]
+
+    @property
+    def writers(self) -> list[str]:
+        """Whoever answers prompts."""
+        return [*self.policies, *self.all_aligned]
+
+    def policy_of(self, writer: str) -> str:
+        """The policy that a writer is, or is made of."""
+        return writer.partition("/")[0]
+
+    def contender_of(self, aligned: str) -> Contender:
+        """What an aligned policy is, as a contender."""
+        return Contender.parse(aligned.partition("/")[2])
+
+    def selecting(self, selector: RewardModelId, language: str) -> RewardModelId:
+        """The reward model that selects in a language."""
+        return selector._replace(train_language=language) if selector.train_language == IN_LANGUAGE else selector
+
+    def selecting_models(self, selector: RewardModelId) -> dict[str, RewardModelId]:
+        """By language."""
+        return {language: self.selecting(selector, language) for language in self.study.languages}
+
+    @property
+    def judge_names(self) -> list[str]:
+        """The names of the judges: of a panel that of its base model."""
+        return self.study.bases if self.options.judges is None else self.options.judges
+
+    def panel(self, base: str) -> list[RewardModelId]:
+        """The reward models of a base that judge: those of plain languages, with the last seed.
+
+        With the first one too, where a selector has the last one: models of one seed agree more than others.
+        """
+        first, last = self.study.config.seeds[0], self.study.config.seeds[-1]
+        seeds = dict.fromkeys([last, *([first] if last in self.seeds else [])])
+        return [RewardModelId(base, language, seed) for language in self.plain_languages for seed in seeds]
+
+    def judging(self, policy: str) -> list[RewardModelId]:
+        """The reward models that compare answers."""
+        return [
+            model
+            for name in self.judge_names
+            for model in (self.panel(name) if name in self.study.bases else [RewardModelId(name)])
+        ]
+
+    # Files.
+
+    def parts_of(self, writer: str) -> list[str]:
+        """What a writer answers."""
+        held_out = [HELD_OUT] * self.evaluates
+        return [
+            *([INSTRUCTIONS] if writer in self.policies else []),
+            *held_out,
+            *([CONSTRAINTS] if self.checks_constraints else []),
+        ]
+
+    def languages_of(self, part: str) -> list[str]:
+        """The languages that prompts are in."""
+        return self.plain_languages if part == CONSTRAINTS else self.study.languages
+
+    def rows(self, part: str) -> list[Pattern]:
+        """The prompts, by language."""
+        if part == CONSTRAINTS:
+            return [self.at.constraints.fill(language=language) for language in self.plain_languages]
+        return self.study.rows(part)
+
+    def samples(self, writer: str, part: str) -> int:
+        """How many answers a writer gives to a prompt.
+
+        Of held-out instructions a policy gives one more than are picked from: its own, which others are compared with.
+        """
+        if writer not in self.policies or part == CONSTRAINTS:
+            return 1
+        return int(self.options.samples if part == INSTRUCTIONS else max(self.options.best_of) + 1)
+
+    def sampling_options(self, writer: str, part: str) -> dict[str, Any]:
+        """What decides sampled answers, as builtins."""
+        names = {"max_new_tokens", "temperature", "top_k"} | ({"top_p"} if self.options.top_p else set())
+        names |= {"engine"} if self.options.engine != "transformers" else set()
+        return {"samples": self.samples(writer, part), **self.options.model_dump(include=names)}
+
+    def answers(self, writer: str, part: str) -> list[Pattern]:
+        """A writer's answers in every language."""
+        return [
+            self.at.answers.fill(writer=writer, part=part, language=language) for language in self.languages_of(part)
+        ]
+
+    def rewards(self, policy: str) -> list[Pattern]:
+        """The rewards of a policy's answers to the instructions, by all that score them."""
+        return [file for scorer in self.scorers(policy) for file in self._rewards(scorer, policy, INSTRUCTIONS)]
+
+    def selections(self, selector: RewardModelId, policy: str, part: str) -> list[Pattern]:
+        """A selector's rewards of a policy's answers, in every language."""
+        return [
+            self.at.answer_rewards.fill(reward_model=model.id, policy=policy, part=part, language=language)
+            for language, model in self.selecting_models(selector).items()
+        ]
+
+    def held_out_selections(self, policy: str) -> list[Pattern]:
+        """The rewards of a policy's answers to the held-out instructions, by all selectors."""
+        return list(
+            dict.fromkeys(file for s in self.selectors(policy) for file in self.selections(s, policy, HELD_OUT))
+        )
+
+    def verdicts(self, policy: str) -> list[Pattern]:
+        """What all judges say, in every language."""
+        return [
+            self.at.verdicts.fill(reward_model=model.id, policy=policy, language=language)
+            for model in self.judging(policy)
+            for language in self.study.languages
+        ]
+
+    def _rewards(self, model: RewardModelId, policy: str, part: str) -> Iterator[Pattern]:
+        for language in self.study.languages:
+            yield self.at.answer_rewards.fill(reward_model=model.id, policy=policy, part=part, language=language)
+
+    # Params.
+
+    @property
+    def recipe(self) -> dict[str, Any]:
+        """What decides an alignment, as builtins."""
+        return dict(self.options.training.model_dump(exclude_none=True, exclude={"gradient_checkpointing"}))
+
+    @property
+    def baselines(self) -> list[str]:
+        """Those of others that pick and judge nobody."""
+        return [name for name in self.options.reward_models if name in self.study.baselines]
+
+    def options_of(self, policy: str, root: Path) -> dict[str, Any]:
+        """The config entry of a policy that is prepared, as builtins; a base's name stands for its folder."""
+        entry = self.entries[policy]
+        options = entry.model_dump(exclude_none=True) | self.study.clock(entry.path, entry.chat_template, root)
+        return options | ({"path": str(self.at.base_model.fill(base=entry.path))} if self.base_of(policy) else {})
+
+    def templates(self, root: Path) -> dict[str, dict[str, Any]]:
+        """As :meth:`rmtransfer.study.study.Study.templates`, the policies whose chat templates are not those of bases."""
+        found = {}
+        for policy in self.own_models:
+            entry, base = self.entries[policy], self.base_of(policy)
+            if base is None or entry.chat_template is not None:
+                path = self.study.tokenizer_folder(policy, entry.path, root)
+                if base is not None:
+                    path = str(self.study.templates(root)[f"base_models.{base}"]["path"])
+                parts = [part for part in (INSTRUCTIONS, HELD_OUT) if part in self.study.parts]
+                found[f"policies.{policy}"] = {"path": path, "parts": parts} | template_of(entry)
+        return found
+
+    def inputs_of(self, policy: str) -> list[str]:
+        """The base that a policy is an adapter of."""
+        base = self.base_of(policy)
+        return [] if base is None else [self.at.base_model.fill(base=base)]
+
+    def downloads(self, policy: str) -> bool:
+        """Whether a policy or its adapter comes from the hub."""
+        entry = self.entries[policy]
+        places = [] if self.base_of(policy) else [entry.path]
+        return any(not Path(place).expanduser().is_dir() for place in [*places, *filter(None, [entry.adapter])])
+
