@@ -20,7 +20,7 @@ def config() -> dict:
     config = yaml.safe_load((ROOT / "config.yaml").read_text(encoding="utf-8"))
     # Tests name other reward models and bases.
     config["reward_models"] = {name: config["reward_models"][name] for name in ("longer-answer", "random")}
-    config["alignment"]["reward_models"] = []
+    config["alignment"] |= {"reward_models": [], "judges": []}
     return config
 
 
@@ -409,6 +409,59 @@ FAULTS = {
         ["no"],
         ["alignment.reward_models: 'no' is none of reward_models; add it there or remove it here"],
     ),
+    "unknown selector": (
+        "alignment.selectors",
+        ["en", "fr"],
+        ["alignment.selectors: 'fr' is none of in-language, en, es, it, ko, zh; correct it"],
+    ),
+    "selector that scores no answers": (
+        "alignment.selectors",
+        ["longer-answer"],
+        ["'longer-answer' is none of", "add it to alignment.reward_models"],
+    ),
+    "seed that is none": ("alignment.seeds", [0, 7], ["alignment.seeds: 7 is none of seeds, [0, 1, 2]"]),
+    "unknown judge": ("alignment.judges", ["no"], ["alignment.judges: 'no' is none of reward_models"]),
+    "unknown method": ("alignment.methods", ["ppo"], ["alignment.methods.0: 'ppo' is none of dpo, sft"]),
+    "nothing to evaluate aligned policies on": (
+        "held_out_instructions",
+        None,
+        ["held_out_instructions: missing; policies that are aligned (alignment.methods) are evaluated on it"],
+    ),
+    "held-out instructions that are the others": (
+        "held_out_instructions.path",
+        "resources/sample/instructions.jsonl",
+        ["held_out_instructions: are the instructions themselves"],
+    ),
+    "constraints in one language": (
+        "alignment.constraints",
+        "resources/sample/constraints/en.jsonl",
+        ["alignment.constraints: 'resources/sample/constraints/en.jsonl' holds no {language}"],
+    ),
+    "constraints that are not there": (
+        "alignment.constraints",
+        "no/{language}.jsonl",
+        ["alignment.constraints: 'no/en.jsonl' does not exist", "'no/zh.jsonl'"],
+    ),
+    "policy without a commit": (
+        "policies",
+        {"tuned": {"path": "org/name"}},
+        ["policies.tuned.path: 'org/name' has no revision"],
+    ),
+    "adapter without a commit": (
+        "policies",
+        {"tuned": {"path": "gemma-3-270m", "adapter": "org/name"}},
+        ["policies.tuned.adapter: 'org/name' has no adapter_revision"],
+    ),
+    "adapter that is none": (
+        "policies",
+        {"tuned": {"path": "gemma-3-270m", "adapter": "resources"}},
+        ["policies.tuned.adapter: 'resources' holds no adapter_config.json"],
+    ),
+    "policy with a base's name": (
+        "policies",
+        {"gemma-3-270m": {"path": "gemma-3-270m", "adapter": "org/name", "adapter_revision": COMMIT}},
+        ["policies.gemma-3-270m: a base model has that name"],
+    ),
     "n too large": ("alignment.best_of", [1, 8], ["alignment.best_of: 8 is more than alignment.samples, 4"]),
 }
 
@@ -445,7 +498,9 @@ def give(config, folder, languages):
     config["preferences"] = {"path": "preferences.{language}.jsonl"}
     config["instructions"] = {"path": "instructions.{language}.jsonl"}
     config["benchmarks"] = {"sample": {"path": "benchmark.{language}.jsonl"}}
-    for part in ("preferences", "benchmark", "instructions"):
+    config["held_out_instructions"] = {"path": "held_out.{language}.jsonl"}
+    config["alignment"]["constraints"] = "constraints.{language}.jsonl"
+    for part in ("preferences", "benchmark", "instructions", "held_out", "constraints"):
         for language in languages:
             (folder / f"{part}.{language}.jsonl").write_text("{}\n")
     config["base_models"] = {"m": {"path": "org/name", "revision": COMMIT}}
@@ -496,7 +551,7 @@ def test_variants_of_what_is_not_translated_are_refused(config, tmp_path):
 
 
 def test_off_the_shelf_reward_models_need_neither_preferences_nor_a_base(config):
-    for section in ("base_models", "preferences", "instructions", "training"):
+    for section in ("base_models", "preferences", "instructions", "held_out_instructions", "training"):
         del config[section]
     config["reward_models"] = {"random": {"kind": "random"}}
     full = load_config(config, ROOT)
@@ -522,7 +577,7 @@ def test_the_source_language_may_come_from_elsewhere(config, tmp_path):
     config["languages"]["targets"] = ["es"]
     config["base_models"] = {}
     config["reward_models"] = {"random": {"kind": "random"}}
-    for name in ("preferences", "instructions"):
+    for name in ("preferences", "instructions", "held_out_instructions"):
         del config[name]
     (tmp_path / "spa_Latn.jsonl").write_text("{}\n")
     with pytest.raises(StudyError, match=r"benchmarks\.sample\.source\.path: 'english\.jsonl' does not exist"):

@@ -107,8 +107,10 @@ def test_scoring_is_counted_by_languages_models_and_vocabulary(study, of, tmp_pa
     assert needed.scoring("twice", "sample").seconds == pytest.approx(2 * 1000 * WRITING / GPU_RATE)
     assert needed.scoring("m/en/seed0", "sample").memory == 4e9 + 2 * 2 * 1952 + 6 * 4000 * 2
     # 400 answers of 5 tokens to 1,000 tokens of prompts, in two languages
-    assert needed.scoring_answers("m/en/seed0", "m").seconds == pytest.approx(2 * 6000 * READING / GPU_RATE)
-    assert needed.scoring_answers("r", "m") == SMALL
+    assert needed.scoring_answers("m/en/seed0", "m", "instructions").seconds == pytest.approx(
+        2 * 6000 * READING / GPU_RATE
+    )
+    assert needed.scoring_answers("r", "m", "instructions") == SMALL
     ours, likelihood = (of(here, gpu=False).scoring(name, "sample").memory for name in ("m/en/seed0", "twice"))
     assert likelihood - ours == pytest.approx(2 * 4 * 800 + 4 * 4 * 100 * 64)
 
@@ -119,7 +121,9 @@ def test_writing_costs_ten_times_its_arithmetic_and_a_server_its_time(study, of)
         "far": {**JUDGE, "server": {"url": "u", "model": "x"}},
     }
     needed = of(study(reward_models=models))
-    assert needed.sampling("m").seconds == pytest.approx((4000 * READING + 10 * 2000 * WRITING) / GPU_RATE)
+    assert needed.sampling("m", "instructions").seconds == pytest.approx(
+        2 * (4000 * READING + 10 * 2000 * WRITING) / GPU_RATE
+    )
     asked = 2 * 100 * 2  # languages, pairs, orders
     written = 10 * asked * 7 * WRITING
     assert needed.scoring("local", "sample").seconds == pytest.approx((2 * 2000 * READING + written) / GPU_RATE)

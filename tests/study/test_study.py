@@ -13,6 +13,7 @@ from safetensors.numpy import save_file
 from conftest import ROOT, name_model
 from rmtransfer.kit.errors import StudyError
 from rmtransfer.study import catalogue, reference
+from rmtransfer.study.aligning import Aligning
 from rmtransfer.study.config import Config, load_config
 from rmtransfer.study.study import RewardModelId, Study
 
@@ -24,7 +25,7 @@ def config() -> dict:
     config["seeds"] = [0]
     # Tests name other reward models and bases.
     config["reward_models"] = {name: config["reward_models"][name] for name in ("longer-answer", "random")}
-    config["alignment"]["reward_models"] = []
+    config["alignment"] |= {"reward_models": [], "judges": []}
     return config
 
 
@@ -102,7 +103,7 @@ def test_every_way_is_listed_once(config):
         "en-x-es": ("es", "en", "deepl"),
         "it > en": ("it", "en", "deepl"),  # what comes back from es is asked for by the round trip
     }
-    translated = ["preferences", "sample", "more", "instructions"]
+    translated = ["preferences", "sample", "more", "instructions", "held_out_instructions"]
     assert [list(way["rows"]) for way in ways.values()] == [translated, translated, translated, ["sample"]]
     assert ways["en-x-es"]["rows"]["sample"] == "results/sample/translations/es/sample.parquet"
     config["translation"]["translate_test"] = {"engine": "memory"}
@@ -115,6 +116,8 @@ def test_what_is_given_in_every_language_comes_back_too(config, tmp_path):
     config["languages"]["targets"] = ["es"]
     given = {"path": str(tmp_path / "{language}.jsonl")}
     config |= {"preferences": given, "instructions": given, "benchmarks": {"sample": given}}
+    del config["held_out_instructions"]
+    config["alignment"]["methods"] = []
     config["translation"]["round_trip"] = {"engine": "memory"}
     study = Study(load_config(config, ROOT))
     assert study.translations == ["en-x-es"]
@@ -157,10 +160,10 @@ def test_answers_are_scored_by_the_models_of_their_base_and_by_those_that_are_na
     config["languages"]["targets"] = ["es"]
     config["base_models"]["other"] = dict(config["base_models"]["gemma-3-270m"])
     config["alignment"]["reward_models"] = ["random"]
-    files = Study(load_config(config, ROOT)).answer_rewards
+    aligning = Aligning(Study(load_config(config, ROOT)))
     folder = "results/sample/alignment/rewards"
-    assert files == [
-        f"{folder}/{model}/{base}/{language}.parquet"
+    assert [file for policy in aligning.policies for file in aligning.rewards(policy)] == [
+        f"{folder}/{model}/{base}/instructions/{language}.parquet"
         for base in ("gemma-3-270m", "other")
         for model in (f"{base}/en/seed0", f"{base}/es/seed0", "random")
         for language in ("en", "es")
@@ -365,7 +368,8 @@ def test_a_day_decides_what_may_write_it_and_nothing_else(config, tmp_path):
         "likelihood": {"kind": "likelihood", "path": "plain"},  # the base has its day already
         "server": {"kind": "judge", "mode": "pairwise", "server": {"url": "http://host/v1", "model": "m"}},
     }
-    config["alignment"]["reward_models"] = []
+    config["alignment"] = {}
+    del config["held_out_instructions"]
     config["translation"] = {"engine": "llm", "llm": {"model": "org/name", "revision": 40 * "0"}}
     for name in ("preferences", "instructions"):
         config[name] = {"path": "rows.jsonl"}

@@ -15,7 +15,9 @@ template = {"chat_template": job.text("chat_template")} if "chat_template" in jo
 score(
     {**job.params.options, **models, **template},
     # What an aligned policy implies is scored as well.
-    RewardModelId.parse(job.wildcards.reward_model).key if hasattr(job.wildcards, "reward_model") else job.wildcards.aligned,
+    RewardModelId.parse(job.wildcards.reward_model).key
+    if hasattr(job.wildcards, "reward_model")
+    else job.wildcards.aligned,
     {k: load_selected(path, job.input.get("ids")) for k, path in job.by_language(job.input.rows).items()},
     Outputs(
         scores=job.by_language(job.output.get("scores", [])),

@@ -299,7 +299,7 @@ def _jobs_of_alignment(study: Study, needs: Needs) -> Iterator[tuple[str, int, S
         yield f"sample_answers {policy}", 1, [partial(needs.sampling, *each) for each in answered]
         for kind, jobs in {
             "score_answers": [(m.id, policy, part) for part in parts for m in scored[part]],
-            "judge_comparisons": [(m.id, policy) for m in aligning.judging(policy) if aligning.evaluates],
+            "judge_comparisons": [(m.id, policy) for m in aligning.judging if aligning.evaluates],
         }.items():
             need = {"score_answers": needs.scoring_answers, "judge_comparisons": needs.judging}[kind]
             if jobs:

@@ -111,9 +111,7 @@ class Aligning:
             for selector in (
                 [RewardModelId(name)]
                 if name in self.options.reward_models
-                else [
-                    RewardModelId(base, name, seed) for base in self.selecting_bases(policy) for seed in self.seeds
-                ]
+                else [RewardModelId(base, name, seed) for base in self.selecting_bases(policy) for seed in self.seeds]
             )
         ]
 
@@ -156,11 +154,6 @@ class Aligning:
         """By language."""
         return {language: self.selecting(selector, language) for language in self.study.languages}
 
-    @property
-    def judge_names(self) -> list[str]:
-        """The names of the judges: of a panel that of its base model."""
-        return self.study.bases if self.options.judges is None else self.options.judges
-
     def panel(self, base: str) -> list[RewardModelId]:
         """The reward models of a base that judge: those of plain languages, with the last seed.
 
@@ -170,13 +163,11 @@ class Aligning:
         seeds = dict.fromkeys([last, *([first] if last in self.seeds else [])])
         return [RewardModelId(base, language, seed) for language in self.plain_languages for seed in seeds]
 
-    def judging(self, policy: str) -> list[RewardModelId]:
-        """The reward models that compare answers."""
-        return [
-            model
-            for name in self.judge_names
-            for model in (self.panel(name) if name in self.study.bases else [RewardModelId(name)])
-        ]
+    @property
+    def judging(self) -> list[RewardModelId]:
+        """The reward models that compare answers: a panel of each base, and those that are named."""
+        panels = [model for base in self.study.bases for model in self.panel(base)]
+        return [*panels, *map(RewardModelId, self.options.judges)]
 
     # Files.
 
@@ -241,7 +232,7 @@ class Aligning:
         """What all judges say, in every language."""
         return [
             self.at.verdicts.fill(reward_model=model.id, policy=policy, language=language)
-            for model in self.judging(policy)
+            for model in self.judging
             for language in self.study.languages
         ]
 
@@ -290,4 +281,3 @@ class Aligning:
         entry = self.entries[policy]
         places = [] if self.base_of(policy) else [entry.path]
         return any(not Path(place).expanduser().is_dir() for place in [*places, *filter(None, [entry.adapter])])
-

@@ -113,13 +113,11 @@ def _check_alignment(study: Study, root: Path) -> Iterator[str]:
     for seed in alignment.seeds or ():
         if seed not in config.seeds:
             yield f"alignment.seeds: {seed} is none of seeds, {config.seeds}; remove it or add it there"
-    for name in alignment.judges or ():
-        if name not in config.base_models and name not in config.reward_models:
-            yield f"alignment.judges: {name!r} is none of reward_models and base_models; add it there or remove it here"
-        elif name in config.reward_models:
-            kind = catalogue.load(catalogue.REWARD_MODELS, config.reward_models[name].kind)
-            if kind.reads_states:
-                yield f"alignment.judges: {name!r} reads hidden states, which sampled answers have not; remove it"
+    for name in alignment.judges:
+        if name not in config.reward_models:
+            yield f"alignment.judges: {name!r} is none of reward_models; add it there or remove it here"
+        elif catalogue.load(catalogue.REWARD_MODELS, config.reward_models[name].kind).reads_states:
+            yield f"alignment.judges: {name!r} reads hidden states, which sampled answers have not; remove it"
     if alignment.methods and HELD_OUT not in study.parts:
         yield f"{HELD_OUT}: missing; policies that are aligned (alignment.methods) are evaluated on it"
     if HELD_OUT in study.parts and INSTRUCTIONS in study.parts:

@@ -328,9 +328,9 @@ class Alignment(Options):
     names of alignment.reward_models. The source language and in-language if not given"""
     seeds: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1), Distinct] | None = None
     """those of seeds whose reward models select, with a policy for each; all if not given"""
-    judges: Annotated[list[Slug], Distinct] | None = None
-    """who compares answers to held_out_instructions with the policy's own: names of reward_models, and of base_models for a panel
-    of their reward models; the base models if not given"""
+    judges: Annotated[list[Slug], Distinct] = []
+    """names of reward_models that compare answers to held_out_instructions with the policy's own, beside a panel of each base
+    model's reward models"""
     training: AlignmentTraining = AlignmentTraining()
     """how a policy is aligned"""
     constraints: Text | None = None

@@ -322,7 +322,10 @@ class Needs:
     def aligning_policy(self, aligned: str) -> Need:
         """To align a policy on its best and worst answers to the instructions of all languages, and to reload it."""
         policy, config = self.aligning.policy_of(aligned), self.study.config
-        shape, recipe = self.shape_of_policy(policy), Recipe.of({**config.alignment.training.model_dump(), "processes": 1})
+        shape, recipe = (
+            self.shape_of_policy(policy),
+            Recipe.of({**config.alignment.training.model_dump(), "processes": 1}),
+        )
         answers, tokens = self._answers(policy, INSTRUCTIONS)
         chosen = _ANSWERS / self.aligning.samples(policy, INSTRUCTIONS)  # best and worst
         passes = config.alignment.training.epochs * footprint.training_operations(shape, recipe) + shape.reading

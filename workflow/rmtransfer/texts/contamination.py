@@ -82,7 +82,9 @@ def check_held_out(instructions: Path, held_out: Path) -> None:
     """
     ours = {row["id"]: _prompt(row) for row in iter_rows(instructions, ("id", "prompt"))}
     theirs = {row["id"]: _prompt(row) for row in iter_rows(held_out, ("id", "prompt"))}
-    both = dict.fromkeys([*(i for i in theirs if i in ours), *(f["id"] for f in find_contaminated(theirs, ours.values()))])
+    both = dict.fromkeys(
+        [*(i for i in theirs if i in ours), *(f["id"] for f in find_contaminated(theirs, ours.values()))]
+    )
     if both:
         shown = ", ".join(map(repr, list(both)[:_SHOWN])) + (", ..." if len(both) > _SHOWN else "")
         raise StudyError(
