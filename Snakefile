@@ -48,7 +48,10 @@ rule all:
         AT.table.fill(table="translation") if STUDY.translations else [],
         expand(AT.benchmark_table, benchmark=STUDY.benchmarks, table="transfer"),
         expand(AT.paper_table, benchmark=STUDY.benchmarks, format="md"),
-        expand(AT.table, table=["variance", "representation", "best_of_n", "agreement", "alignment"]) if STUDY.bases else [],
+        AT.figure.fill(figure="sample_answers", format="html") if ALIGNING.evaluates else [],
+        expand(AT.table, table=["variance", "representation", "best_of_n", "agreement", "alignment"])
+        if STUDY.bases
+        else [],
         [expand(f.path(AT, "{format}"), benchmark=STUDY.benchmarks, format=["png", "pdf"]) for f in figures_of(STUDY)],
 
 

@@ -148,13 +148,13 @@ def test_it_says_beforehand_what_comes_back_what_goes_and_what_stays(study, tmp_
     shown = render_why(study, [after], needs)
     assert "WARNING" not in shown
     assert "to compute: about 0.00 hours of one core, as snakemake plan counts; and what 1 jobs take" in shown
-    assert "kept: 1 models and sets of answers that this run replaces stay in results/tiny/.work/kept" in shown
+    assert "kept: 1 models that this run replaces stay in results/tiny/.work/kept" in shown
     assert "of other settings" not in shown
     assert "come back" not in shown
     (Path(after.output) / "weights").write_bytes(b"others")  # trained again
     write_manifest(Path(after.output), {})
     keep(study, after)
-    assert "kept: 1 models and sets of answers of other settings, 0.00 GB" in render_why(study, [], needs)
+    assert "kept: 1 models of other settings, 0.00 GB" in render_why(study, [], needs)
     assert "  all of them come back from what is kept, and what was scored of them" in render_why(
         study, [before], needs
     )
@@ -162,7 +162,7 @@ def test_it_says_beforehand_what_comes_back_what_goes_and_what_stays(study, tmp_
     assert "come back" not in render_why(study, [base, trained("en", 5e-5, after=[0])], needs)
     print_kept(study.at, CONFIG)
     listed = capsys.readouterr().out
-    assert "Kept in results/tiny/.work/kept: 1 models and sets of answers that are in results now" in listed
+    assert "Kept in results/tiny/.work/kept: 1 models that are in results now" in listed
     (line,) = re.findall(r"models/llama/en/seed0/.*", listed)
     assert line.endswith("  training.learning_rate: 5e-05")
     assert (Path(study.at.kept) / line.split()[0]).is_dir()

@@ -54,7 +54,7 @@ def test_a_learning_rate_and_back(finished):
         shown["after them:"]
     )
     assert not any("train" in line and "gather" not in line for line in shown["after them:"])
-    assert list(shown)[-1] == f"kept: 2 models and sets of answers that this run replaces stay in {KEPT}"
+    assert list(shown)[-1] == f"kept: 2 models that this run replaces stay in {KEPT}"
 
     logs = "results/tiny/tables/training.csv"  # asks for both models and no more
     done = snakemake(finished, FASTER, logs)
@@ -68,7 +68,7 @@ def test_a_learning_rate_and_back(finished):
         "all of them come back from what is kept, and what was scored of them",
     ]
     listed = told(finished, CONFIG, "kept")
-    assert f"Kept in {KEPT}: 4 models and sets of answers that are in results now" in listed
+    assert f"Kept in {KEPT}: 4 models that are in results now" in listed
     assert len(re.findall(r"models/llama/e[ns]/seed0/\w{16}  training.learning_rate: 0.001$", listed, re.M)) == 2
 
     done = snakemake(finished, CONFIG, logs)

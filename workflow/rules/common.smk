@@ -38,7 +38,9 @@ if GPUS:  # as many heavy jobs at a time as there are
     workflow.register_resource("gpu", GPUS)
 ON_GPU = computes_on_gpu(RESOURCES.device, HERE, GPUS)
 NEEDS = Needs(STUDY, Path.cwd(), gpu=ON_GPU, threads=HEAVY)
-TEMPLATES = STUDY.templates(Path.cwd()) | ALIGNING.templates(Path.cwd())  # models by key whose chat templates have to render the rows
+TEMPLATES = STUDY.templates(Path.cwd()) | ALIGNING.templates(
+    Path.cwd()
+)  # models by key whose chat templates have to render the rows
 DEVICE = {"tokens_per_batch": RESOURCES.tokens_per_batch, "device": RESOURCES.device}
 FIRST, SECOND, THIRD = 3, 2, 1  # the longest jobs, and those that others wait for: short ones fill the end of the run
 

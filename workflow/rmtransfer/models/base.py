@@ -52,7 +52,7 @@ def prepare_base_model(
     key = f"{section}.{name}"
     output.mkdir(parents=True, exist_ok=True)
     source = catalogue.load(catalogue.BASE_MODELS, catalogue.base_model_source(options))
-    kind = source.PolicyOptions if section == "policies" else source.Options
+    kind = source.Policy if section == "policies" else source.Options
     model, tokenizer = source.load(kind.model_validate(options), key, root, output)
     family = model.config.model_type
     try:

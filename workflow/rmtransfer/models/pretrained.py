@@ -43,7 +43,7 @@ class PolicyOptions(PretrainedOptions):
 class Pretrained:
     """A causal language model in the Hugging Face format."""
 
-    Options, PolicyOptions = PretrainedOptions, PolicyOptions
+    Options, Policy = PretrainedOptions, PolicyOptions
 
     @staticmethod
     def check(options: PretrainedOptions, key: str, root: Path) -> Iterator[str]:

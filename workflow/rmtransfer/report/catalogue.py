@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
+from rmtransfer.study.aligning import Aligning
+
 if TYPE_CHECKING:
     from rmtransfer.study.layout import Layout, Pattern
     from rmtransfer.study.study import Study
@@ -19,8 +21,9 @@ class Figure(NamedTuple):
     """file name, without its ending"""
     scope: Literal["benchmark", "study"]
     """one per benchmark, below figures/<benchmark>/, or one of the study, below figures/"""
-    needs: Literal["", "bases", "translations", "parts", "sizes"]
-    """what a study must have for it: anything, base models that it trains, translations, parts of training sets, several bases"""
+    needs: Literal["", "bases", "translations", "parts", "sizes", "held_out", "constraints"]
+    """what a study must have for it: anything, base models that it trains, translations, parts of training sets, several bases,
+    held-out instructions, instructions whose answers code checks"""
     tables: tuple[str, ...]
     """the tables that it reads, by name: those of the benchmark, or those of the study"""
     draw: str
@@ -264,17 +267,43 @@ FIGURES = (
             "best_of_n.csv."
         ),
     ),
+    Figure(
+        name="win_rates",
+        scope="study",
+        needs="held_out",
+        tables=("alignment",),
+        draw="rmtransfer.report.figures.win_rates:draw_win_rates",
+        category="3. Alignment",
+        caption=(
+            "Answers to held-out instructions against the policy's own: share of wins, ties half, by language, and the mean over the "
+            "target languages, paired by instruction. Rows: the best of the largest n answers that a reward model picked, and policies "
+            "that are aligned with it. Colour and marker: the reward model that selected, by its training language; in-language is in "
+            "each language the one that is trained in that. Columns: judges; a panel of reward models leaves out those that were "
+            "trained in a selector's language, and is a sibling where it shares the selector's base model: it says how far reward "
+            "models agree, not whether answers are better. Dashes: the same at equal length (length-controlled). With 95 % intervals over "
+            "instructions and, with several, seeds. All numbers are in alignment.csv."
+        ),
+    ),
+)
+
+
+SAMPLE_ANSWERS = (
+    "Answers to the first held-out instructions side by side, by policy and language: the policy's own, what reward models picked of "
+    "several, and those of policies aligned with them. Below an instruction, in italics, the same in the source language."
 )
 
 
 def figures_of(study: Study) -> list[Figure]:
     """The figures that a study has."""
+    aligning = Aligning(study)
     has = {
         "": True,
         "bases": bool(study.bases),
         "translations": bool(study.translations),
         "parts": bool(study.bases and study.config.training.pairs),
         "sizes": len(study.bases) > 1,
+        "held_out": aligning.evaluates,
+        "constraints": aligning.checks_constraints,
     }
     return [figure for figure in FIGURES if has[figure.needs]]
 

@@ -30,9 +30,7 @@ def render_kept(kept: Sequence[Entry], folder: Path, size: int, config: Mapping[
     if not kept:
         return f"Nothing is kept in {folder} yet: models and answers are when they have been trained and sampled."
     current = {entry.what: entry for entry in kept if entry.current}
-    lines = [
-        f"Kept in {folder}: {len(current)} models and sets of answers that are in results now, and of other settings:"
-    ]
+    lines = [f"Kept in {folder}: {len(current)} models that are in results now, and of other settings:"]
     for entry in kept:
         if entry.current:
             continue

@@ -258,10 +258,7 @@ def _kinds_of_jobs(study: Study, needs: Needs) -> Iterator[tuple[str, int, Seque
         yield f"translate_rows {engine}", gpus, [partial(needs.translating, *each) for each in these]
     yield "select_rows", 0, [needs.selecting]
     for base in study.bases:
-        models, full = (
-            [model.id for model in these if model.base_model == base]
-            for these in (study.reward_models, study.full_reward_models)
-        )
+        models = [model.id for model in study.reward_models if model.base_model == base]
         embedding = [partial(needs.scoring, RewardModelId(base, BASE).id, part) for part in study.embedded(base)]
         scoring = [
             partial(needs.scoring, scorer.id, benchmark)
@@ -297,13 +294,11 @@ def _jobs_of_alignment(study: Study, needs: Needs) -> Iterator[tuple[str, int, S
         aligned = aligning.aligned(policy)
         answered = [(writer, part) for writer in [policy, *aligned] for part in aligning.parts_of(writer)]
         yield f"sample_answers {policy}", 1, [partial(needs.sampling, *each) for each in answered]
-        for kind, jobs in {
-            "score_answers": [(m.id, policy, part) for part in parts for m in scored[part]],
-            "judge_comparisons": [(m.id, policy) for m in aligning.judging if aligning.evaluates],
-        }.items():
-            need = {"score_answers": needs.scoring_answers, "judge_comparisons": needs.judging}[kind]
-            if jobs:
-                yield f"{kind} {policy}", 1, [partial(need, *each) for each in jobs]
+        scoring = [partial(needs.scoring_answers, m.id, policy, part) for part in parts for m in scored[part]]
+        yield f"score_answers {policy}", 1, scoring
+        if aligning.evaluates:
+            judging = [partial(needs.judging, model.id, policy) for model in aligning.judging]
+            yield f"judge_comparisons {policy}", 1, judging
         if aligned:
             yield f"align_policy {policy}", 1, [partial(needs.aligning_policy, each) for each in aligned]
             yield f"measure_drift {policy}", 1, [partial(needs.drifting, each) for each in aligned]

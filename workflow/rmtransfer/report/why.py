@@ -19,7 +19,7 @@ from rmtransfer.translation.engines import PAID
 _NAMED = 3  # jobs whose wildcards are said
 _DRAWS = "draw_"
 _COMPARED = 1_000_000  # bytes of an input up to which Snakemake compares the content, and else the age
-_KEPT = ("train_reward_model", "sample_answers")  # scripts that keep what they make
+_KEPT = ("train_reward_model",)  # scripts that keep what they make under what is known of a job before it runs
 
 
 class Record(NamedTuple):
@@ -246,10 +246,16 @@ def _need(job: Pending, needs: Needs) -> Need:
         case "train_reward_model":
             return needs.training(of["reward_model"])
         case "sample_answers":
-            return needs.sampling(of["base"])
+            return needs.sampling(of["writer"], of["part"])
+        case "align_policy":
+            return needs.aligning_policy(of["aligned"])
         case "score":
-            if "base" in of:
-                return needs.scoring_answers(of["reward_model"], of["base"])
+            if "aligned" in of:
+                return needs.drifting(of["aligned"])
+            if "policy" in of and "part" in of:
+                return needs.scoring_answers(of["reward_model"], of["policy"], of["part"])
+            if "policy" in of:
+                return needs.judging(of["reward_model"], of["policy"])
             return needs.scoring(of["reward_model"], of["benchmark"])
         case "translate_rows":
             return needs.translating(job.params["spec"], job.params["part"])
@@ -298,10 +304,10 @@ def _aside(kept: Sequence[Entry], replaced: Sequence[str], at: Layout) -> list[s
     """What is kept beside what is current, and what this run adds to it."""
     aside = sum(not entry.current for entry in kept)
     added = len({entry.what for entry in kept if entry.current and str(Path(at.folder) / entry.what) in replaced})
-    lines = [f"kept: {added} models and sets of answers that this run replaces stay in {at.kept}"] if added else []
+    lines = [f"kept: {added} models that this run replaces stay in {at.kept}"] if added else []
     if aside:
         lines.append(
-            f"kept: {aside} models and sets of answers of other settings, {disk(Path(at.kept)) / 1e9:,.2f} GB; "
+            f"kept: {aside} models of other settings, {disk(Path(at.kept)) / 1e9:,.2f} GB; "
             "snakemake kept --cores 1 lists them"
         )
     return ["", *lines] if lines else []

@@ -56,8 +56,7 @@ class Aligning:
         self.study, self.at, config = study, study.at, study.config
         self.options = config.alignment
         self.entries: dict[str, Any] = dict(config.policies)
-        bases = {base: None for base in study.bases} if study.bases and not config.policies else {}
-        self.policies = [*self.entries, *bases]
+        self.policies = list(self.entries) or study.bases
         self.seeds = self.options.seeds or config.seeds
         self.selector_names = self.options.selectors or [study.source, IN_LANGUAGE]
         self.evaluates = bool(self.policies) and HELD_OUT in study.parts

@@ -41,7 +41,7 @@ else:
         Union[tuple(Annotated[source.Options, Tag(name)] for name, source in _sources.items())],  # noqa: UP007
         Discriminator(catalogue.base_model_source),
     ]
-    Policy = _sources["pretrained"].PolicyOptions
+    Policy = _sources["pretrained"].Policy
     _kinds = [catalogue.load(catalogue.REWARD_MODELS, name) for name in catalogue.REWARD_MODELS]
     RewardModel = Annotated[Union[tuple(kind.Options for kind in _kinds)], Field(discriminator="kind")]  # noqa: UP007
 

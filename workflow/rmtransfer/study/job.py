@@ -57,9 +57,9 @@ class Job:
         self.root = Path.cwd()
         self.cores = Cores.of_the_run(self.root / self.at.computing, snakemake.threads)
 
-    def keep(self, output: Path) -> Keep:
-        """Where the job's output is kept: under its wildcards, its params and its base model, which decide it."""
-        decides = dict(self.wildcards.items()) | dict(self.params.items())
+    def keep(self, output: Path, **more: Any) -> Keep:
+        """Where the job's output is kept: under its wildcards, its params, its base model and whatever else decides it."""
+        decides = dict(self.wildcards.items()) | dict(self.params.items()) | more
         return Keep(self.root / self.at.kept, Path(self.at.folder), output, decides, self.input.base)
 
     def text(self, name: str) -> str | None:

@@ -326,7 +326,7 @@ class Needs:
             self.shape_of_policy(policy),
             Recipe.of({**config.alignment.training.model_dump(), "processes": 1}),
         )
-        answers, tokens = self._answers(policy, INSTRUCTIONS)
+        _, tokens = self._answers(policy, INSTRUCTIONS)
         chosen = _ANSWERS / self.aligning.samples(policy, INSTRUCTIONS)  # best and worst
         passes = config.alignment.training.epochs * footprint.training_operations(shape, recipe) + shape.reading
         # The vocabulary's share of a pass that writes, there and back and once for the reference.
@@ -359,10 +359,10 @@ class Needs:
             UnknownSizeError: it is not here yet.
         """
         policy = self.aligning.policy_of(writer)
-        base, entry = self.aligning.base_of(policy), self.aligning.entries.get(policy)
+        base = self.aligning.base_of(policy)
         if base is not None:
             return self.shape(base)
-        return self.shape_of(self.aligning.folder(policy), entry.path)
+        return self.shape_of(self.aligning.folder(policy), self.aligning.entries[policy].path)
 
     def _answers(self, writer: str, part: str) -> tuple[int, float]:
         """How many answers are sampled in all languages, and of how many tokens with their prompts."""
