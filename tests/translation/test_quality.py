@@ -51,11 +51,11 @@ def test_a_good_translation_has_no_flaws_from_any_source(source, target):
 
 @pytest.mark.parametrize("target", TARGETS)
 def test_human_translations_have_no_flaws(target):
-    """The sample's memory: 492 segments of chat, code, lists and numbers, translated and reviewed by people."""
+    """The sample's memory: 508 segments of chat, code, lists and numbers, translated and reviewed."""
     with MEMORY.open("rb") as file:
         units = tmxfile(file, sourcelanguage="en", targetlanguage=target).units
     pairs = [(unit.source, unit.gettarget(target)) for unit in units]
-    assert len(pairs) == 492
+    assert len(pairs) == 508
     flawed = [
         (text, translation, flaws)
         for text, translation in pairs
