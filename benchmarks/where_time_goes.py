@@ -135,7 +135,7 @@ def sampling_stage(shape: Shape, files: Iterable[Texts], samples: int, steps: in
     """Sampling answers to the prompts of each file, all of them as long as they may become."""
     from rmtransfer.models.decoding import decoding_batches
 
-    name, rules = "sampling answers", ("sample_answers",)
+    name, rules = "sampling answers", ("sample_answers", "answer_constraints")
     stage = Stage(name, rules, 0, 0, 0, 0)
     for prompts in files:
         asked = [tuple(prompt) for prompt in prompts for _ in range(samples)]
@@ -166,11 +166,14 @@ def stages_of(study: Any) -> list[Stage]:
     from transformers import AutoConfig
 
     from rmtransfer.models import chat
-    from rmtransfer.study.study import INSTRUCTIONS, PREFERENCES
+    from rmtransfer.study.aligning import Aligning
+    from rmtransfer.study.names import CONSTRAINTS, HELD_OUT, INSTRUCTIONS
+    from rmtransfer.study.study import PREFERENCES
     from rmtransfer.texts.corpus import load_rows, load_selected
     from rmtransfer.texts.mixture import mix
 
     config, at = study.config, study.at
+    aligning = Aligning(study)
     recipe, budget, alignment = config.training, config.resources.tokens_per_batch, config.alignment
 
     def rows_of(part: str, language: str) -> list[dict[str, Any]]:
@@ -219,19 +222,30 @@ def stages_of(study: Any) -> list[Stage]:
                     for part, language in scored
                 ]
                 found.append(likelihood_stage(shape, answered, frozen, budget))
-        if INSTRUCTIONS in study.parts:
-            prompts = [
-                [chat.encode(tokenizer, row["prompt"], add_generation_prompt=True) for row in rows_of(INSTRUCTIONS, k)]
-                for k in study.languages
-            ]
-            found.append(sampling_stage(shape, prompts, alignment.samples, alignment.max_new_tokens, budget))
-            answers = [
-                [chat.encode_answer(tokenizer, row["prompt"], row["answer"]) for row in load_rows(path)]
-                for path in (Path(at.answers.fill(base=base, language=k)) for k in study.languages)
-            ]
-            found.append(
-                scoring_stage("scoring the answers", ("score_answers",), shape, answers, models, frozen, budget)
-            )
+        for policy in aligning.policies:
+            if aligning.folder(policy) != str(folder):
+                continue
+            for writer in [policy, *aligning.aligned(policy)]:
+                for part in aligning.parts_of(writer):
+                    prompts = [
+                        [
+                            chat.encode(tokenizer, row["prompt"], add_generation_prompt=True)
+                            for row in (load_rows(Path(rows)) if part == CONSTRAINTS else rows_of(part, language))
+                        ]
+                        for rows, language in zip(aligning.rows(part), aligning.languages_of(part), strict=True)
+                    ]
+                    samples = aligning.samples(writer, part)
+                    found.append(sampling_stage(shape, prompts, samples, alignment.max_new_tokens, budget))
+            selecting = {m for s in aligning.selectors(policy) for m in aligning.selecting_models(s).values()}
+            for part, scorers in ((INSTRUCTIONS, models), (HELD_OUT, len(selecting) + len(aligning.panel(base)))):
+                if part not in aligning.parts_of(policy):
+                    continue
+                answers = [
+                    [chat.encode_answer(tokenizer, row["prompt"], row["answer"]) for row in load_rows(Path(path))]
+                    for path in aligning.answers(policy, part)
+                ]
+                rules = ("score_answers", "judge_comparisons")
+                found.append(scoring_stage("scoring the answers", rules, shape, answers, scorers, frozen, budget))
         for stage in found:
             stages[stage.name] = stages[stage.name] + stage if stage.name in stages else stage
     return list(stages.values())

@@ -41,16 +41,17 @@ CONFIG = {
     "resources": {"tokens_per_batch": 4096, "device": "cpu"},
 }
 OF_A_BENCHMARK = [f.name for f in FIGURES if f.scope == "benchmark" and f.needs not in ("parts", "sizes")]
-OF_THE_STUDY = [figure.name for figure in FIGURES if figure.scope == "study"]
+OF_THE_STUDY = [f.name for f in FIGURES if f.scope == "study" and f.needs not in ("held_out", "constraints")]
 TABLES_OF_A_BENCHMARK = {"evaluate_transfer sample", "write_paper_tables sample", "gather_variance"}
 DRAWINGS_OF_A_BENCHMARK = {f"draw_{name} sample" for name in OF_A_BENCHMARK}
-AGGREGATES = TABLES_OF_A_BENCHMARK | {"analyse_representations", "evaluate_best_of_n", "gather_training_logs"}
+PICKS = {"evaluate_best_of_n", "evaluate_agreement", "evaluate_alignment"}
+AGGREGATES = TABLES_OF_A_BENCHMARK | {"analyse_representations", *PICKS, "gather_training_logs"}
 DRAWINGS = DRAWINGS_OF_A_BENCHMARK | {f"draw_{name}" for name in OF_THE_STUDY if name != "translation"}
 
 
 def models(*trained: str, rules=("score_with_states", "score_answers")) -> set[str]:
     """Jobs of the reward models trained in these languages."""
-    scored = {"score_with_states": " sample", "score_answers": " llama"}  # a benchmark, the answers of a base
+    scored = {"score_with_states": " sample", "score_answers": " llama instructions"}  # a benchmark, a policy's answers
     return {f"{rule} llama/{train}/seed0{scored.get(rule, '')}" for rule in rules for train in trained}
 
 
@@ -133,7 +134,7 @@ def test_results_follow_the_contract(finished):
     for folder, names in (("figures/sample", OF_A_BENCHMARK), ("figures", OF_THE_STUDY)):
         files = {p.name for p in (results / folder).iterdir() if p.is_file()}
         assert files == {f"{name}.{suffix}" for name in names for suffix in ("png", "pdf")}
-    assert len(FIGURES) == 13
+    assert len(FIGURES) >= 14
     scores = pd.read_parquet(results / "scores/llama/en/seed0/sample/es.parquet")
     assert set(scores["language"]) == {"es"}
     assert json.loads((results / "scores/llama/en/seed0/sample/settings.json").read_text())["kind"] == "trained"
@@ -215,7 +216,11 @@ def test_the_learning_rate_retrains_and_translates_nothing(finished):
 
 
 def test_best_of_n_options(finished):
-    assert jobs(finished, changed(alignment={"best_of": [1]})) == {"evaluate_best_of_n", "draw_best_of_n"}
+    assert jobs(finished, changed(alignment={"best_of": [1]})) == {
+        "evaluate_best_of_n",
+        "evaluate_alignment",
+        "draw_best_of_n",
+    }
 
 
 def test_a_stages_version_reruns_its_descendants_only(finished):
@@ -245,7 +250,7 @@ def test_same_seed_same_tables_and_a_report(finished):
     tables = [
         p.relative_to(finished / "results/tiny/tables") for p in (finished / "results/tiny/tables").rglob("*.csv")
     ]
-    assert len(tables) == len(MEASURES) + 7
+    assert len(tables) == len(MEASURES) + 9
     for name in tables:
         first, second = (finished / f"results/{study}/tables/{name}" for study in ("tiny", "again"))
         assert first.read_bytes() == second.read_bytes()
@@ -280,7 +285,7 @@ def test_adding_a_language_runs_that_language_and_the_aggregates(finished):
     assert rerun == {"translate_rows", "select_rows"}
     # Every model is scored on the new language, from a store that holds the others.
     expected = models("en", "es", "it") | {"embed_base llama/base sample", "train_reward_model llama/it/seed0"}
-    expected |= {"sample_answers llama it", "summarise_translation", "draw_translation"}
+    expected |= {"sample_answers llama instructions", "summarise_translation", "draw_translation"}
     assert jobs(finished, config) == expected | AGGREGATES | DRAWINGS
 
     done = snakemake(finished, config, "results/tiny/scores/llama/en/seed0/sample/it.parquet")
@@ -325,7 +330,7 @@ def test_a_second_translation_of_the_same_texts_flows_through_the_study_beside_t
     waiting = jobs(finished, config)
     assert {j for j in waiting if j.startswith(("train", "sample"))} == {
         "train_reward_model llama/es-x-other/seed0",
-        "sample_answers llama es-x-other",
+        "sample_answers llama instructions",
     }
     done = snakemake(finished, config)
     assert done.returncode == 0, done.stdout
