@@ -297,6 +297,14 @@ def test_the_schema_and_the_reference_are_those_of_the_classes():
     assert reference.REFERENCE.read_text(encoding="utf-8") == reference.reference(), remedy
 
 
+def test_the_references_table_is_one():
+    """A line break within a description would end it."""
+    lines = reference.reference().splitlines()
+    table = lines[next(i for i, line in enumerate(lines) if line.startswith("|")) :]
+    assert len(table) > 150
+    assert [line for line in table if line and not (line.startswith("|") and line.endswith("|"))] == []
+
+
 def test_every_key_has_a_description_and_stands_in_the_reference():
     text = reference.reference()
     properties = [

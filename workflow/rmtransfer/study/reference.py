@@ -54,7 +54,7 @@ def _keys(
             else:
                 seen[reference] = f"{key}{label}"
                 shown.append((label, _resolved({"$ref": reference}, whole)))
-        yield f"`{key}`", _type(given, whole), default, about.replace("|", "\\|")
+        yield f"`{key}`", _type(given, whole), default, " ".join(about.split()).replace("|", "\\|")
         for label, below in shown:
             yield from _keys(below, whole, f"{key}{label}.", seen)
 
