@@ -40,15 +40,16 @@ def main() -> None:
     if rejected:
         raise SystemExit(f"{arguments.prompts}: {rejected[0]}")
     options = {
-        "samples": arguments.samples,
         "max_new_tokens": arguments.max_new_tokens,
         "temperature": 0.7,
         "top_k": 50,
     }
     measured = common.in_turns(
         {
-            "together": lambda: sampled_together(arguments.base, rows, options, arguments.tokens_per_batch),
-            "one at a time": lambda: sampled_alone(arguments.base, rows, options),
+            "together": lambda: sampled_together(
+                arguments.base, rows, options, arguments.samples, arguments.tokens_per_batch
+            ),
+            "one at a time": lambda: sampled_alone(arguments.base, rows, options, arguments.samples),
         },
         arguments.rounds,
     )
@@ -87,7 +88,12 @@ def main() -> None:
 
 
 def sampled_together(
-    base: Path, rows: Sequence[dict[str, Any]], options: dict[str, Any], tokens_per_batch: int, device: str = "cpu"
+    base: Path,
+    rows: Sequence[dict[str, Any]],
+    options: dict[str, Any],
+    samples: int,
+    tokens_per_batch: int,
+    device: str = "cpu",
 ) -> list[str]:
     """Answers as a job of the study samples them, prompt by prompt."""
     from rmtransfer.alignment.sampling import sample_answers
@@ -95,16 +101,26 @@ def sampled_together(
 
     with tempfile.TemporaryDirectory() as folder:
         output = Path(folder) / "answers.parquet"
-        sample_answers(base, rows, "en", options, 0, output, tokens_per_batch=tokens_per_batch, device=device)
+        sample_answers(
+            base,
+            {"en": rows},
+            options,
+            0,
+            {"en": output},
+            Path(folder) / "cache",
+            samples=samples,
+            tokens_per_batch=tokens_per_batch,
+            device=device,
+        )
         return [row["answer"][0]["content"] for row in load_rows(output)]
 
 
-def sampled_alone(base: Path, rows: Sequence[dict[str, Any]], options: dict[str, Any]) -> list[str]:
+def sampled_alone(base: Path, rows: Sequence[dict[str, Any]], options: dict[str, Any], samples: int) -> list[str]:
     """The same answers by one call of a stock model's generate for each."""
     import torch
     from transformers import AutoModelForCausalLM, GenerationConfig
 
-    from rmtransfer.alignment.sampling import GumbelTopK, gumbel_noise
+    from rmtransfer.alignment.gumbel import GumbelTopK, gumbel_noise
     from rmtransfer.models import chat
 
     tokenizer: Any = chat.load_tokenizer(base)
@@ -117,7 +133,7 @@ def sampled_alone(base: Path, rows: Sequence[dict[str, Any]], options: dict[str,
     answers = []
     for row in rows:
         prompt = torch.tensor([chat.encode(tokenizer, row["prompt"], add_generation_prompt=True)])
-        for sample in range(options["samples"]):
+        for sample in range(samples):
             noise = gumbel_noise(f"0/en/{row['id']}/{sample}", steps, options["top_k"])[None]
             with torch.inference_mode():
                 generated = model.generate(
