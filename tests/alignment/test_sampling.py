@@ -1,5 +1,6 @@
 """Gumbel sampling is exact top-k and top-p sampling, and answers depend on nothing but their own key."""
 
+import functools
 import json
 import shutil
 import sys
@@ -22,10 +23,14 @@ SAMPLES = 3
 DRAWS = 40_000
 
 
+@functools.cache
+def noise_of(k: int) -> torch.Tensor:
+    return torch.stack([gumbel.gumbel_noise(str(i), 1, k) for i in range(DRAWS)])
+
+
 def drawn(logits: torch.Tensor, k: int, temperature: float, top_p: float = 1.0) -> torch.Tensor:
     """How often each token of a vocabulary is drawn."""
-    noise = torch.stack([gumbel.gumbel_noise(str(i), 1, k) for i in range(DRAWS)])
-    processor = gumbel.GumbelTopK(noise, 7, temperature, top_p)
+    processor = gumbel.GumbelTopK(noise_of(k), 7, temperature, top_p)
     tokens = processor(torch.zeros(DRAWS, 7), logits.repeat(DRAWS, 1)).argmax(-1)
     return torch.bincount(tokens, minlength=len(logits))
 

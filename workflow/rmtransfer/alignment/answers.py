@@ -54,13 +54,29 @@ def load_answers(path: Path, language: str, languages: Sequence[str]) -> Answers
     )
 
 
-def load_rewards(path: Path, answers: Answers) -> np.ndarray:
+def load_texts(path: Path) -> pd.DataFrame:
+    """Texts [instructions, samples] of answers, from a file of ``id, sample, answer``.
+
+    Raises:
+        StudyError: an instruction has fewer samples than others.
+    """
+    frame = pd.read_parquet(path, columns=["id", "sample", "answer"])
+    texts = _matrix(frame.assign(text=frame["answer"].map(lambda messages: messages[-1]["content"])), "text")
+    _check(texts, f"{path}: has no answer")
+    return texts
+
+
+def load_rewards(path: Path, answers: Answers | pd.DataFrame) -> np.ndarray:
     """Rewards [instructions, samples] of answers, from a file of ``id, sample, reward``.
+
+    Args:
+        answers: or a frame with their ids and samples.
 
     Raises:
         StudyError: the reward of an answer is missing.
     """
-    rewards = _matrix(pd.read_parquet(path), "reward").reindex_like(answers.places)
+    places = answers.places if isinstance(answers, Answers) else answers
+    rewards = _matrix(pd.read_parquet(path), "reward").reindex(index=places.index, columns=places.columns)
     _check(rewards, f"{path}: has no reward")
     return rewards.to_numpy(float)
 
