@@ -12,8 +12,8 @@ ALIGNED = any_of(ALIGNING.all_aligned)
 POLICY = any_of(ALIGNING.policies)
 
 
-# A policy's name is a folder beside the bases'.
-use rule prepare_base_model as prepare_policy with:
+rule prepare_policy:
+    """A model of its own, beside the bases; those that are bases are there already."""
     input:
         chat_template=lambda wildcards: ALIGNING.entries[wildcards.base].chat_template or [],
         base=lambda wildcards: ALIGNING.inputs_of(wildcards.base),
@@ -23,15 +23,18 @@ use rule prepare_base_model as prepare_policy with:
         "<logs>/prepare_policy/{base}.log",
     wildcard_constraints:
         base=any_of(ALIGNING.own_models),
+    conda:
+        "../../envs/train.yaml"
     resources:
         **asks(
             lambda wildcards: NEEDS.preparing_policy(wildcards.base),
             network=lambda wildcards: int(ALIGNING.downloads(wildcards.base)),
         ),
     params:
-        section="policies",
         options=lambda wildcards: ALIGNING.options_of(wildcards.base, Path.cwd()),
         version=stages.BASE_MODEL.version,
+    script:
+        "../scripts/prepare_policy.py"
 
 
 rule read_constraints:
@@ -165,6 +168,31 @@ rule align_policy:
         version=stages.ALIGNING.version,
     script:
         "../scripts/align_policy.py"
+
+
+rule measure_drift:
+    """How much likelier an aligned policy's own answers are to it than to the policy that it is made of."""
+    input:
+        aligned=AT.aligned,
+        reference=lambda wildcards: ALIGNING.folder(ALIGNING.policy_of(wildcards.aligned)),
+        rows=lambda wildcards: ALIGNING.answers(wildcards.aligned, HELD_OUT),
+    output:
+        drift=expand(AT.drift, language=STUDY.languages, allow_missing=True),
+    log:
+        "<logs>/measure_drift/{aligned}.log",
+    wildcard_constraints:
+        aligned=ALIGNED,
+    priority: THIRD
+    conda:
+        "../../envs/train.yaml"
+    threads: HEAVY
+    resources:
+        **DEVICE,
+        **asks(lambda wildcards: NEEDS.drifting(wildcards.aligned), gpu=int(ON_GPU)),
+    params:
+        version=stages.SCORING.version,
+    script:
+        "../scripts/measure_drift.py"
 
 
 rule compare_answers:

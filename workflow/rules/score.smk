@@ -4,8 +4,7 @@ In:  a reward model or a base model; the selected rows of a benchmark in every l
 Out: scores/<reward_model>/<benchmark>/<language>.parquet with settings.json, what decides them, beside;
      hidden_states/<reward_model>/<benchmark>/<language>.npz of the leading benchmark, for base models too, and of base
      models for whatever a baseline reads, preferences among it;
-     alignment/rewards/<reward_model>/<policy>/<part>/<language>.parquet, alignment/verdicts/<judge>/<policy>/<language>.parquet
-     and alignment/drift/<aligned policy>/<language>.parquet.
+     alignment/rewards/<reward_model>/<policy>/<part>/<language>.parquet and alignment/verdicts/<judge>/<policy>/<language>.parquet.
 """
 
 OURS = any_of(model.id for model in STUDY.full_reward_models)
@@ -161,29 +160,6 @@ use rule score as judge_comparisons with:
         ),
         requests_at_once=RESOURCES.requests_at_once,
     params:
-        rows="",
-
-
-use rule score as measure_drift with:
-    # How much likelier an aligned policy's own answers are to it than to the policy that it is made of.
-    input:
-        policy=AT.aligned,
-        reference=lambda wildcards: ALIGNING.folder(ALIGNING.policy_of(wildcards.aligned)),
-        rows=lambda wildcards: ALIGNING.answers(wildcards.aligned, HELD_OUT),
-    output:
-        scores=expand(AT.drift, language=STUDY.languages, allow_missing=True),
-    log:
-        "<logs>/measure_drift/{aligned}.log",
-    wildcard_constraints:
-        aligned=any_of(ALIGNING.all_aligned),
-    priority: THIRD
-    threads: HEAVY
-    resources:
-        **DEVICE,
-        **asks(lambda wildcards: NEEDS.drifting(wildcards.aligned), gpu=int(ON_GPU)),
-        requests_at_once=RESOURCES.requests_at_once,
-    params:
-        options={"kind": "implicit", "beta": 1.0},
         rows="",
 
 

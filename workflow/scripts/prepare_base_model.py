@@ -10,11 +10,5 @@ from rmtransfer.study.names import DATE
 options = dict(job.params.options)
 date = options.pop("date", DATE)  # no key of the entry, but of the study
 prepare_base_model(
-    options,
-    job.wildcards.base,
-    job.root,
-    job.output.folder,
-    chat_template=job.text("chat_template"),
-    date=date,
-    section=job.params.get("section", "base_models"),
+    options, job.wildcards.base, job.root, job.output.folder, chat_template=job.text("chat_template"), date=date
 )

@@ -14,10 +14,7 @@ training = job.config["training"]
 template = {"chat_template": job.text("chat_template")} if "chat_template" in job.input else {}
 score(
     {**job.params.options, **models, **template},
-    # What an aligned policy implies is scored as well.
-    RewardModelId.parse(job.wildcards.reward_model).key
-    if hasattr(job.wildcards, "reward_model")
-    else job.wildcards.aligned,
+    RewardModelId.parse(job.wildcards.reward_model).key,
     {k: load_selected(path, job.input.get("ids")) for k, path in job.by_language(job.input.rows).items()},
     Outputs(
         scores=job.by_language(job.output.get("scores", [])),

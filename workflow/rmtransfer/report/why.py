@@ -247,11 +247,11 @@ def _need(job: Pending, needs: Needs) -> Need:
             return needs.training(of["reward_model"])
         case "sample_answers":
             return needs.sampling(of["writer"], of["part"])
+        case "measure_drift":
+            return needs.drifting(of["aligned"])
         case "align_policy":
             return needs.aligning_policy(of["aligned"])
         case "score":
-            if "aligned" in of:
-                return needs.drifting(of["aligned"])
             if "policy" in of and "part" in of:
                 return needs.scoring_answers(of["reward_model"], of["policy"], of["part"])
             if "policy" in of:
