@@ -20,8 +20,8 @@ COLUMNS = {
     "other_train_language": "see train_language",
     "language": "language of instructions and answers",
     "measure": "rank_correlation: Kendall's tau-b of the rewards of an instruction's answers; same_pick: share of instructions "
-    "for which both pick the same answer, each its best, and at random among equally good ones; mean over instructions, and over pairs of models, one of each training set. "
-    "Those of one base are of different seeds where there are several",
+    "for which both pick the same answer, each its best, and at random among equally good ones. Means over instructions and "
+    "over pairs of models, one of each training set; those of one base are of different seeds where there are several",
     "value": "rank_correlation from -1 to 1; same_pick from 0 to 1",
     "chance": "the value of reward models that know nothing of each other",
     "ci_low": "lower bound of the value's 95 % bootstrap interval over instructions; empty for fewer than 8",
