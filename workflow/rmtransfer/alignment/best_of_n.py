@@ -21,7 +21,7 @@ COLUMNS = {
     "train_language": "training set of the picking model; - for one of reward_models",
     "language": "language of instructions and answers",
     "judged_by": "whose rewards the gain is in: other languages, our models of the same base that are trained in a single "
-    "language which the picking model's training set does not hold; or one of reward_models",
+    "language which the picking model's training set does not hold; one of reward_models; itself, the picking model",
     "n": "answers that the best is picked from",
     "referees": "models that judge the picks of one seed; 0 where a training set holds all languages",
     "same_seed": "yes: for want of another seed, the referees have the picking model's own",
@@ -45,6 +45,7 @@ COLUMNS = {
     "instructions": "number of instructions",
 }
 
+ITSELF = "itself"
 Cell = tuple[str, str, str]  # base model and training set of the picking models; language
 _UNKNOWN = (float("nan"),) * 3
 
@@ -194,11 +195,16 @@ def _rows(
 def _panels(
     models: Collection[RewardModelId], design: Design, baselines: Collection[str]
 ) -> dict[str, dict[RewardModelId, list[RewardModelId]]]:
-    """Kind of referee to picker to its referees of that kind. A model of others judges all but itself."""
+    """Kind of referee to picker to its referees of that kind. A model of others judges all but itself.
+
+    What a picker itself thinks of its picks is no judgement: it is the proxy that the others' gains are to be held against
+    as n grows (Gao et al., arXiv 2210.10760).
+    """
     others = [m for m in models if m.train_language == NOT_OURS and m.base_model not in baselines]
     return {
         OTHER_LANGUAGES: {picker: referees_of(picker, models, design) for picker in models},
         **{judge.base_model: {picker: [judge] for picker in models if picker != judge} for judge in others},
+        ITSELF: {picker: [picker] for picker in models},
     }
 
 
