@@ -41,11 +41,11 @@ def panels(tmp_path, monkeypatch):
                                 },
                             }
                         )
-    pd.DataFrame(lines).to_csv(tmp_path / "alignment.csv", index=False)
+    pd.DataFrame(lines).to_csv(tmp_path / "best_of_n.csv", index=False)
     kept = []
     monkeypatch.setattr(plt, "close", kept.append)
     style = {"dpi": 72, "font_size": 8}
-    tables = {"alignment": tmp_path / "alignment.csv"}
+    tables = {"best_of_n": tmp_path / "best_of_n.csv"}
     draw("best_of_n", tables, [tmp_path / "a.png"], {}, style)
     (figure,) = kept
     rows: dict[int, list] = {}

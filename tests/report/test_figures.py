@@ -223,7 +223,7 @@ def write_gains(folder: Path, models: list[tuple[str, str, int]], languages: lis
                     known = (*cell, gain, gain - 0.1, gain + 0.1, ideal)
                     spoken = (draw(0.5, 0.7), draw(-0.1, 0.1), -0.2, draw(-0.1, 0.1), 0.9)
                     rows.append((*known, *spoken, draw(0.2, 0.4), draw(-0.1, 0.1), -0.2, 0.2, 300.0, -5.0, 24))
-    write(folder, "alignment", rows, list(COLUMNS))
+    write(folder, "best_of_n", rows, list(COLUMNS))
 
 
 def write_translations(folder: Path, languages: list[str]) -> None:
@@ -465,7 +465,7 @@ def test_best_of_n_wraps_its_panels_and_gives_way_to_a_heat_map(kept, tmp_path):
     assert {axis.get_subplotspec().rowspan.start for axis in panels.values()} == {0, 3}
     write_tables(tmp_path, [("m", k, 0) for k in MANY[:9]], MANY[:9], ["Chat"])
     draw_one("best_of_n", tmp_path)
-    last = pd.read_csv(tmp_path / "alignment.csv").query("n == 8")
+    last = pd.read_csv(tmp_path / "best_of_n.csv").query("n == 8")
     expected = last.pivot(index="train_language", columns="language", values="gain")
     heat = kept[1].axes[0]
     np.testing.assert_allclose(heat.images[0].get_array(), expected)

@@ -263,9 +263,10 @@ rule evaluate_alignment:
     resources:
         **LIGHT,
     params:
-        targets=STUDY.targets,
+        bases=STUDY.bases,
         trained_in={m.train_language: STUDY.trained_in(m.train_language) for m in STUDY.full_reward_models},
         baselines=list(STUDY.baselines),
+        built_on=ALIGNING.built_on,
         version=stages.ALIGNMENT.version,
     script:
         "../scripts/evaluate_alignment.py"

@@ -12,10 +12,10 @@ import numpy as np
 import pandas as pd
 
 from rmtransfer.alignment.answers import load_answers
-from rmtransfer.alignment.comparisons import Contender
 from rmtransfer.alignment.intervals import ANY, CHANGE, LENGTH, SHARE, Draws, Statistic, difference, mean, ratio
 from rmtransfer.alignment.win_rates import contender_sets, estimates, line, targets_of
 from rmtransfer.kit.errors import StudyError
+from rmtransfer.study.aligning import Contender
 from rmtransfer.study.names import BASE, NOT_OURS
 from rmtransfer.transfer.design import Design
 

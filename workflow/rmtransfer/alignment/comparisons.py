@@ -1,56 +1,15 @@
 """Held-out answers of what was aligned or picked, each against the base policy's own answer to the same instruction."""
 
-import re
 from collections import defaultdict
 from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple, Self
 
 import numpy as np
 import pandas as pd
 
 from rmtransfer.kit.errors import StudyError
 from rmtransfer.kit.progress import report
-from rmtransfer.study.names import NOT_OURS
-from rmtransfer.study.study import RewardModelId
 from rmtransfer.texts.corpus import Row, load_rows, same_answers, save_rows, texts_of
-
-BEST_OF_N = "best-of-n"
-_BEST_OF = re.compile(r"best-of-([1-9][0-9]*)")
-
-
-class Contender(NamedTuple):
-    """Whose answers are compared with the base policy's.
-
-    Attributes:
-        method: ``dpo``, ``sft`` or ``best-of-n``.
-        n: answers that the best is picked from; None where a policy was aligned.
-        selector: the reward model that picked or ranked answers; its training language may be ``in-language``.
-    """
-
-    method: str
-    n: int | None
-    selector: RewardModelId
-
-    @classmethod
-    def parse(cls, identity: str) -> Self:
-        """The contender of an id such as ``dpo/llama/en/seed0`` or ``best-of-4/longer-answer``.
-
-        Raises:
-            StudyError: it is none.
-        """
-        method, _, selector = identity.partition("/")
-        best_of = _BEST_OF.fullmatch(method)
-        return cls(
-            BEST_OF_N if best_of else method, int(best_of[1]) if best_of else None, RewardModelId.parse(selector)
-        )
-
-    @property
-    def columns(self) -> dict[str, str | int | None]:
-        """What tables say of it, its seed apart."""
-        base, train, _ = self.selector
-        base, train = (NOT_OURS, base) if train == NOT_OURS else (base, train)
-        return {"method": self.method, "n": self.n, "selector_base": base, "selector": train}
 
 
 def comparisons(

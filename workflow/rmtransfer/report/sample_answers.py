@@ -4,7 +4,7 @@ import html
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from rmtransfer.study.aligning import BEST_OF, Contender
+from rmtransfer.study.aligning import Contender
 from rmtransfer.texts.corpus import Row, load_rows, texts_of
 
 _SHOWN = 8  # instructions
@@ -79,14 +79,13 @@ def _instructions(rows: Sequence[Row], language: str, gloss: Mapping[str, str]) 
 def _contenders(rows: Sequence[Row]) -> dict[str, str]:
     """Name to answer: one seed of each method and selector, the largest of best-of-n."""
     contenders = [(Contender.parse(row["subset"]), row) for row in rows]
-    largest = max((contender.n for contender, _ in contenders), default=1)
+    largest = max((contender.n or 1 for contender, _ in contenders), default=1)
     found: dict[str, str] = {}
     for contender, row in contenders:
-        best = contender.method.startswith(BEST_OF)
-        if best and contender.n < largest:
+        if contender.n is not None and contender.n < largest:
             continue
         base, train, _ = contender.selector
-        method = contender.method.replace("-", " ") if best else contender.method.upper()
+        method = contender.method.upper() if contender.n is None else f"best of {contender.n}"
         found.setdefault(f"{method}, {base if train == '-' else train}", _text(row, "chosen"))
     return found
 

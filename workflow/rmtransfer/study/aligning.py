@@ -2,39 +2,37 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
 from rmtransfer.kit.errors import StudyError
 from rmtransfer.study.layout import Pattern
-from rmtransfer.study.names import CONSTRAINTS, HELD_OUT, IN_LANGUAGE, INSTRUCTIONS
+from rmtransfer.study.names import CONSTRAINTS, HELD_OUT, IN_LANGUAGE, INSTRUCTIONS, NOT_OURS
 from rmtransfer.study.study import RewardModelId, Study, template_of
 
-BEST_OF = "best-of-"
+BEST_OF_N = "best-of-n"
+_BEST_OF = re.compile(r"best-of-([1-9][0-9]*)")
 
 
 class Contender(NamedTuple):
     """What competes with a policy's own answers.
 
     Attributes:
-        method: ``dpo`` or ``sft``, a policy aligned by it; ``best-of-4``, a selector's picks of four of the policy's answers.
-        selector: the reward model behind it, one of ours or of others; trained in ``in-language``: in each language the one that
-            is trained in that.
+        method: ``dpo`` or ``sft``, a policy aligned by it; ``best-of-n``, a selector's picks of the policy's answers.
+        n: answers that the best is picked from; None where a policy was aligned.
+        selector: the reward model behind it; one that is trained in ``in-language`` is in each language the one trained in that.
     """
 
     method: str
+    n: int | None
     selector: RewardModelId
 
     @property
     def id(self) -> str:
-        """Its name in paths below its policy."""
-        return f"{self.method}/{self.selector.id}"
-
-    @property
-    def n(self) -> int:
-        """How many answers the best is picked from; 1 of an aligned policy, which gives one."""
-        return int(self.method.removeprefix(BEST_OF)) if self.method.startswith(BEST_OF) else 1
+        """Its name in paths below its policy: ``dpo/llama/en/seed0``, ``best-of-4/longer-answer``."""
+        return f"{self.method if self.n is None else f'best-of-{self.n}'}/{self.selector.id}"
 
     @classmethod
     def parse(cls, identity: str) -> Self:
@@ -46,7 +44,21 @@ class Contender(NamedTuple):
         method, slash, selector = identity.partition("/")
         if not slash:
             raise StudyError(f"{identity!r} is no contender, such as dpo/llama/en/seed0")
-        return cls(method, RewardModelId.parse(selector))
+        best_of = _BEST_OF.fullmatch(method)
+        found = RewardModelId.parse(selector)
+        return cls(BEST_OF_N, int(best_of[1]), found) if best_of else cls(method, None, found)
+
+    @property
+    def columns(self) -> dict[str, str | int | None]:
+        """What tables say of it, its seed apart."""
+        base, train, _ = self.selector
+        base, train = (NOT_OURS, base) if train == NOT_OURS else (base, train)
+        return {"method": self.method, "n": self.n, "selector_base": base, "selector": train}
+
+
+def selecting_in(language: str, selector: RewardModelId) -> RewardModelId:
+    """The reward model that selects in a language."""
+    return selector._replace(train_language=language) if selector.train_language == IN_LANGUAGE else selector
 
 
 class Aligning:
@@ -118,14 +130,13 @@ class Aligning:
         """What is compared with a policy's own answers to the held-out instructions."""
         if not self.evaluates:
             return []
-        best = [f"{BEST_OF}{n}" for n in self.options.best_of if n > 1]
-        return [Contender(method, s) for method in [*best, *self.options.methods] for s in self.selectors(policy)]
+        selectors = self.selectors(policy)
+        picks = [Contender(BEST_OF_N, n, s) for n in self.options.best_of if n > 1 for s in selectors]
+        return picks + [Contender(method, None, s) for method in self.options.methods for s in selectors]
 
     def aligned(self, policy: str) -> list[str]:
         """The ids of the policies that are made of one."""
-        if not self.evaluates:
-            return []
-        return [f"{policy}/{Contender(m, s).id}" for m in self.options.methods for s in self.selectors(policy)]
+        return [f"{policy}/{contender.id}" for contender in self.contenders(policy) if contender.n is None]
 
     @property
     def all_aligned(self) -> list[str]:
@@ -145,13 +156,9 @@ class Aligning:
         """What an aligned policy is, as a contender."""
         return Contender.parse(aligned.partition("/")[2])
 
-    def selecting(self, selector: RewardModelId, language: str) -> RewardModelId:
-        """The reward model that selects in a language."""
-        return selector._replace(train_language=language) if selector.train_language == IN_LANGUAGE else selector
-
     def selecting_models(self, selector: RewardModelId) -> dict[str, RewardModelId]:
         """By language."""
-        return {language: self.selecting(selector, language) for language in self.study.languages}
+        return {language: selecting_in(language, selector) for language in self.study.languages}
 
     def panel(self, base: str) -> list[RewardModelId]:
         """The reward models of a base that judge: those of plain languages, with the last seed.
@@ -240,6 +247,12 @@ class Aligning:
             yield self.at.answer_rewards.fill(reward_model=model.id, policy=policy, part=part, language=language)
 
     # Params.
+
+    @property
+    def built_on(self) -> dict[str, str]:
+        """Which of ``reward_models`` are made of one of the bases: name to base."""
+        models = {name: getattr(options, "path", None) for name, options in self.study.config.reward_models.items()}
+        return {name: str(path) for name, path in models.items() if path in self.study.bases}
 
     @property
     def recipe(self) -> dict[str, Any]:

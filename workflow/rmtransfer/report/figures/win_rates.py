@@ -36,8 +36,7 @@ def draw_win_rates(tables: Mapping[str, Path], outputs: Sequence[Path]) -> None:
         say("No answers were compared.", outputs)
         return
     # Of the best of n the largest n: smaller ones are in the table.
-    best = frame["method"].str.startswith("best-of-")
-    frame = frame[~best | (frame["n"] == frame.loc[best, "n"].max())]
+    frame = frame[frame["n"].isna() | (frame["n"] == frame["n"].max())]
     rows = [(p, m) for p, cells in frame.groupby("policy", sort=False) for m in order(cells["method"])][:_MOST_ROWS]
     judges = order(frame["judge"])[:_MOST_PANELS]
     languages, selectors = order(frame["language"]), _selectors(frame)
@@ -61,7 +60,7 @@ def draw_win_rates(tables: Mapping[str, Path], outputs: Sequence[Path]) -> None:
                 axis.set_title(
                     wrapped(f"judged by {judge}" + (f" ({relation})" if relation else ""), FULL / len(judges))
                 )
-        named = _method(method)
+        named = _method(method, frame.loc[frame["method"] == method, "n"].max())
         panels[0].set_ylabel(f"{wrapped(policy, 1.2)}\n{named}" if several else named)
     axes[0, 0].yaxis.set_major_locator(MaxNLocator(5))
     label_lowest(axes)
@@ -83,8 +82,8 @@ def _selector(frame: pd.DataFrame) -> pd.Series:
     return named.str.removeprefix("- ")
 
 
-def _method(method: str) -> str:
-    return method.replace("best-of-", "best of ") if method.startswith("best-of-") else method.upper()
+def _method(method: str, n: float) -> str:
+    return method.upper() if np.isnan(n) else f"best of {n:.0f}"
 
 
 def _draw_panel(
