@@ -18,11 +18,14 @@ from rmtransfer.models.reward import ADAPTER_CONFIG
 _BASE = "base_model_name_or_path"
 
 
-def add_adapter(model: PreTrainedModel, options: Mapping[str, Any], frozen_layers: int, seed: int) -> PeftModel:
-    """A classifier with a fresh adapter in the blocks above the frozen ones; only that and the score head are trained.
+def add_adapter(
+    model: PreTrainedModel, options: Mapping[str, Any], frozen_layers: int, seed: int, task: str = TaskType.SEQ_CLS
+) -> PeftModel:
+    """A model with a fresh adapter in the blocks above the frozen ones; only that is trained, and the score head of a classifier.
 
     Args:
         options: the config's ``training.adapter``.
+        task: PEFT's name of what the model does.
         seed: of the adapter's first weights. Until it is trained it changes nothing.
 
     Raises:
@@ -44,7 +47,7 @@ def add_adapter(model: PreTrainedModel, options: Mapping[str, Any], frozen_layer
             f"{', '.join(there)}, or all-linear"
         )
     config = LoraConfig(
-        task_type=TaskType.SEQ_CLS,  # PEFT then trains and saves the head, which is named score
+        task_type=task,  # of a classifier PEFT then trains and saves the head, which is named score
         r=options["rank"],
         lora_alpha=options["alpha"],
         lora_dropout=options["dropout"],

@@ -181,17 +181,21 @@ def encode(
     what: str = "the conversation",
     *,
     add_generation_prompt: bool = False,
+    before_end_of: str = "",
 ) -> list[int]:
     """Token ids of a conversation, by the contract above.
 
     Args:
         what: names it, for messages.
+        before_end_of: text after whose last occurrence nothing is encoded; empty for all of it.
 
     Raises:
         RefusalError: the template refuses it.
         StudyError: the template puts more than one BOS in front.
     """
     text = render(tokenizer, messages, what, add_generation_prompt=add_generation_prompt)
+    if before_end_of and before_end_of in text:
+        text = text[: text.rindex(before_end_of) + len(before_end_of)]
     ids = list(tokenizer(text, add_special_tokens=False)["input_ids"])
     bos = tokenizer.bos_token_id
     if bos is not None:
@@ -207,9 +211,15 @@ def encode_answer(
     prompt: Sequence[Message],
     answer: Sequence[Message],
     what: str = "the conversation",
+    *,
+    ended: bool = True,
 ) -> list[int]:
-    """Token ids of a prompt with its answer: what a reward model reads."""
-    return encode(tokenizer, [*prompt, *answer], what)
+    """Token ids of a prompt with its answer: what a reward model reads.
+
+    Args:
+        ended: false for an answer that was cut off, which ends without what the template writes after one.
+    """
+    return encode(tokenizer, [*prompt, *answer], what, before_end_of="" if ended else answer[-1]["content"].strip())
 
 
 def check_lengths(lengths: Iterable[tuple[int, str]], most: int | None, key: str, remedy: str) -> None:

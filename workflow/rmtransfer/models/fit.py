@@ -103,7 +103,8 @@ def fit(job: Fit, tokenizer: PreTrainedTokenizerBase, pairs: Dataset) -> list[fl
         StudyError: the recipe does not go with the model, or memory runs out.
     """
     on = pick_device(job.device)
-    arguments = _arguments(job, on)
+    folder = job.state if job.processes == 1 else str(Path(job.state) / "parts")
+    arguments = training_arguments(job.recipe, folder, job.seed, on)
     model = build(job, on)
     trunk = None
     if job.processes > 1:
@@ -228,17 +229,17 @@ def freeze(model: PreTrainedModel, layers: int, embeddings: bool) -> None:
                 module.requires_grad_(False)
 
 
-def _arguments(job: Fit, on: torch.device) -> RewardConfig:
-    recipe = job.recipe
+def training_arguments(recipe: Mapping[str, Any], folder: str, seed: int, on: torch.device) -> RewardConfig:
+    """What TRL is told of a recipe; training states go into ``folder``."""
     arguments = RewardConfig(
-        output_dir=job.state if job.processes == 1 else str(Path(job.state) / "parts"),
+        output_dir=folder,
         learning_rate=recipe["learning_rate"],
         num_train_epochs=recipe["epochs"],
         per_device_train_batch_size=recipe["pairs_per_step"],
         warmup_steps=recipe["warmup_ratio"],
         lr_scheduler_type="cosine",
         optim=OPTIMIZERS[recipe["optimizer"]],
-        seed=job.seed,
+        seed=seed,
         max_length=None,
         disable_dropout=False,  # of the base model it is off; an adapter's is wanted
         bf16=on.type == "cuda",

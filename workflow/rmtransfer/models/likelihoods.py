@@ -14,7 +14,7 @@ from rmtransfer.kit import manifest
 from rmtransfer.kit.progress import Progress
 from rmtransfer.models.device import tokens_at_once
 from rmtransfer.models.loading import Encoder, ModelSpec, TokenIds
-from rmtransfer.models.packing import batches
+from rmtransfer.models.packing import Batch, batches
 from rmtransfer.models.trunk import Trunk, build_trunk
 from rmtransfer.texts.items import Item
 
@@ -50,11 +50,7 @@ class Likelihoods:
     @cached_property
     def _upper(self) -> Any:
         """The model, or what is above its trunk, with its own head and whatever it does to logits."""
-        if self._trunk is None:
-            return self.model
-        upper = copy.copy(self.model)
-        upper._modules = {**upper._modules, upper.base_model_prefix: self._trunk.upper}
-        return upper
+        return above_trunk(self.model, self._trunk)
 
     @torch.inference_mode()
     def of(self, answers: Sequence[EncodedAnswer], what: str) -> dict[EncodedAnswer, float]:
@@ -64,8 +60,7 @@ class Likelihoods:
             what: is going on, for the progress report.
         """
         texts = [ids for _, ids in answers]
-        one_token = self.model.config.get_text_config().vocab_size * self.spec.dtype.itemsize
-        most = max(1, _LOGITS[self.spec.device.type] // one_token)
+        most = most_tokens(self.model, self.spec.device, self.spec.dtype)
         budget = min(tokens_at_once(self.spec.dtype, self.tokens_per_batch), most)
         keeps = "logits_to_keep" in inspect.signature(self.model.forward).parameters
         progress = Progress(what, sum(map(len, texts)), "tokens")
@@ -89,6 +84,47 @@ class Likelihoods:
             del logits  # before the next ones are there
             progress.advance(sum(len(texts[i]) for i in batch.members))
         return sums
+
+
+def above_trunk(model: Any, trunk: Trunk | None) -> Any:
+    """A causal language model, or what is above its trunk, with its own head and whatever it does to logits."""
+    if trunk is None:
+        return model
+    upper = copy.copy(model)
+    upper._modules = {**upper._modules, upper.base_model_prefix: trunk.upper}
+    return upper
+
+
+def answer_log_likelihoods(
+    model: Any, batch: Batch, starts: Sequence[int], embeds: torch.Tensor | None = None
+) -> torch.Tensor:
+    """Sum of log p(token | what stands before it) over each text's tokens from its start on, [texts], with gradients.
+
+    In fp32, in the order of ``batch.members``. Only what predicts these tokens meets the vocabulary.
+
+    Args:
+        starts: of each text, the number of its prompt's tokens.
+        embeds: what the layers below ``model`` make of the tokens, if it is the upper part of one.
+    """
+    length = batch.input_ids.shape[1]
+    before = [place[start - 1 : -1] for place, start in zip(batch.places, starts, strict=True)]
+    keeps = "logits_to_keep" in inspect.signature(model.forward).parameters
+    kept = torch.cat(before).remainder(length).unique() if keeps else torch.arange(length)
+    keep = {"logits_to_keep": kept.to(model.device)} if keeps else {}
+    logits = model(**batch.inputs(model, embeds), **keep).logits
+    tokens = batch.input_ids.flatten()
+    sums = []
+    for place, start, these in zip(batch.places, starts, before, strict=True):
+        rows, columns = these // length, torch.searchsorted(kept, these % length)
+        predicted = tokens[place[start:]].to(logits.device)
+        of_text = logits[rows.to(logits.device), columns.to(logits.device)].float().log_softmax(-1)
+        sums.append(of_text.gather(-1, predicted[:, None]).sum())
+    return torch.stack(sums)
+
+
+def most_tokens(model: Any, device: torch.device, dtype: torch.dtype) -> int:
+    """How many tokens may meet the vocabulary in one forward pass."""
+    return max(1, _LOGITS[device.type] // (model.config.get_text_config().vocab_size * dtype.itemsize))
 
 
 def encoded_answers(encoder: Encoder, language: str, items: Sequence[Item]) -> list[list[EncodedAnswer]]:

@@ -116,18 +116,27 @@ class PackTrainer(RewardTrainer):
         Raises:
             StudyError: there is too little memory, whatever may be tried; or a reward is not a finite number.
         """
-        model.train()
-        lengths = inputs["attention_mask"].sum(1).tolist()
-        texts = [ids[:length] for ids, length in zip(inputs["input_ids"].tolist(), lengths, strict=True)]
-        half = len(texts) // 2
-        pairs = list(zip(texts[:half], texts[half:], strict=True))
-        while (rewards := self._passes_in_memory(model, pairs)) is None:
-            self.make_room(model, pairs)
-        check_finite(rewards, self.state.log_history)
+        _, rewards = self.gradients(model, inputs)
         both = SequenceClassifierOutput(logits=torch.cat([rewards[0::2], rewards[1::2]])[:, None])
         if not self.is_world_process_zero():  # TRL adds up the tokens of all processes
             inputs["attention_mask"] = torch.zeros_like(inputs["attention_mask"])
         return self.compute_loss(lambda **_: both, inputs)
+
+    def gradients(self, model: torch.nn.Module, inputs: Mapping[str, Any]) -> tuple[list[Pair], torch.Tensor]:
+        """The pairs of a step and what :meth:`passes` says of them, once their gradients are there.
+
+        Raises:
+            StudyError: as :meth:`training_step`.
+        """
+        model.train()
+        lengths = inputs["attention_mask"].sum(1).tolist()
+        texts = [ids[:length] for ids, length in zip(inputs["input_ids"].tolist(), lengths, strict=True)]
+        half = len(texts) // 2
+        pairs: list[Pair] = list(zip(texts[:half], texts[half:], strict=True))
+        while (rewards := self._passes_in_memory(model, pairs)) is None:
+            self.make_room(model, pairs)
+        check_finite(rewards, self.state.log_history)
+        return pairs, rewards
 
     def create_optimizer(self, model=None):
         """The head with a rate of its own in a group of its own, which the schedule scales like the others."""
@@ -312,7 +321,8 @@ class StepCount(TrainerCallback):
 
     def on_log(self, args, state, control, logs=None, **kwargs):
         if logs and "loss" in logs:
-            note = f"loss {logs['loss']:.3f}, training accuracy {logs['accuracy']:.2f}"
+            accuracy = f", training accuracy {logs['accuracy']:.2f}" if "accuracy" in logs else ""
+            note = f"loss {logs['loss']:.3f}{accuracy}"
             self.progress.advance(state.global_step - self.progress.done, note)
 
 
