@@ -33,7 +33,6 @@ class GumbelTopK(LogitsProcessor):
         if self.top_p < 1:
             shares = values.softmax(-1)
             before = shares.cumsum(-1) - shares  # of all that are more probable
-            before[:, 0] = 0  # the most probable stays
             values = values.masked_fill(before >= self.top_p, -torch.inf)
         drawn = tokens.gather(1, (values + noise).argmax(-1, keepdim=True))
         return scores.scatter_(1, drawn, torch.inf)  # its argmax is all that is read, and a vocabulary is long
