@@ -43,9 +43,10 @@ _PLACEHOLDER = re.compile(
 )
 _CHECKBOX = re.compile(r"^\s*(?:[-*+]|[0-9]+[.)])\s+\[[xX]\]", re.MULTILINE)
 _HIGHLIGHT = re.compile(r"(?<![*\\])(\*{1,3})(?![\s*])([^\n*]+?)(?<!\s)\1(?!\*)")
-_DIVIDER = re.compile(r"^[^\S\n]*\*[^\S\n]?\*[^\S\n]?\*[^\S\n]*$", re.MULTILINE)
+_DIVIDER = re.compile(r"(?<!\S)(?:[*＊]{3}|\* \* \*)(?!\S)")
 _SIX_ASTERISKS = re.compile(r"(?<![*＊])[*＊]{6}(?![*＊])")
-_NUMERAL = r"(?:[0-9]+|[IVXⅠ-Ⅻ]+|[一二三四五六七八九十百]+)"
+_NUMERAL = r"(?:[0-9]+|(?!X\b)[IVXⅠ-Ⅻ]+|[一二三四五六七八九十百]+)"
+_START = r"(?:^|(?<=[.!?。！？…\"”»)]\s))[\W_]*"  # of a line or a sentence, before its markup
 _CAPITAL_WORD = re.compile(r"[^\W_]+(?:[-'’.&][^\W_]+)*")
 
 
@@ -121,9 +122,9 @@ def placeholders(text: str, kwargs: Kwargs, language: str) -> bool:
 
 
 def divided_paragraphs(text: str, kwargs: Kwargs, language: str) -> bool:
-    """Exactly ``num_paragraphs`` parts between lines of three asterisks (***), none of which is blank.
+    """Exactly ``num_paragraphs`` parts between dividers (***, with space around them), none of which is blank.
 
-    A divider at the start or end parts nothing. IFEval also divides at *** inside a line, so at ***bold*** and ******.
+    A divider at the start or end parts nothing. IFEval also divides at the asterisks of ***bold*** and ******.
     """
     parts = [bool(part.strip()) for part in _DIVIDER.split(text)]
     return all(parts[1:-1]) and sum(parts) == kwargs["num_paragraphs"]
@@ -209,14 +210,14 @@ def highlights(text: str, kwargs: Kwargs, language: str) -> bool:
 
 
 def sections(text: str, kwargs: Kwargs, language: str) -> bool:
-    """At least (or as ``relation`` says) ``num_sections`` lines that begin with ``section_spliter`` and a number.
+    """At least (or as ``relation`` says) ``num_sections`` lines or sentences that begin with ``section_spliter`` and a number.
 
-    The number is Arabic, Roman or Chinese, and may stand before the word where Chinese and Korean have it: 第1天, 1일. Markup
-    may precede. IFEval finds the word and digits anywhere in a line.
+    The number is Arabic, Roman or Chinese, and may stand before the word, as Chinese and Korean have it: 第1天, 1일. The X of
+    "SECTION X" is none. Markup may precede. IFEval finds the word and digits anywhere.
     """
     word = re.escape(unicodedata.normalize("NFC", kwargs["section_spliter"].strip()))
-    pattern = rf"^[\W_]*(?:{word}\s?{_NUMERAL}(?!\w)|{word}\s?{_NUMERAL}(?=[^\x00-\x7f])|第?\s?{_NUMERAL}\s?{word})"
-    return _as_asked(len(re.findall(pattern, text, re.MULTILINE)), kwargs, "num_sections")
+    after, before = rf"{word}\s?{_NUMERAL}(?![A-Za-z])", rf"第?\s?{_NUMERAL}\s?{word}(?:(?=차)|(?![가-힣]))"
+    return _as_asked(len(re.findall(rf"{_START}(?:{after}|{before})", text, re.MULTILINE)), kwargs, "num_sections")
 
 
 def end_phrase(text: str, kwargs: Kwargs, language: str) -> bool:

@@ -22,7 +22,7 @@ class Constraint(NamedTuple):
     kwargs: dict[str, Any]
 
 
-class Unusable(Exception):
+class UnusableError(Exception):
     """Why a row is left out: a constraint makes no sense in its language, asks for another one, or nobody knows it."""
 
 
@@ -177,7 +177,7 @@ def read_constraint(
             IFEval, are any language's.
 
     Raises:
-        Unusable: it cannot be checked in this language.
+        UnusableError: it cannot be checked in this language.
         ValueError: an argument is missing or none.
     """
     prefixed = _PREFIXED.fullmatch(identity)
@@ -187,16 +187,16 @@ def read_constraint(
     casing = _CASING.fullmatch(name)
     if casing:
         if _CODES[casing.group(1)] != primary(language) and not own_language:
-            raise Unusable(f"{name}: another language is asked for")
+            raise UnusableError(f"{name}: another language is asked for")
         name = f"change_case:{casing.group(2)}"
     kind = CONSTRAINTS.get(name)
     if kind is None:
-        raise Unusable(f"{name}: no checker")
+        raise UnusableError(f"{name}: no checker")
     values = {key: value for key, value in given.items() if key in kind.arguments and value is not None}
     if name == "detectable_format:constrained_response" and "options" not in values:
         options = (_SHORT_OPTIONS if prefixed else _OPTIONS).get(primary(language), _OPTIONS.get(primary(language)))
         if options is None:
-            raise Unusable(f"{name}: no options in {language}")
+            raise UnusableError(f"{name}: no options in {language}")
         values["options"] = list(options)
     if name == "language:response_language":
         values["others"] = [language, *languages]
@@ -211,7 +211,7 @@ def read_constraint(
             raise ValueError(f"{identity}: {key} {problem}") from problem
     why = kind.unusable(kwargs, language)
     if why:
-        raise Unusable(f"{name}: {why}")
+        raise UnusableError(f"{name}: {why}")
     return Constraint(name, kwargs)
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pandas as pd
 
-from rmtransfer.alignment.constraints.registry import Constraint, Unusable, read_constraint
+from rmtransfer.alignment.constraints.registry import Constraint, UnusableError, read_constraint
 from rmtransfer.kit.errors import StudyError
 from rmtransfer.study.languages import primary
 from rmtransfer.texts.corpus import Row
@@ -58,7 +58,7 @@ def load_constraints(
             lines[identity] = line
             instructions = _constraints(given, language, languages)
             rows.append({"id": identity, "prompt": [{"role": "user", "content": prompt}], "instructions": instructions})
-        except Unusable as why:
+        except UnusableError as why:
             left_out.append((language, identity, line, str(why)))
         except ValueError as problem:
             left_out.append((language, identity, line, "invalid row"))
@@ -123,11 +123,11 @@ def _constraints(
     """All constraints of a row, or why it is left out; that one is wrong is said before that another cannot be checked."""
     own_language = any(asked == primary(language) for asked in _answer_languages(given))
     found: list[Constraint] = []
-    unusable: list[Unusable] = []
+    unusable: list[UnusableError] = []
     for identity, kwargs in given:
         try:
             found.append(read_constraint(identity, kwargs, language, languages, own_language))
-        except Unusable as why:
+        except UnusableError as why:
             unusable.append(why)
     if unusable:
         raise unusable[0]

@@ -38,10 +38,10 @@ _CHARACTER = re.compile(
     r"[\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U000323af]|[^\W\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff]+"
 )
 _BLANK_LINES = re.compile(r"\n(?:[^\S\n]*\n)+")
-# List items and headings of Markdown: lines that are no part of the sentence before them.
-_LINE_OF_ITS_OWN = re.compile(
-    r"[^\S\n]*(?:[-*+•‣◦·▪●○–—]\s|[0-9]{1,3}[.)、]\s?\S|#{1,6}\s|\*\*[^\n*]+\*\*:?\s*$|[-*_=]{3,}\s*$)"
-)
+# List items and headings of Markdown: lines that are no part of the sentence before them, and where these begin.
+_MARKER = r"[^\S\n]*(?:[-*+•‣◦·▪●○–—]\s|[0-9]{1,3}(?:[.)]\s|、)|#{1,6}\s)[^\S\n]*"
+_LINE_OF_ITS_OWN = re.compile(rf"{_MARKER}|[^\S\n]*(?:\*\*[^\n*]+\*\*:?\s*$|[-*_=]{{3,}}\s*$)")
+_LEADING_MARKER = re.compile(_MARKER)
 _BULLET = re.compile(r"^[^\S\n]*(?:[-*+–—]\s+|[•‣◦·▪●○・∙]\s*)(?![-*_+\s]*$)\S", re.MULTILINE)
 
 
@@ -103,7 +103,8 @@ def count_sentences(text: str, language: str) -> int:
     """
     found = 0
     for block in blocks(text):
-        found += sum(1 for sentence in sentencex.segment(primary(language), block) if _WORD.search(sentence))
+        sentences = sentencex.segment(primary(language), _LEADING_MARKER.sub("", block, count=1))
+        found += sum(1 for sentence in sentences if _WORD.search(sentence))
     return found
 
 
