@@ -198,7 +198,7 @@ def postscript(text: str, kwargs: Kwargs, language: str) -> bool:
     """
     marker = folded(kwargs["postscript_marker"]).replace(" ", "").rstrip(".:")
     pattern = r"\s?".join(map(re.escape, marker))
-    return bool(re.search(rf"(?<![\w.]){pattern}(?![^\W_]*\.[^\W_])[\W_]*\w", folded(text)))
+    return bool(re.search(rf"(?<![\w.]){pattern}(?![a-z])[\W_]*\w", folded(text)))
 
 
 def highlights(text: str, kwargs: Kwargs, language: str) -> bool:

@@ -71,9 +71,9 @@ def load_constraints(
             + "\nMend the file, or set constraints.invalid_rows: drop to go on without them."
         )
     if not rows:
-        why = "; ".join(dict.fromkeys([*(fault.strip() for fault in faults[:1]), *(row[3] for row in left_out)]))
+        reasons = "; ".join(dict.fromkeys([*(fault.strip() for fault in faults[:1]), *(row[3] for row in left_out)]))
         raise StudyError(
-            f"{path}: holds no row whose constraints can be checked in {language} ({why or 'it is empty'}); name a file that "
+            f"{path}: holds no row whose constraints can be checked in {language} ({reasons}); name a file that "
             "has some, or leave constraints out"
         )
     return rows, pd.DataFrame(left_out, columns=list(LEFT_OUT_COLUMNS))
