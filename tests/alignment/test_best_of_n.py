@@ -144,8 +144,18 @@ def test_a_table_by_hand(study):
     table = study(M)
     assert list(table) == list(best_of_n.COLUMNS)
     keys = ["policy", "base_model", "train_language", "language", "judged_by", "n"]
-    cells = [("m", "m", train, k, "other languages", n) for train in ("en", "es") for k in ("en", "es") for n in (1, 2)]
+    cells = [
+        ("m", "m", train, k, judge, n)
+        for judge in ("other languages", "itself")
+        for train in ("en", "es")
+        for k in ("en", "es")
+        for n in (1, 2)
+    ]
     assert list(table[keys].itertuples(index=False, name=None)) == cells
+    own = table.query("train_language == 'en' and language == 'en' and n == 2").set_index("judged_by").loc["itself"]
+    # Variances 2, 49/2 and 1/2: picks are 1, 7/2 and 1/2 above the mean of two.
+    assert own[NUMBERS].tolist() == pytest.approx(t_interval(np.array([1, 3.5, 0.5]) / sqrt(9)), abs=1e-6)
+    table = table.query("judged_by == 'other languages'")
     row = table.query("train_language == 'en' and language == 'en' and n == 2").iloc[0]
     assert row[["referees", "same_seed", "seeds", "instructions"]].tolist() == [1, "yes", 1, 3]
     gains = np.array([0.5, -1.5, 0.0]) / sqrt(5 / 3)
@@ -190,7 +200,7 @@ def test_seeds_are_pooled_and_judged_by_other_seeds(study):
 
 def test_models_of_others_pick_and_judge_and_baselines_only_pick(study):
     others = {RewardModelId("armorm"): ES, RewardModelId("length"): [[1.0, 2.0], [2.0, 1.0], [1.0, 2.0]]}
-    table = study({**M, **others}, baselines=["length"], ns=[2]).query("language == 'en'")
+    table = study({**M, **others}, baselines=["length"], ns=[2]).query("language == 'en' and judged_by != 'itself'")
     found = {
         (b, t, j): (r, s)
         for b, t, j, r, s in table[["base_model", "train_language", "judged_by", "referees", "same_seed"]].itertuples(
@@ -215,9 +225,10 @@ def test_models_of_others_pick_and_judge_and_baselines_only_pick(study):
 
 def test_a_mixture_of_all_languages_has_no_referee_and_changes_no_other_row(study):
     mixture = {RewardModelId("m", "all", 0): EN}
-    with_mixture = study({**M, **mixture})
+    with_mixture = study({**M, **mixture}).query("judged_by != 'itself'")
     row = with_mixture.query("train_language == 'all' and n == 2 and language == 'en'").iloc[0]
     assert row["referees"] == 0
     assert row[NUMBERS].isna().all()
     assert row["in_language"] == pytest.approx(2 / 3, abs=1e-6)
-    pd.testing.assert_frame_equal(with_mixture.query("train_language != 'all'"), study(M))
+    without = study(M).query("judged_by != 'itself'")
+    pd.testing.assert_frame_equal(with_mixture.query("train_language != 'all'"), without)

@@ -24,7 +24,7 @@ from rmtransfer.transfer.design import Design
 
 TARGETS = "targets"  # in place of a language: the mean over the target languages
 DEPARTS = 0.1  # from the raw win rate, from which on a length-controlled one is flagged
-_RIDGE = 1e-4
+_RIDGE = 1e-5
 _STEPS = 200
 _FIRST, _SECOND = "A", "B"  # verdicts of a pairwise judge: which place wins
 _ORDERS = ("chosen_first", "rejected_first")
@@ -118,7 +118,7 @@ def length_controlled(outcomes: np.ndarray, longer: np.ndarray) -> Statistic:
 
     Fits of all draws at once, by Newton's steps damped as in Sun and Tran-Dinh (Mathematical Programming 178, 2019), which
     reach the maximum from anywhere. So that there is one where length, or nothing at all, separates wins from losses, the
-    log-likelihood has 1e-4 / 2 (b0^2 + b1^2) taken away, which moves other win rates by less than 0.0001.
+    log-likelihood has 1e-5 / 2 (b0^2 + b1^2) taken away, which moves other win rates by less than 0.0001.
 
     Args:
         outcomes: [N], from 0 to 1.
