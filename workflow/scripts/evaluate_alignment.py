@@ -7,6 +7,7 @@ job = start_job(snakemake)
 import pandas as pd
 
 from rmtransfer.alignment.evaluation import evaluate_alignment
+from rmtransfer.study.names import ALL
 from rmtransfer.transfer.design import Design
 
 at = job.at
@@ -17,6 +18,10 @@ def by_language(field, pattern, name):
     return {key: job.by_language(files) for key, files in job.grouped(field, pattern, job.input.get(name, [])).items()}
 
 
+constraints = None
+if "constraints" in job.input:
+    table = pd.read_csv(job.input.constraints)
+    constraints = table[table["constraint"] == ALL].drop(columns="constraint")
 evaluate_alignment(
     by_language("policy", at.comparisons, "comparisons"),
     {
@@ -30,5 +35,5 @@ evaluate_alignment(
     job.params.baselines,
     job.output.table,
     built_on=job.params.built_on,
-    constraints=pd.read_csv(job.input.constraints) if "constraints" in job.input else None,
+    constraints=constraints,
 )

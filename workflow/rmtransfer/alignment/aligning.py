@@ -20,7 +20,7 @@ from rmtransfer.kit.kept import Keep
 from rmtransfer.kit.manifest import digest_folder, digest_of, read_manifest, write_manifest
 from rmtransfer.kit.progress import report
 from rmtransfer.models import adapters, chat, families, shards
-from rmtransfer.models.attention import evaluating, prefer_packs
+from rmtransfer.models.attention import prefer_packs
 from rmtransfer.models.device import pick_device, train_with_onednn
 from rmtransfer.models.fit import free_memory, freeze, last_checkpoint, training_arguments, without_dropout
 from rmtransfer.models.likelihoods import above_trunk, answer_log_likelihoods, most_tokens
@@ -47,7 +47,7 @@ _REMEDY = "lower resources.tokens_per_batch or alignment.training.max_length, fr
 class Preference:
     """The implicit reward of a text, beta (log pi(y | x) - log pi_ref(y | x)), whose Bradley-Terry loss is that of DPO.
 
-    Rafailov et al., arXiv 2305.18290, equation 7. Before :meth:`settle` it is log pi(y | x).
+    Rafailov et al., arXiv 2305.18290, equation 7. Without log-likelihoods of a reference it is log pi(y | x).
 
     Args:
         starts: text to the number of its prompt's tokens.
@@ -58,9 +58,9 @@ class Preference:
         self.starts, self._beta = starts, beta
         self._reference: dict[tuple[int, ...], float] | None = None
 
-    def settle(self, reference: Mapping[tuple[int, ...], float]) -> None:
-        """Have the log-likelihoods under the reference model."""
-        self._reference = dict(reference)
+    def refer_to(self, reference: Mapping[tuple[int, ...], float] | None) -> None:
+        """Have the log-likelihoods under the reference model, or none."""
+        self._reference = reference
 
     def of(self, texts: Sequence[tuple[int, ...]], likelihoods: torch.Tensor) -> torch.Tensor:
         """Implicit rewards [texts]."""
@@ -185,10 +185,12 @@ def align_policy(
     try:
         if method == DPO:
             report(f"reading {len(pairs):,} pairs as the reference")
-            preference.settle(dict(zip(texts, trainer.read(pairs).tolist(), strict=True)))
+            preference.refer_to(dict(zip(texts, trainer.read(pairs).tolist(), strict=True)))
         if resume:
             report(f"going on from {Path(resume).name}")
         trainer.train(resume_from_checkpoint=resume)
+        preference.refer_to(None)
+        expected = trainer.read(pairs[:_REREAD])
     except (RuntimeError, MemoryError) as problem:
         if out_of_memory(problem):
             raise StudyError(f"out of memory; {_REMEDY}") from problem
@@ -198,9 +200,6 @@ def align_policy(
     if whole is not model:
         model = adapters.merged(whole)
     model.__dict__.pop("forward", None)
-    expected = _likelihoods(model, texts[: 2 * _REREAD], starts, on)
-    if not expected.isfinite().all():
-        raise StudyError(f"training has diverged: {card['policy']}; lower alignment.training.learning_rate")
     model.config = config
     _save(model, tokenizer, output, card, recipe, log)
     del model, whole, trunk
@@ -299,11 +298,10 @@ def _likelihoods(
 ) -> torch.Tensor:
     """Log-likelihoods [texts] by a model's own forward pass, one text at a time."""
     found = []
-    with evaluating(model):
-        for text in texts:
-            ids = torch.tensor([text], device=on)
-            logits = model(input_ids=ids).logits[0, starts[text] - 1 : -1].float().log_softmax(-1)
-            found.append(logits.gather(-1, ids[0, starts[text] :, None]).sum().cpu())
+    for text in texts:
+        ids = torch.tensor([text], device=on)
+        logits = model(input_ids=ids).logits[0, starts[text] - 1 : -1].float().log_softmax(-1)
+        found.append(logits.gather(-1, ids[0, starts[text] :, None]).sum().cpu())
     return torch.stack(found)
 
 
@@ -320,7 +318,7 @@ def _reread(
         RuntimeError: it is more than rounding explains.
     """
     saved: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
-    difference = float((_likelihoods(saved.to(on), texts, starts, on) - expected).abs().max())
+    difference = float((_likelihoods(saved.to(on).eval(), texts, starts, on) - expected).abs().max())
     if not difference <= 1e-3 + 1e-5 * float(expected.abs().max()):  # also true for NaN
         raise RuntimeError(f"{folder}: reloaded from disk it gives log-likelihoods that differ by {difference:.2g}")
     report(f"reloaded from disk and read again: log-likelihoods differ by at most {difference:.1e}")

@@ -7,8 +7,10 @@ import numpy as np
 import pandas as pd
 
 from rmtransfer.alignment.constraints.registry import Constraint, fulfils
+from rmtransfer.alignment.constraints.rows import count_left_out, load_saved
 from rmtransfer.alignment.constraints.units import cleaned
 from rmtransfer.kit.errors import StudyError
+from rmtransfer.study.names import ALL, NOT_OURS
 from rmtransfer.texts.corpus import Row, load_rows
 from rmtransfer.transfer.statistics import LEVEL, wilson
 
@@ -33,6 +35,7 @@ KIND_COLUMNS = {
     "ci_high": COLUMNS["ci_high"],
     "items": "constraints of this kind",
 }
+TABLE_COLUMNS = ["writer", "language", "constraint", "measure", "value", "ci_low", "ci_high", "items"]
 READINGS = ("strict", "loose")
 LEAST_ROWS = 8  # for an interval
 _FEW = 2  # constraints from which on their spread within prompts says something
@@ -207,3 +210,30 @@ def paired_interval(better: int, worse: int, n: int) -> tuple[float, float]:
         brentq(lambda d: score(d) - quantile, low, high) if score(low) > quantile else -1.0,
         brentq(lambda d: score(d) + quantile, low, high) if score(high) < -quantile else 1.0,
     )
+
+
+def write_constraints(
+    rows: Mapping[str, Path],
+    left_out: Sequence[Path],
+    answers: Mapping[str, Mapping[str, Path]],
+    output: Path,
+) -> None:
+    """Write ``tables/constraints.csv`` with ``TABLE_COLUMNS``: accuracies and gains, those of each kind, and what was left out.
+
+    Args:
+        rows: language to Parquet file, see :func:`~.rows.save_constraints`.
+        left_out: CSV files of rows left out.
+        answers: writer to language to answers; what is aligned is called after its policy, ``<policy>/...``.
+    """
+    saved = {language: load_saved(path) for language, path in rows.items()}
+    parts = []
+    for policy in [writer for writer in answers if "/" not in writer]:
+        of_policy = {writer: files for writer, files in answers.items() if writer.partition("/")[0] == policy}
+        checked = check_answers(saved, of_policy)
+        parts += [accuracies(checked, policy).assign(constraint=ALL), accuracies_by_kind(checked)]
+    counts = count_left_out(pd.concat([pd.read_csv(path) for path in left_out]))
+    parts.append(
+        counts.rename(columns={"reason": "constraint", "rows": "value"}).assign(writer=NOT_OURS, measure="left_out")
+    )
+    table = pd.concat([part for part in parts if len(part)]).reindex(columns=TABLE_COLUMNS)
+    table.astype({"items": "Int64"}).to_csv(output, index=False, float_format="%.6f")

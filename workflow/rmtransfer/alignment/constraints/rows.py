@@ -1,5 +1,6 @@
 """Rows of constraints in: JSON Lines of ``key, prompt, instruction_id_list, kwargs``, as the IFEval family has them."""
 
+import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ import pandas as pd
 from rmtransfer.alignment.constraints.registry import Constraint, UnusableError, read_constraint
 from rmtransfer.kit.errors import StudyError
 from rmtransfer.study.languages import primary
-from rmtransfer.texts.corpus import Row
+from rmtransfer.texts.corpus import Row, load_rows, save_rows
 from rmtransfer.texts.records import read_records
 
 LEFT_OUT_COLUMNS = ("language", "id", "line", "reason")
@@ -138,3 +139,18 @@ def _answer_languages(given: Sequence[tuple[str, dict[str, Any]]]) -> Iterator[s
     for identity, kwargs in given:
         if identity.endswith(_ANSWER_LANGUAGE):
             yield primary(str(kwargs.get("language")).lower())
+
+
+def save_constraints(rows: Sequence[Row], path: Path) -> None:
+    """Write rows of :func:`load_constraints` as Parquet, their constraints as JSON."""
+    save_rows(
+        [{**row, "instructions": json.dumps([one._asdict() for one in row["instructions"]])} for row in rows], path
+    )
+
+
+def load_saved(path: Path) -> list[Row]:
+    """What :func:`save_constraints` wrote."""
+    return [
+        {**row, "instructions": [Constraint(**one) for one in json.loads(row["instructions"])]}
+        for row in load_rows(path)
+    ]
