@@ -56,7 +56,7 @@ class Preference:
 
     def __init__(self, starts: Mapping[tuple[int, ...], int], beta: float) -> None:
         self.starts, self._beta = starts, beta
-        self._reference: dict[tuple[int, ...], float] | None = None
+        self._reference: Mapping[tuple[int, ...], float] | None = None
 
     def refer_to(self, reference: Mapping[tuple[int, ...], float] | None) -> None:
         """Have the log-likelihoods under the reference model, or none."""

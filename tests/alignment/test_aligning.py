@@ -1,0 +1,275 @@
+"""TRL's DPOTrainer as the reference, losses by hand, and a resumed alignment equal to an undisturbed one."""
+
+import copy
+import json
+import math
+import re
+import shutil
+
+import pandas as pd
+import pytest
+import torch
+from datasets import Dataset
+from transformers import AutoModelForCausalLM
+from trl import DPOConfig, DPOTrainer
+
+from rmtransfer.alignment import aligning
+from rmtransfer.alignment.aligning import align_policy
+from rmtransfer.alignment.pairs import Choice
+from rmtransfer.kit.errors import StudyError
+from rmtransfer.kit.manifest import write_manifest
+from rmtransfer.models import chat, shards
+from trainings import parameters
+
+RECIPE = {
+    "learning_rate": 1e-3,
+    "epochs": 2,
+    "pairs_per_step": 2,
+    "warmup_ratio": 0.1,
+    "beta": 0.3,
+    "max_length": 512,
+    "freeze_embeddings": False,
+    "frozen_layers": 0,
+    "optimizer": "adamw",
+}
+CARD = {"policy": "tiny", "method": "dpo", "selector": "tiny/en/seed0", "languages": "en"}
+ADAPTER = {"kind": "lora", "rank": 4, "alpha": 8.0, "dropout": 0.0, "target_modules": "all-linear", "merge": True}
+
+
+@pytest.fixture(scope="module")
+def preferred(pairs) -> list[Choice]:
+    return [Choice(p["id"], "en", p["prompt"], p["chosen"], p["rejected"], (True, True)) for p in pairs]
+
+
+def align(base, choices, tmp_path, name="out", method="dpo", recipe=RECIPE, **options):
+    output = tmp_path / name
+    align_policy(
+        base,
+        choices,
+        {"en": {"pairs": len(choices), "alike": 3}},
+        recipe,
+        method,
+        0,
+        output,
+        tmp_path / "work",
+        card={**CARD, "method": method},
+        device="cpu",
+        **{"tokens_per_batch": 10_000, "checkpoint_minutes": 10, **options},
+    )
+    return AutoModelForCausalLM.from_pretrained(output)
+
+
+def histories_of(monkeypatch) -> list:
+    found: list = []
+    log = aligning._log
+    monkeypatch.setattr(aligning, "_log", lambda history: (found.append(history), log(history))[1])
+    return found
+
+
+def test_equals_stock_trl(base, preferred, tmp_path, monkeypatch):
+    """The same steps on the same batches: losses, implicit rewards, gradients and weights."""
+    histories = histories_of(monkeypatch)
+    ours = align(base, preferred, tmp_path, tokens_per_batch=64)
+    model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
+    before = parameters(model)
+    arguments = DPOConfig(
+        output_dir=str(tmp_path / "stock"),
+        learning_rate=1e-3,
+        num_train_epochs=2,
+        per_device_train_batch_size=2,
+        warmup_steps=0.1,
+        lr_scheduler_type="cosine",
+        seed=0,
+        beta=0.3,
+        max_length=None,
+        bf16=False,
+        use_cpu=True,
+        gradient_checkpointing=False,
+        save_strategy="no",
+        logging_steps=1,
+        report_to="none",
+        disable_tqdm=True,
+    )
+    rows = [{"prompt": c.prompt, "chosen": c.chosen, "rejected": c.rejected} for c in preferred]
+    stock = DPOTrainer(
+        model=model,
+        ref_model=copy.deepcopy(model),
+        args=arguments,
+        train_dataset=Dataset.from_list(rows),
+        processing_class=chat.load_tokenizer(base),
+    )
+    stock.train()
+    theirs = [entry for entry in stock.state.log_history if "loss" in entry]
+    mine = [entry for entry in histories[0] if "loss" in entry]
+    names = {"loss": "loss", "grad_norm": "grad_norm", "accuracy": "rewards/accuracies", "margin": "rewards/margins"}
+    assert len(mine) == len(theirs) == 12
+    print("largest difference of a loss", max(abs(a["loss"] - b["loss"]) for a, b in zip(mine, theirs, strict=True)))
+    assert [e["loss"] for e in mine] == pytest.approx([e["loss"] for e in theirs], rel=1e-5)
+    for name, their in names.items():
+        got, expected = [e[name] for e in mine], [e[their] for e in theirs]
+        torch.testing.assert_close(torch.tensor(got), torch.tensor(expected), rtol=1e-3, atol=1e-4)
+    moved = (parameters(model) - before).abs().max().item()
+    assert (parameters(ours) - parameters(model)).abs().max().item() < 0.01 * moved
+
+
+def likelihood(model, tokenizer, choice, side):
+    """log p(answer | prompt) by the stock model, and its number of tokens; by hand."""
+    prompt = chat.encode(tokenizer, choice.prompt, add_generation_prompt=True)
+    ids = chat.encode_answer(tokenizer, choice.prompt, getattr(choice, side))
+    assert ids[: len(prompt)] == prompt
+    with torch.no_grad():
+        logits = model(torch.tensor([ids])).logits[0].log_softmax(-1)
+    return sum(logits[i - 1, ids[i]].item() for i in range(len(prompt), len(ids))), len(ids) - len(prompt)
+
+
+def test_the_first_losses_by_hand(bases, preferred, tmp_path, monkeypatch):
+    """Before anything is learnt policy and reference are the same, so that dpo starts at log 2, and sft at the mean NLL."""
+    base, two = bases["qwen"], preferred[:2]
+    histories = histories_of(monkeypatch)
+    one_step = {**RECIPE, "epochs": 1}
+    align(base, two, tmp_path, "dpo", recipe=one_step)
+    align(base, two, tmp_path, "sft", "sft", one_step)
+    dpo, sft = (next(entry["loss"] for entry in history if "loss" in entry) for history in histories)
+    assert dpo == pytest.approx(math.log(2), abs=1e-5)
+    tokenizer = chat.load_tokenizer(base)
+    model = AutoModelForCausalLM.from_pretrained(base)
+    read = [likelihood(model, tokenizer, choice, "chosen") for choice in two]
+    assert sft == pytest.approx(-sum(p for p, _ in read) / sum(n for _, n in read), rel=1e-5)
+
+
+def test_what_is_preferred_becomes_likelier(base, preferred, tmp_path):
+    tokenizer, policy = chat.load_tokenizer(base), AutoModelForCausalLM.from_pretrained(base)
+    for method in ("dpo", "sft"):
+        aligned = align(base, preferred, tmp_path, method, method)
+        gains = {
+            side: sum(
+                likelihood(aligned, tokenizer, c, side)[0] - likelihood(policy, tokenizer, c, side)[0]
+                for c in preferred
+            )
+            for side in ("chosen", "rejected")
+        }
+        assert gains["chosen"] > gains["rejected"]
+        assert method == "dpo" or gains["chosen"] > 0
+
+
+class KilledError(Exception):
+    pass
+
+
+@pytest.mark.parametrize("method", ["dpo", "sft"])
+def test_killed_and_resumed_is_undisturbed(bases, preferred, tmp_path, monkeypatch, method, capsys):
+    """The reference is the policy before the first step, after a kill as well."""
+    base = bases["llama"]
+    whole = parameters(align(base, preferred, tmp_path, "whole", method, checkpoint_minutes=10))
+    taken = []
+    step = aligning.PackTrainer.training_step if method == "dpo" else aligning.FineTuning.training_step
+    owner = aligning.PackTrainer if method == "dpo" else aligning.FineTuning
+
+    def killed(trainer, *arguments, **named):
+        taken.append(trainer)
+        if len(taken) == 8:
+            raise KilledError
+        return step(trainer, *arguments, **named)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(owner, "training_step", killed)
+        with pytest.raises(KilledError):
+            align(base, preferred, tmp_path, "again", method, checkpoint_minutes=0)
+    assert not (tmp_path / "again/manifest.json").exists()
+    capsys.readouterr()
+    again = parameters(align(base, preferred, tmp_path, "again", method, checkpoint_minutes=0))
+    assert "going on from checkpoint-7" in capsys.readouterr().out
+    assert torch.equal(whole, again)
+    assert list((tmp_path / "work").iterdir()) == []
+
+
+def test_a_trunk_changes_nothing(bases, preferred, tmp_path):
+    recipe = {**RECIPE, "freeze_embeddings": True, "frozen_layers": 2}
+    without = parameters(align(bases["gemma"], preferred, tmp_path, "without", recipe=recipe))
+    store = {"trunk_store": tmp_path / "trunk", "trunk_gigabytes": 1}
+    with_it = parameters(align(bases["gemma"], preferred, tmp_path, "with", recipe=recipe, **store))
+    assert list((tmp_path / "trunk").rglob("*.safetensors"))
+    start = parameters(AutoModelForCausalLM.from_pretrained(bases["gemma"]))
+    assert (without - start).abs().max() > 0
+    assert (without - with_it).abs().max() < 0.01 * (without - start).abs().max()
+
+
+def test_frozen_tensors_are_the_policys_own_files(bases, preferred, tmp_path):
+    base = shutil.copytree(bases["gemma"], tmp_path / "base")
+    shards.reshard(base)  # as a policy is prepared
+    write_manifest(base, {})
+    align(base, preferred, tmp_path, recipe={**RECIPE, "freeze_embeddings": True, "frozen_layers": 2})
+    nodes = {path.stat().st_ino for path in base.glob("*.safetensors")}
+    shared = [path for path in (tmp_path / "out").glob("*.safetensors") if path.stat().st_ino in nodes]
+    assert len(shared) >= 3  # the table and two blocks
+
+
+def test_an_adapter_is_saved_in_the_weights(base, preferred, tmp_path):
+    """What is trained is read from disk again, by another object, and compared within the training itself."""
+    aligned = align(base, preferred, tmp_path, recipe={**RECIPE, "adapter": ADAPTER})
+    start = AutoModelForCausalLM.from_pretrained(base)
+    moved = {
+        name
+        for (name, p), q in zip(aligned.named_parameters(), start.parameters(), strict=True)
+        if not torch.equal(p, q)
+    }
+    assert moved
+    assert all("_proj" in name for name in moved)
+    assert not (tmp_path / "out/adapter_config.json").exists()
+
+
+def test_an_answer_that_was_cut_off_teaches_no_end(base, preferred):
+    tokenizer = chat.load_tokenizer(base)
+    choice = preferred[3]
+    ended, cut = (chat.encode_answer(tokenizer, choice.prompt, choice.chosen, ended=end) for end in (True, False))
+    assert ended[: len(cut)] == cut
+    assert tokenizer.decode(cut).endswith(choice.chosen[0]["content"].strip())
+    assert set(ended[len(cut) :]) & {tokenizer.eos_token_id, *tokenizer.all_special_ids}
+
+
+def test_the_manifest_says_what_it_was_aligned_on(bases, preferred, tmp_path):
+    long = preferred[0]._replace(chosen=[{"role": "assistant", "content": "long " * 120}])
+    cut = preferred[1]._replace(finished=(False, True))
+    align(bases["llama"], [long, cut, *preferred[2:4]], tmp_path, recipe={**RECIPE, "max_length": 100})
+    manifest = json.loads((tmp_path / "out/manifest.json").read_text())
+    assert (manifest["stage"], manifest["pairs"], manifest["too_long"]) == ("align", 3, 1)
+    assert manifest["instructions"] == {"en": {"pairs": 4, "alike": 3}}
+    assert manifest["selector"] == "tiny/en/seed0"
+    assert manifest["unfinished_chosen"] == 1
+    log = pd.read_csv(tmp_path / "out/training_log.csv")
+    assert list(log.columns) == list(aligning.LOG_COLUMNS)
+    assert list(log["step"]) == [1, 2, 3, 4]
+    assert "aligned by dpo with the reward model tiny/en/seed0" in (tmp_path / "out/README.md").read_text()
+
+
+def test_nothing_to_prefer_is_one_clear_error(bases, tmp_path):
+    with pytest.raises(StudyError, match=re.escape("tiny/en/seed0 prefers none of its answers")):
+        align(bases["llama"], [], tmp_path)
+
+
+def test_a_saved_policy_that_reads_otherwise_is_refused(bases, preferred, tmp_path, monkeypatch):
+    save = aligning._save
+
+    def damaged(model, *arguments):
+        with torch.no_grad():
+            next(model.parameters()).mul_(1.5)
+        save(model, *arguments)
+
+    monkeypatch.setattr(aligning, "_save", damaged)
+    with pytest.raises(RuntimeError, match="reloaded from disk it gives log-likelihoods that differ by"):
+        align(bases["llama"], preferred, tmp_path)
+    assert not (tmp_path / "out/manifest.json").exists()
+
+
+def test_what_a_template_drops_is_no_pair(bases, preferred, tmp_path):
+    same = preferred[0]._replace(rejected=preferred[0].chosen)
+    align(bases["llama"], [same, *preferred[1:3]], tmp_path)
+    assert json.loads((tmp_path / "out/manifest.json").read_text())["pairs"] == 2
+
+
+def test_an_interrupted_alignments_state_is_not_another_ones(bases, preferred, tmp_path, monkeypatch):
+    """Another beta goes on from nothing."""
+    monkeypatch.setattr(shutil, "rmtree", lambda *a, **k: None)
+    align(bases["llama"], preferred[:4], tmp_path, "a", checkpoint_minutes=0)
+    align(bases["llama"], preferred[:4], tmp_path, "b", recipe={**RECIPE, "beta": 0.1}, checkpoint_minutes=0)
+    assert len(list((tmp_path / "work").iterdir())) == 2
