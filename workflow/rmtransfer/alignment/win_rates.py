@@ -282,7 +282,7 @@ class WinRates:
                 )
 
     def _of_replies(self, seeds: Sequence[str], judge: str, keys: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-        """Position bias of a judge that compares, and how many replies hold no verdict, among those to answers that differ."""
+        """Position bias of a judge that compares, and the share of replies without a verdict, where answers differ."""
         bias, off = {}, {}
         for language in self._languages:
             replies = self._judgements(judge, language)
