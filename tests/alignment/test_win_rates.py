@@ -60,10 +60,10 @@ def test_length_control_at_its_limits():
     longer = np.array([-3.0, -2, -1, 1, 2, 3])
     separated = value(length_controlled((longer > 0).astype(float), longer), 6)
     assert separated == pytest.approx(0.5, abs=1e-6)  # by symmetry
-    assert 0.999 < value(length_controlled(np.ones(6), longer), 6) <= 1
-    assert 0 <= value(length_controlled(np.zeros(6), longer), 6) < 0.001
-    ties = np.full(6, 0.5)
-    assert value(length_controlled(ties, longer), 6) == pytest.approx(0.5)
+    for outcome in (0, 0.5, 1):
+        assert value(length_controlled(np.full(6, float(outcome)), longer), 6) == outcome
+    # A draw of wins alone.
+    assert 0.99 < length_controlled((longer > 0).astype(float), longer)(np.array([[0, 0, 0, 1.0, 1, 4]]))[0] <= 1
     assert value(length_controlled(np.array([1, 0, 0, 1, 1, 1.0]), np.full(6, 7.0)), 6) == pytest.approx(4 / 6)
 
 

@@ -37,8 +37,8 @@ _MEASURES = {
 def repetition(text: str) -> float:
     """The share of a text's 4-grams of tokens that stood in it before: 1 - distinct 4-grams / 4-grams.
 
-    seq-rep-4 of Welleck et al. (arXiv 1908.04319, equation 9). Tokens are words between spaces, punctuation with them, and single characters
-    of scripts without spaces, whatever language the text should be in. NaN for fewer than four tokens.
+    seq-rep-4 of Welleck et al. (arXiv 1908.04319, section 3). Tokens are words between spaces, punctuation with them, and
+    single characters of scripts without spaces, whatever language the text should be in. NaN for fewer than four tokens.
     """
     tokens = _TOKEN.findall(text)
     grams = list(zip(*(tokens[i:] for i in range(_GRAM)), strict=False))
@@ -97,9 +97,8 @@ def became(
     """Rows of ``tables/alignment.csv`` on a policy and what was aligned from it, without the policy.
 
     An aligned policy's changes are from the mean over all of the base's samples, instruction by instruction. ``kl`` is the mean
-    over its answers of log pi(y|x) - log pi_base(y|x), in nats an answer: the Monte Carlo estimate of KL(pi || pi_base), if
-    answers are drawn from pi itself, at temperature 1 and from all tokens; elsewhere of the same mean under what they are drawn
-    from.
+    over its answers of log pi(y|x) - log pi_base(y|x), in nats an answer: the Monte Carlo estimate of KL(pi || pi_base) where
+    answers are drawn from pi itself, at temperature 1 from all tokens, and else of the same mean under what they are drawn from.
 
     Args:
         answers: the policy, and contender ids of what was aligned from it, to language to held-out answers.

@@ -109,7 +109,7 @@ def evaluate_best_of_n(
     ns: Sequence[int],
     output: Path,
 ) -> None:
-    """Write ``tables/alignment.csv``: one row per policy, picker, language, kind of referee and n, with ``COLUMNS``.
+    """Write ``tables/best_of_n.csv``: one row per policy, picker, language, kind of referee and n, with ``COLUMNS``.
 
     Args:
         answer_files: policy to language to its answers, see :func:`rmtransfer.alignment.answers.load_answers`.

@@ -69,13 +69,14 @@ class Draws:
     languages of the statistic at hand, and over nothing else, so that no number depends on what else is in the study. What is no
     mean is linearised for V by the jackknife.
 
-    Args:
+    Attributes:
         n: instructions.
+        counts: how often each is drawn [4,000, N].
     """
 
     def __init__(self, n: int) -> None:
         self.n = n
-        self._counts = np.random.default_rng(0).multinomial(n, np.full(n, 1 / n), DRAWS).astype(float)
+        self.counts = np.random.default_rng(0).multinomial(n, np.full(n, 1 / n), DRAWS).astype(float)
 
     def estimate(
         self,
@@ -96,7 +97,7 @@ class Draws:
         value = float(sum(c * values[k].mean() for k, c in contrast.items()))
         if self.n < LEAST or np.isnan(value):
             return Found(value, np.nan, np.nan)
-        draws = sum(c * np.mean([s(self._counts) for s in statistics[k]], axis=0) for k, c in contrast.items())
+        draws = sum(c * np.mean([s(self.counts) for s in statistics[k]], axis=0) for k, c in contrast.items())
         assert isinstance(draws, np.ndarray)
         low, high = interval(draws)
         if len(next(iter(values.values()))) == 1:

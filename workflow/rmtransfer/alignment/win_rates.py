@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from rmtransfer.alignment.intervals import ANY, CHANGE, SHARE, Draws, Found, Statistic, difference, mean, ratio
-from rmtransfer.alignment.judges import Bench
+from rmtransfer.alignment.judges import BASELINE, Bench
 from rmtransfer.kit.errors import StudyError
 from rmtransfer.scoring.job import JUDGEMENTS
 from rmtransfer.study.aligning import Contender
@@ -26,6 +26,8 @@ TARGETS = "targets"  # in place of a language: the mean over the target language
 DEPARTS = 0.1  # from the raw win rate, from which on a length-controlled one is flagged
 _RIDGE = 1e-5
 _STEPS = 200
+_NEAR = 1e-5  # a step as short as this squares what is left
+_CACHED = 100_000  # numbers that a processor's cache holds several times
 _FIRST, _SECOND = "A", "B"  # verdicts of a pairwise judge: which place wins
 _ORDERS = ("chosen_first", "rejected_first")
 
@@ -114,18 +116,18 @@ def length_controlled(outcomes: np.ndarray, longer: np.ndarray) -> Statistic:
     (Dubois et al., arXiv 2404.04475, section 3, without its difficulty of an instruction, which exists for 805 English ones
     alone). A tie is an outcome of 1/2 and a panel's may be any share: a fractional response (Papke and Wooldridge, Journal of
     Applied Econometrics 11, 1996). sd is the standard deviation of d over instructions (N - 1 in the denominator), the same in
-    all draws: a unit. If nothing differs in length, it is the mean.
+    all draws: a unit. If nothing differs in length, or no outcome from another, it is their mean.
 
     Fits of all draws at once, by Newton's steps damped as in Sun and Tran-Dinh (Mathematical Programming 178, 2019), which
-    reach the maximum from anywhere. So that there is one where length, or nothing at all, separates wins from losses, the
-    log-likelihood has 1e-5 / 2 (b0^2 + b1^2) taken away, which moves other win rates by less than 0.0001.
+    reach the maximum from anywhere. So that there is one where length separates wins from losses, the log-likelihood has
+    1e-5 / 2 (b0^2 + b1^2) taken away, which moves other win rates by less than 0.0001.
 
     Args:
         outcomes: [N], from 0 to 1.
         longer: [N], d: length of the contender's answer less the base's.
     """
     deviation = longer.std(ddof=1) if len(longer) > 1 else 0.0
-    if not deviation > 0:
+    if not deviation > 0 or (outcomes == outcomes[0]).all():
         return mean(outcomes)
     features = np.stack([np.ones(len(longer)), np.tanh(longer / deviation)])
 
@@ -137,21 +139,28 @@ def length_controlled(outcomes: np.ndarray, longer: np.ndarray) -> Statistic:
 
 def _fitted(features: np.ndarray, outcomes: np.ndarray, weights: np.ndarray) -> np.ndarray:
     """b0 and b1 [D, 2] of logistic models of outcomes [N] by features [2, N], with weights [D, N]."""
+    start = _ascended(features, outcomes, weights.mean(axis=0, keepdims=True), np.zeros((1, 2)))
+    block = max(1, _CACHED // weights.shape[1])
+    blocks = [weights[i : i + block] for i in range(0, len(weights), block)]
+    return np.concatenate([_ascended(features, outcomes, w, np.repeat(start, len(w), axis=0)) for w in blocks])
+
+
+def _ascended(features: np.ndarray, outcomes: np.ndarray, weights: np.ndarray, coefficients: np.ndarray) -> np.ndarray:
+    """Coefficients [D, 2] of the maximum, from those to start at."""
     x = features[1]
-    coefficients = np.zeros((len(weights), 2))
     steep = float(np.sqrt((features**2).sum(axis=0)).max())
     left = np.arange(len(weights))
     for _ in range(_STEPS):
         b, w = coefficients[left], weights[left]
         p = _sigmoid(b @ features)
-        error, curve = w * (outcomes - p), w * p * (1 - p)
+        error, curve = w * (outcomes - p), w * (p * (1 - p))
         g0, g1 = error.sum(axis=1) - _RIDGE * b[:, 0], error @ x - _RIDGE * b[:, 1]
         h00, h01, h11 = curve.sum(axis=1) + _RIDGE, curve @ x, curve @ x**2 + _RIDGE
         step = np.stack([h11 * g0 - h01 * g1, h00 * g1 - h01 * g0], axis=1) / (h00 * h11 - h01**2)[:, None]
         size = steep * np.sqrt((step**2).sum(axis=1))
         damping = np.divide(np.log1p(size), size, out=np.ones_like(size), where=size > 0)
         coefficients[left] = b + damping[:, None] * step
-        left = left[size > 1e-7]
+        left = left[size > _NEAR]
         if not len(left):
             break
     return coefficients
@@ -245,14 +254,15 @@ class WinRates:
         controlled = {
             k: [length_controlled(o, longer[k][self._place[c]]) for o, c in zip(of, seeds, strict=True)]
             for k, of in found.items()
+            if keys["relation"] != BASELINE  # the longer answer's verdicts are nothing but length
         }
         ties = {k: [mean((o == 0.5).astype(float)) for o in of] for k, of in found.items()}
         rates = dict(self._estimates(raw, SHARE))
         at_equal_length = dict(self._estimates(controlled, SHARE))
         yield from self._lines(keys, "win_rate", rates.items())
         yield from self._lines(keys, "lc_win_rate", at_equal_length.items())
-        for language, rate in rates.items():
-            departs = float(abs(at_equal_length[language].value - rate.value) > DEPARTS)
+        for language, controlled_rate in at_equal_length.items():
+            departs = float(abs(controlled_rate.value - rates[language].value) > DEPARTS)
             yield self._line(keys, "lc_departs", language, Found(departs, np.nan, np.nan))
         yield from self._lines(keys, "ties", self._estimates(ties, SHARE))
         yield from self._of_replies(seeds, judge, keys)
@@ -272,7 +282,7 @@ class WinRates:
                 )
 
     def _of_replies(self, seeds: Sequence[str], judge: str, keys: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-        """Position bias of a judge that compares, and how many replies hold no verdict, among those to answers that differ."""
+        """Position bias of a judge that compares, and the share of replies without a verdict, where answers differ."""
         bias, off = {}, {}
         for language in self._languages:
             replies = self._judgements(judge, language)
