@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch.nn.functional import cross_entropy
 from transformers import AutoModelForCausalLM
 
 from rmtransfer.kit import manifest
@@ -106,20 +107,19 @@ def answer_log_likelihoods(
         starts: of each text, the number of its prompt's tokens.
         embeds: what the layers below ``model`` make of the tokens, if it is the upper part of one.
     """
-    length = batch.input_ids.shape[1]
-    before = [place[start - 1 : -1] for place, start in zip(batch.places, starts, strict=True)]
-    keeps = "logits_to_keep" in inspect.signature(model.forward).parameters
-    kept = torch.cat(before).remainder(length).unique() if keeps else torch.arange(length)
-    keep = {"logits_to_keep": kept.to(model.device)} if keeps else {}
-    logits = model(**batch.inputs(model, embeds), **keep).logits
     tokens = batch.input_ids.flatten()
-    sums = []
-    for place, start, these in zip(batch.places, starts, before, strict=True):
-        rows, columns = these // length, torch.searchsorted(kept, these % length)
-        predicted = tokens[place[start:]].to(logits.device)
-        of_text = logits[rows.to(logits.device), columns.to(logits.device)].float().log_softmax(-1)
-        sums.append(of_text.gather(-1, predicted[:, None]).sum())
-    return torch.stack(sums)
+    before = torch.cat([place[start - 1 : -1] for place, start in zip(batch.places, starts, strict=True)])
+    predicted = torch.cat([tokens[place[start:]] for place, start in zip(batch.places, starts, strict=True)])
+    # A pack is one row, of which a token that predicts the first of two answers is kept twice.
+    keeps = len(batch.input_ids) == 1 and "logits_to_keep" in inspect.signature(model.forward).parameters
+    keep = {"logits_to_keep": before.to(model.device)} if keeps else {}
+    logits = model(**batch.inputs(model, embeds), **keep).logits.flatten(0, 1)
+    if not keeps:
+        logits = logits[before.to(logits.device)]
+    # One pass over the vocabulary there and one back.
+    found = -cross_entropy(logits.float(), predicted.to(logits.device), reduction="none")
+    lengths = [len(place) - start for place, start in zip(batch.places, starts, strict=True)]
+    return torch.stack([these.sum() for these in found.split(lengths)])
 
 
 def most_tokens(model: Any, device: torch.device, dtype: torch.dtype) -> int:

@@ -284,6 +284,34 @@ FIGURES = (
             "instructions and, with several, seeds. All numbers are in alignment.csv."
         ),
     ),
+    Figure(
+        name="over_optimisation",
+        scope="study",
+        needs="bases",
+        tables=("alignment",),
+        draw="rmtransfer.report.figures.win_rates:draw_over_optimisation",
+        names=("source",),
+        category="3. Alignment",
+        caption=(
+            "Over-optimisation: what the best of n answers gains on a single one by the rewards of the reward model that picked it "
+            "(dashes) and by those of judges, in standard deviations within an instruction. Where the first rises and the others do "
+            "not, more answers please the reward model and nobody else. Upper row: the reward model of the source language; lower "
+            "row: that of the answers' own language. With 95 % intervals. All other selectors are in alignment.csv."
+        ),
+    ),
+    Figure(
+        name="constraints",
+        scope="study",
+        needs="constraints",
+        tables=("alignment",),
+        draw="rmtransfer.report.figures.win_rates:draw_constraints",
+        category="3. Alignment",
+        caption=(
+            "Share of instructions all of whose constraints an answer fulfils, as code checks them, by language: the policy itself and "
+            "policies aligned with a reward model. Dashes: read loosely, in the best of eight ways to strip first and last line and "
+            "asterisks. With 95 % intervals over instructions. By kind of constraint, and what was left out: constraints.csv."
+        ),
+    ),
 )
 
 
