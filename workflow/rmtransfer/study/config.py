@@ -101,11 +101,11 @@ class Rows(Options):
     revision: Commit | None = None
     """commit of the hub data set"""
     split: Text = "train"
-    """split of the hub data set"""
+    """split of the hub data set; with {language} in it, one per language"""
     name: Text | None = None
     """configuration of the hub data set; with {language} in it, one per language"""
-    codes: Literal["bcp47", "flores"] = "bcp47"
-    """what {language} is filled with, our BCP-47 code or its FLORES-200 counterpart (zho_Hans)"""
+    codes: Literal["bcp47", "flores", "names"] = "bcp47"
+    """what {language} is filled with: our BCP-47 code, its FLORES-200 counterpart (zho_Hans), or its English name (chinese)"""
     columns: Columns = Columns()
     """rename map, {our column name} to {theirs}"""
     expected: Expected | None = None
@@ -116,7 +116,7 @@ class Rows(Options):
     @property
     def given(self) -> bool:
         """Whether rows come in every language, so that nothing has to be translated."""
-        return "{language}" in (self.path or "") or "{language}" in (self.name or "")
+        return any("{language}" in (place or "") for place in (self.path, self.name, self.split))
 
 
 class Benchmark(Rows):

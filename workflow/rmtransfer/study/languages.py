@@ -98,6 +98,8 @@ def filled_in(template: str, language: str, codes: str) -> str:
     """A path or a name of a data set with ``{language}`` filled in.
 
     Args:
-        codes: ``bcp47`` for our own code, ``flores`` for its FLORES-200 counterpart.
+        codes: ``bcp47`` for our own code, ``flores`` for its FLORES-200 counterpart, ``names`` for the English name in small letters.
     """
+    if codes == "names":
+        return template.replace("{language}", english_name(language).lower())
     return template.replace("{language}", FLORES[language] if codes == "flores" else language)

@@ -268,7 +268,9 @@ class Needs:
         """To compare everybody's answers to the held-out instructions with the policy's own, in all languages."""
         answers, tokens = self._answers(policy, HELD_OUT)
         each, contenders = self.aligning.samples(policy, HELD_OUT), len(self.aligning.contenders(policy))
-        return self._scoring(reward_model, 2 * contenders * tokens / each, contenders * answers / each)
+        # Picks are among the policy's own answers, and no text is computed twice; of a judge each pair is asked.
+        distinct = each + len(self.aligning.aligned(policy))
+        return self._scoring(reward_model, tokens / each * distinct, contenders * answers / each)
 
     def _scoring(self, reward_model: str, tokens: float, rows: float) -> Need:
         scorer = RewardModelId.parse(reward_model)

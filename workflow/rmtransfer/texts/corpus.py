@@ -70,6 +70,7 @@ def import_rows(
     columns, codes = entry.get("columns", {}), entry.get("codes", "bcp47")
     if "hub" in entry:
         configuration = filled_in(entry["name"], language, codes) if "name" in entry else None
+        entry = {**entry, "split": filled_in(entry["split"], language, codes)}
         name = f"hub:{entry['hub']}@{entry['revision']}" + (f"/{configuration}" if configuration else "")
         records: Iterable[tuple[int, Any]] = _read_hub(entry, configuration, fields_of(part), columns)
     else:
