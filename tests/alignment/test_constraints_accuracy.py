@@ -153,6 +153,9 @@ def test_where_nothing_varies_the_clusters_are_what_is_known(outcome):
     values, clusters = np.full(20, outcome), np.repeat(np.arange(10), 2)
     expected = proportion_confint(10 * outcome, 10, method="wilson")
     assert share_interval(values, clusters) == pytest.approx(expected)
+    assert share_interval(values[:16], clusters[:16]) == pytest.approx(
+        proportion_confint(8 * outcome, 8, method="wilson")
+    )
     assert all(np.isnan(share_interval(values[:14], clusters[:14])))
 
 

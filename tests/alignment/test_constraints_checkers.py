@@ -3,7 +3,7 @@
 import pytest
 
 from rmtransfer.alignment.constraints.registry import CONSTRAINTS, UnusableError, fulfils, read_constraint
-from rmtransfer.alignment.constraints.units import count_sentences, count_words
+from rmtransfer.alignment.constraints.units import cleaned, count_sentences, count_words
 
 LANGUAGES = ["en", "es", "it", "ko", "zh"]
 NO_COMMA, TITLE, JSON = "punctuation:no_comma", "detectable_format:title", "detectable_format:json_format"
@@ -492,3 +492,8 @@ def test_a_table_of_all_arguments_of_all_constraints():
 
 def test_every_checker_says_what_counts():
     assert all(kind.check.__doc__ for kind in CONSTRAINTS.values())
+
+
+def test_texts_are_read_alike_whatever_their_line_ends():
+    assert cleaned("a\r\nb\rc\u2028d\n\re") == "a\nb\nc\nd\n\ne"
+    assert holds(BULLETS, "* a\r* b", num_bullets=2)
