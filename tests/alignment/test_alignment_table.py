@@ -81,6 +81,8 @@ def test_one_row_for_every_measure(evaluate):
     ]
     # Of eight margins three are 1, three 0 and two -1.
     assert judged["value"].unique() == pytest.approx([4.5 / 8])
+    # What the longer answer says is nothing but length.
+    assert set(table.query("measure == 'lc_win_rate'")["judge"]) == {"m", "armorm"}
     assert set(table.query("method == 'base'")["selector"]) == {"-"}
     assert table.query("measure == 'kl' and language == 'es'")["value"].tolist() == [1]
 
