@@ -1,7 +1,6 @@
 """Policies aligned with transferred reward models, end to end on a tiny model: what is added, what it leaves alone, what it says."""
 
 import json
-import os
 import re
 import shutil
 from pathlib import Path
@@ -15,7 +14,7 @@ from rmtransfer.alignment.evaluation import COLUMNS
 
 pytestmark = pytest.mark.slow
 
-JUDGE = {"kind": "judge", "mode": "pairwise", "path": "llama", "max_new_tokens": 4}
+JUDGE = {"kind": "judge", "mode": "pairwise", "path": "talker", "max_new_tokens": 4}
 ALIGNED = changed(
     held_out_instructions={"path": "held_out.jsonl"},
     reward_models={"talker": JUDGE, "longer": {"kind": "length", "unit": "characters"}},
@@ -36,6 +35,9 @@ def set_up_alignment(folder: Path) -> None:
         (ROOT / "resources/sample/held_out_instructions.jsonl").read_text(encoding="utf-8").splitlines(keepends=True)
     )
     (folder / "held_out.jsonl").write_text("".join(lines[:8]), encoding="utf-8")
+    shutil.copytree(folder / "tiny", folder / "talker")  # which reads two answers and a question about them
+    config = json.loads((folder / "tiny/config.json").read_text())
+    (folder / "talker/config.json").write_text(json.dumps({**config, "max_position_embeddings": 4096}))
 
 
 def run_alignment(folder: Path) -> None:
@@ -83,7 +85,7 @@ def test_the_table_has_a_row_for_each_policy_selector_judge_language_and_measure
     assert set(rates["language"]) == {"en", "es", "targets"}
     assert dict(rates[["judge", "relation"]].drop_duplicates().to_numpy()) == {
         "llama": "sibling",
-        "talker": "sibling",  # it is the selector's base itself
+        "talker": "independent",
         "longer": "baseline",
     }
     assert {"kl", "in_language", "repetition", "strict_prompt_accuracy", "proxy_gain", "off_format"} <= set(
@@ -176,7 +178,7 @@ def test_a_policy_without_a_template_is_refused_before_anything_is_translated(fi
     assert re.search(
         r"policies\.plain.* has no chat template; name a Jinja file in policies\.plain\.chat_template", done.stdout
     )
-    assert not os.path.exists(finished / "results/other/translations/es/instructions.parquet")
+    assert not (finished / "results/other/translations/es/instructions.parquet").exists()
 
 
 def test_config_is_as_before_without_any_of_it():

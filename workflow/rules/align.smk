@@ -40,7 +40,7 @@ rule prepare_policy:
 rule read_constraints:
     """Instructions whose answers code can check, and which of them are left out, and why."""
     input:
-        rows=[filled_in(STUDY.config.alignment.constraints or "", k, "bcp47") for k in ALIGNING.plain_languages],
+        rows=ALIGNING.constraint_files,
     output:
         rows=expand(AT.constraints, language=ALIGNING.plain_languages),
         left_out=expand(AT.constraints_left_out, language=ALIGNING.plain_languages),

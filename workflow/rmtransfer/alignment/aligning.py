@@ -1,5 +1,6 @@
 """Align one policy with what a reward model prefers of its own answers: DPO, or fine-tuning on the best of n."""
 
+import contextlib
 import copy
 import math
 import shutil
@@ -227,6 +228,8 @@ def align_policy(
     if keep is not None:
         keep.put()
     shutil.rmtree(state, ignore_errors=True)
+    with contextlib.suppress(OSError):  # another model's state may still be in there
+        work.rmdir()
 
 
 def _encoded(

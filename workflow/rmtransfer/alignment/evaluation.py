@@ -91,7 +91,8 @@ def evaluate_alignment(
     """
     lines: list[dict[str, Any]] = []
     gains = pd.read_csv(best_of_n) if best_of_n is not None else None
-    for policy in dict.fromkeys([*comparisons, *(writer.partition("/")[0] for writer in answers)]):
+    picked = [] if gains is None else list(gains["policy"])
+    for policy in dict.fromkeys([*comparisons, *(writer.partition("/")[0] for writer in answers), *picked]):
         found: list[dict[str, Any]] = []
         if policy in comparisons:
             judges = verdicts.get(policy, {})

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, Self
 
 from rmtransfer.kit.errors import StudyError
+from rmtransfer.study.languages import filled_in
 from rmtransfer.study.layout import Pattern
 from rmtransfer.study.names import CONSTRAINTS, HELD_OUT, IN_LANGUAGE, INSTRUCTIONS, NOT_OURS
 from rmtransfer.study.study import RewardModelId, Study, template_of
@@ -176,6 +177,12 @@ class Aligning:
         return [*panels, *map(RewardModelId, self.options.judges)]
 
     # Files.
+
+    @property
+    def constraint_files(self) -> list[str]:
+        """The user's files of instructions whose answers code can check, by language."""
+        path = self.options.constraints
+        return [filled_in(path, language, "bcp47") for language in self.plain_languages] if path else []
 
     def parts_of(self, writer: str) -> list[str]:
         """What a writer answers."""

@@ -129,6 +129,9 @@ def draw_over_optimisation(tables: Mapping[str, Path], outputs: Sequence[Path], 
     """Gain of the best of n by the selector's own rewards and by each judge's; a column per language, a row per selector."""
     frame = read_table(tables["alignment"])
     frame = frame[frame["measure"].isin([_PROXY, _BY_JUDGE])]
+    if frame.empty:
+        say("Nothing was picked of several answers.", outputs)
+        return
     languages = order(frame["language"])[:_MOST_LANGUAGES]
     policies = order(frame["policy"])
     judges = order(frame.loc[frame["measure"] == _BY_JUDGE, "judge"])
@@ -175,6 +178,9 @@ def draw_constraints(tables: Mapping[str, Path], outputs: Sequence[Path]) -> Non
     """Share of instructions all of whose constraints an answer fulfils, by language: the policy itself and aligned ones."""
     frame = read_table(tables["alignment"])
     frame = frame[frame["measure"].isin([_STRICT, _LOOSE])]
+    if frame.empty:
+        say("No constraints were checked.", outputs)
+        return
     policies, languages = order(frame["policy"])[:_MOST_ROWS], order(frame["language"])
     several = frame.loc[frame["selector_base"] != "-", "selector_base"].nunique() > 1
     base = frame["selector_base"].where(several & (frame["selector_base"] != "-"), "")
