@@ -9,11 +9,10 @@ import pandas as pd
 from scipy.special import ndtri, stdtrit
 
 from rmtransfer.alignment.becoming import became
-from rmtransfer.alignment.best_of_n import ITSELF
 from rmtransfer.alignment.judges import INDEPENDENT, SIBLING, Bench
 from rmtransfer.alignment.win_rates import Verdicts, WinRates, contender_sets
 from rmtransfer.study.aligning import BEST_OF_N, Contender
-from rmtransfer.study.names import BASE, NOT_OURS, OTHER_LANGUAGES
+from rmtransfer.study.names import BASE, ITSELF, NOT_OURS, OTHER_LANGUAGES
 from rmtransfer.study.study import RewardModelId
 from rmtransfer.transfer.design import Design
 from rmtransfer.transfer.statistics import LEVEL
