@@ -66,38 +66,43 @@ def histories_of(monkeypatch) -> list:
     return found
 
 
+def stock_trainer(model, reference, choices, base, tmp_path, **otherwise):
+    """TRL's own, which tokenises conversations itself."""
+    arguments = {
+        "learning_rate": 1e-3,
+        "num_train_epochs": 2,
+        "per_device_train_batch_size": 2,
+        "warmup_steps": 0.1,
+        "lr_scheduler_type": "cosine",
+        "seed": 0,
+        "beta": 0.3,
+        "max_length": None,
+        "bf16": False,
+        "use_cpu": True,
+        "gradient_checkpointing": False,
+        "save_strategy": "no",
+        "logging_steps": 1,
+        "report_to": "none",
+        "disable_tqdm": True,
+    }
+    return DPOTrainer(
+        model=model,
+        ref_model=reference,
+        args=DPOConfig(output_dir=str(tmp_path / "stock"), **{**arguments, **otherwise}),
+        train_dataset=Dataset.from_list(
+            [{"prompt": c.prompt, "chosen": c.chosen, "rejected": c.rejected} for c in choices]
+        ),
+        processing_class=chat.load_tokenizer(base),
+    )
+
+
 def test_equals_stock_trl(base, preferred, tmp_path, monkeypatch):
     """The same steps on the same batches: losses, implicit rewards, gradients and weights."""
     histories = histories_of(monkeypatch)
     ours = align(base, preferred, tmp_path, tokens_per_batch=64)
     model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
     before = parameters(model)
-    arguments = DPOConfig(
-        output_dir=str(tmp_path / "stock"),
-        learning_rate=1e-3,
-        num_train_epochs=2,
-        per_device_train_batch_size=2,
-        warmup_steps=0.1,
-        lr_scheduler_type="cosine",
-        seed=0,
-        beta=0.3,
-        max_length=None,
-        bf16=False,
-        use_cpu=True,
-        gradient_checkpointing=False,
-        save_strategy="no",
-        logging_steps=1,
-        report_to="none",
-        disable_tqdm=True,
-    )
-    rows = [{"prompt": c.prompt, "chosen": c.chosen, "rejected": c.rejected} for c in preferred]
-    stock = DPOTrainer(
-        model=model,
-        ref_model=copy.deepcopy(model),
-        args=arguments,
-        train_dataset=Dataset.from_list(rows),
-        processing_class=chat.load_tokenizer(base),
-    )
+    stock = stock_trainer(model, copy.deepcopy(model), preferred, base, tmp_path)
     stock.train()
     theirs = [entry for entry in stock.state.log_history if "loss" in entry]
     mine = [entry for entry in histories[0] if "loss" in entry]
@@ -110,6 +115,60 @@ def test_equals_stock_trl(base, preferred, tmp_path, monkeypatch):
         torch.testing.assert_close(torch.tensor(got), torch.tensor(expected), rtol=1e-3, atol=1e-4)
     moved = (parameters(model) - before).abs().max().item()
     assert (parameters(ours) - parameters(model)).abs().max().item() < 0.01 * moved
+
+
+@pytest.mark.parametrize("frozen", [True, False], ids=["frozen head", "trained head"])
+def test_gradients_of_dpo_are_stock_trls(base, preferred, tmp_path, monkeypatch, frozen):
+    """One batch, before any optimiser, with a reference that is another model, so that pairs have margins."""
+    other = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
+    torch.manual_seed(1)
+    with torch.no_grad():
+        for parameter in other.parameters():
+            parameter.add_(0.02 * torch.randn_like(parameter))
+    tokenizer = chat.load_tokenizer(base)
+    read = {c.id: [likelihood(other, tokenizer, c, side)[0] for side in ("chosen", "rejected")] for c in preferred}
+    reference = [value for c in preferred for value in read[c.id]]
+    monkeypatch.setattr(aligning, "_reference", lambda *_: reference)
+    taken = {}
+
+    class Taken(Exception):  # noqa: N818
+        pass
+
+    def take(name, step):
+        def training_step(trainer, model, *arguments, **named):
+            taken[name] = step(trainer, model, *arguments, **named).item(), gradients_of(trainer), logged_of(trainer)
+            raise Taken
+
+        return training_step
+
+    def gradients_of(trainer):
+        return {n: p.grad.clone() for n, p in trainer.model.named_parameters() if p.grad is not None}
+
+    def logged_of(trainer):
+        return {name: values[-1] for name, values in trainer._metrics["train"].items()}
+
+    recipe = {**RECIPE, "pairs_per_step": 12, "freeze_embeddings": frozen}
+    monkeypatch.setattr(aligning.PackTrainer, "training_step", take("ours", aligning.PackTrainer.training_step))
+    with pytest.raises(Taken):
+        align(base, preferred, tmp_path, recipe=recipe, tokens_per_batch=64)
+    model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
+    if frozen:
+        model.get_input_embeddings().requires_grad_(False)
+    monkeypatch.setattr(DPOTrainer, "training_step", take("stock", DPOTrainer.training_step))
+    with pytest.raises(Taken):
+        stock_trainer(model, other, preferred, base, tmp_path, per_device_train_batch_size=12).train()
+    (loss, got, logged), (expected_loss, expected, stock_logged) = taken["ours"], taken["stock"]
+    assert abs(expected_loss - math.log(2)) > 0.01
+    margins = [read[c.id][0] - read[c.id][1] for c in preferred]
+    assert max(margins) - min(margins) > 0.1
+    assert loss == pytest.approx(expected_loss, rel=1e-5)
+    names = {"margin": "rewards/margins", "accuracy": "rewards/accuracies"}
+    assert [logged[n] for n in names] == pytest.approx([stock_logged[n] for n in names.values()], rel=1e-5, abs=1e-6)
+    assert got.keys() == expected.keys()
+    ours, theirs = (torch.cat([grads[name].flatten() for name in sorted(grads)]) for grads in (got, expected))
+    difference = ((ours - theirs).norm() / theirs.norm()).item()
+    print(f"loss {abs(loss / expected_loss - 1):.1e}, gradient {difference:.1e}, relative")
+    assert difference < 1e-5
 
 
 def likelihood(model, tokenizer, choice, side):
@@ -223,7 +282,7 @@ def test_an_answer_that_was_cut_off_teaches_no_end(base, preferred):
     choice = preferred[3]
     ended, cut = (chat.encode_answer(tokenizer, choice.prompt, choice.chosen, ended=end) for end in (True, False))
     assert ended[: len(cut)] == cut
-    assert tokenizer.decode(cut).endswith(choice.chosen[0]["content"].strip())
+    assert tokenizer.decode(cut).rstrip().endswith(choice.chosen[0]["content"].strip())
     assert set(ended[len(cut) :]) & {tokenizer.eos_token_id, *tokenizer.all_special_ids}
 
 
@@ -232,7 +291,8 @@ def test_the_manifest_says_what_it_was_aligned_on(bases, preferred, tmp_path):
     cut = preferred[1]._replace(finished=(False, True))
     align(bases["llama"], [long, cut, *preferred[2:4]], tmp_path, recipe={**RECIPE, "max_length": 100})
     manifest = json.loads((tmp_path / "out/manifest.json").read_text())
-    assert (manifest["stage"], manifest["pairs"], manifest["too_long"]) == ("align", 3, 1)
+    assert (manifest["stage"], manifest["pairs"]) == ("align", 3)
+    assert manifest["left_out"] == {"too_long": 1, "same_tokens": 0, "no_tokens": 0}
     assert manifest["instructions"] == {"en": {"pairs": 4, "alike": 3}}
     assert manifest["selector"] == "tiny/en/seed0"
     assert manifest["unfinished_chosen"] == 1
@@ -264,7 +324,8 @@ def test_a_saved_policy_that_reads_otherwise_is_refused(bases, preferred, tmp_pa
 def test_what_a_template_drops_is_no_pair(bases, preferred, tmp_path):
     same = preferred[0]._replace(rejected=preferred[0].chosen)
     align(bases["llama"], [same, *preferred[1:3]], tmp_path)
-    assert json.loads((tmp_path / "out/manifest.json").read_text())["pairs"] == 2
+    manifest = json.loads((tmp_path / "out/manifest.json").read_text())
+    assert (manifest["pairs"], manifest["left_out"]["same_tokens"]) == (2, 1)
 
 
 def test_an_interrupted_alignments_state_is_not_another_ones(bases, preferred, tmp_path, monkeypatch):

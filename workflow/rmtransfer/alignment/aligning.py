@@ -3,31 +3,38 @@
 import contextlib
 import copy
 import math
+import re
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import torch
 from datasets import Dataset
 from peft import TaskType
-from transformers import AutoModelForCausalLM, PreTrainedTokenizerBase
+from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerBase
 
 from rmtransfer.alignment.pairs import Choice
 from rmtransfer.kit import stages
 from rmtransfer.kit.errors import StudyError
+from rmtransfer.kit.files import write_once
 from rmtransfer.kit.kept import Keep
 from rmtransfer.kit.manifest import digest_folder, digest_of, read_manifest, write_manifest
 from rmtransfer.kit.progress import report
-from rmtransfer.models import adapters, chat, families, shards
+from rmtransfer.models import adapters, chat, shards
 from rmtransfer.models.attention import prefer_packs
 from rmtransfer.models.device import pick_device, train_with_onednn
 from rmtransfer.models.fit import free_memory, freeze, last_checkpoint, training_arguments, without_dropout
 from rmtransfer.models.likelihoods import above_trunk, answer_log_likelihoods, most_tokens
-from rmtransfer.models.packing import Batch, common_prefix
+from rmtransfer.models.loading import shared_with_prompt
+from rmtransfer.models.packing import Batch
 from rmtransfer.models.reading import check_max_length
 from rmtransfer.models.steps import (
+    REMEDY,
     PackTrainer,
     Pair,
     StepCount,
@@ -37,12 +44,15 @@ from rmtransfer.models.steps import (
 )
 from rmtransfer.models.training import check_machine
 from rmtransfer.models.trunk import Trunk, build_trunk
+from rmtransfer.models.vocabulary import frozen_head
 
 LOG = "training_log.csv"
 LOG_COLUMNS = ("step", "learning_rate", "loss", "accuracy", "margin")
 DPO, SFT = "dpo", "sft"
+LEFT_OUT = ("too_long", "same_tokens", "no_tokens")
 _REREAD = 2  # pairs
-_REMEDY = "lower resources.tokens_per_batch or alignment.training.max_length, freeze layers, or set alignment.training.adapter"
+_REFERENCE = "reference.npy"  # log-likelihoods of all texts, chosen and rejected in turn
+_KEY = re.compile(r"(?<![\w.])training\.")
 
 
 class Preference:
@@ -138,38 +148,33 @@ def align_policy(
         RuntimeError: the saved policy does not give the likelihoods of the trained one.
     """
     on = pick_device(device)
-    check_machine(recipe["optimizer"], 1, on)
     read_manifest(policy)
     tokenizer = chat.load_tokenizer(policy)
-    pairs, starts, too_long = _encoded(tokenizer, choices, method, recipe["max_length"])
+    pairs, starts, left_out = _encoded(tokenizer, choices, method, recipe["max_length"], f"policies.{card['policy']}")
     if not pairs:
         raise StudyError(
             f"{card['policy']}: {card['selector']} prefers none of its answers to another, so that there is nothing to align it "
-            f"on ({_said(counts, too_long)}); sample more answers (alignment.samples), raise the temperature, or select by another"
+            f"on ({_said(counts, left_out)}); sample more answers (alignment.samples), raise the temperature, or select by another"
         )
-    model: Any = AutoModelForCausalLM.from_pretrained(policy, dtype=torch.float32)
-    check_max_length(recipe["max_length"], model.config, card["policy"])
     state = work / digest_of([stages.ALIGNING.version, digest_folder(policy), pairs, dict(recipe), method, seed])
+    with _keys_of_alignment():
+        check_machine(recipe["optimizer"], 1, on)
+        check_max_length(recipe["max_length"], AutoConfig.from_pretrained(policy), card["policy"])
+        model, whole = _build(policy, recipe, seed, on)
     config = copy.deepcopy(model.config)
     model.config.num_labels = 1  # TRL asks for it of whatever gives rewards
-    freeze(model, recipe["frozen_layers"], recipe["freeze_embeddings"])
-    prefer_packs(model)
-    without_dropout(model)
-    whole = model
-    if recipe.get("adapter"):
-        whole = adapters.add_adapter(model, recipe["adapter"], recipe["frozen_layers"], seed, TaskType.CAUSAL_LM)
-    train_with_onednn(model.base_model, on)
     if gradient_checkpointing is True:
         recompute_activations(model)
-    model.to(on)
     trunk = None
     if trunk_store is not None and recipe["freeze_embeddings"]:
         layers = recipe["frozen_layers"]
         trunk = build_trunk(model, digest_folder(policy), layers, trunk_store, trunk_gigabytes)
     preference = Preference(starts, recipe["beta"] if method == DPO else 1.0)
-    whole.forward = _forward(model, trunk, preference)
+    forward = _forward(model, trunk, preference)
+    whole.forward = forward
     arguments = training_arguments(recipe, str(state), seed, on)
     steps = -(-len(pairs) // recipe["pairs_per_step"]) * recipe["epochs"]
+    few = frozen_head(model) is not None  # logits at a time
     shared: dict[str, Any] = {
         "model": whole,
         "classifier": model,
@@ -177,25 +182,21 @@ def align_policy(
         "train_dataset": Dataset.from_list([{"chosen_ids": list(c), "rejected_ids": list(r)} for c, r in pairs]),
         "processing_class": tokenizer,
         "callbacks": [StepCount(steps), TimedCheckpoints(checkpoint_minutes)],
-        "tokens_per_batch": min(tokens_per_batch, most_tokens(model, on, torch.float32)),
+        "tokens_per_batch": tokens_per_batch if few else min(tokens_per_batch, most_tokens(model, on, torch.float32)),
         "recompute": gradient_checkpointing == "auto",
     }
     trainer = PackTrainer(**shared) if method == DPO else FineTuning(preference=preference, **shared)
     texts = [tuple(text) for pair in pairs for text in pair]
     resume = last_checkpoint(state)
-    try:
+    with _keys_of_alignment():
         if method == DPO:
-            report(f"reading {len(pairs):,} pairs as the reference")
-            preference.refer_to(dict(zip(texts, trainer.read(pairs).tolist(), strict=True)))
+            preference.refer_to(dict(zip(texts, _reference(trainer, pairs, state), strict=True)))
         if resume:
             report(f"going on from {Path(resume).name}")
         trainer.train(resume_from_checkpoint=resume)
         preference.refer_to(None)
+        whole.forward = forward  # without the lower precision that accelerate has put around it on a GPU
         expected = trainer.read(pairs[:_REREAD])
-    except (RuntimeError, MemoryError) as problem:
-        if out_of_memory(problem):
-            raise StudyError(f"out of memory; {_REMEDY}") from problem
-        raise
     log = _log(trainer.state.log_history)
     del trainer, shared
     if whole is not model:
@@ -203,7 +204,7 @@ def align_policy(
     model.__dict__.pop("forward", None)
     model.config = config
     _save(model, tokenizer, output, card, recipe, log)
-    del model, whole, trunk
+    del model, whole, trunk, forward
     free_memory()  # of the trained model, before another copy is read
     shards.share(output, policy)
     difference = _reread(output, texts[: 2 * _REREAD], starts, expected, on)
@@ -216,7 +217,7 @@ def align_policy(
             "seed": seed,
             "pairs": len(pairs),
             "instructions": {language: dict(of_language) for language, of_language in counts.items()},
-            "too_long": too_long,
+            "left_out": left_out,
             "unfinished_chosen": sum(not choice.finished[0] for choice in choices),
             "training": dict(recipe),
             "policy_digest": digest_folder(policy),
@@ -232,43 +233,98 @@ def align_policy(
         work.rmdir()
 
 
-def _encoded(
-    tokenizer: PreTrainedTokenizerBase, choices: Sequence[Choice], method: str, max_length: int
-) -> tuple[list[Pair], dict[tuple[int, ...], int], int]:
-    """Pairs of token ids, each text's number of prompt tokens, and how many pairs were too long.
+@contextlib.contextmanager
+def _keys_of_alignment() -> Iterator[None]:
+    """What training says of its keys and of too little memory, said of those of ``alignment.training``.
 
-    An answer starts where the ids of prompt and answer part from those of the prompt that the policy was asked with.
+    Raises:
+        StudyError: as it was, with these keys.
     """
+    try:
+        yield
+    except StudyError as problem:
+        raise StudyError(_KEY.sub("alignment.training.", str(problem))) from problem
+    except (RuntimeError, MemoryError) as problem:
+        if out_of_memory(problem):  # elsewhere than in a step, where something can be done about it
+            raise StudyError(_KEY.sub("alignment.training.", f"out of memory; {REMEDY}")) from problem
+        raise
+
+
+def _build(policy: Path, recipe: Mapping[str, Any], seed: int, on: torch.device) -> tuple[Any, Any]:
+    """The policy before the first step, in fp32, and the adapted model around it, or itself.
+
+    Raises:
+        StudyError: the recipe does not go with it.
+    """
+    model: Any = AutoModelForCausalLM.from_pretrained(policy, dtype=torch.float32)
+    freeze(model, recipe["frozen_layers"], recipe["freeze_embeddings"])
+    prefer_packs(model)
+    without_dropout(model)
+    whole = model
+    if recipe.get("adapter"):
+        whole = adapters.add_adapter(model, recipe["adapter"], recipe["frozen_layers"], seed, TaskType.CAUSAL_LM)
+    train_with_onednn(model, on)
+    model.to(on)
+    return model, whole
+
+
+def _reference(trainer: PackTrainer, pairs: Sequence[Pair], state: Path) -> list[float]:
+    """Log-likelihoods [2 * pairs] under the policy before the first step, in the precision that it is trained in.
+
+    They are computed once, and rest beside the checkpoints.
+    """
+    path = state / _REFERENCE
+    if not path.is_file():
+        report(f"reading {len(pairs):,} pairs as the reference")
+        with trainer.accelerator.autocast():
+            found = trainer.read(pairs).numpy()
+        write_once(path, partial(np.save, arr=found))
+    return np.load(path).tolist()
+
+
+def _encoded(
+    tokenizer: PreTrainedTokenizerBase, choices: Sequence[Choice], method: str, max_length: int, key: str
+) -> tuple[list[Pair], dict[tuple[int, ...], int], dict[str, int]]:
+    """Pairs of token ids, each text's number of prompt tokens, and how many choices are left out, and why.
+
+    An answer starts where the ids of prompt and answer part from those of the prompt that the policy was asked with, as in TRL's
+    DPOTrainer. Of a supervised pair both sides are the chosen answer.
+
+    Args:
+        key: config key of the policy, for messages.
+
+    Raises:
+        StudyError: the template refuses a conversation, or it cannot be told where its answer starts.
+    """
+    encode = partial(chat.encode, tokenizer)
     pairs: list[Pair] = []
     starts: dict[tuple[int, ...], int] = {}
-    too_long = 0
+    left_out = Counter(dict.fromkeys(LEFT_OUT, 0))
     for choice in choices:
         what = f"row {choice.id!r} in {choice.language}"
-        prompt = chat.encode(tokenizer, choice.prompt, what, add_generation_prompt=True)
-        sides = [choice.chosen, choice.rejected if method == DPO else choice.chosen]
-        ended = [choice.finished[0], choice.finished[1] if method == DPO else choice.finished[0]]
+        sides = [choice.chosen, choice.rejected][: 2 if method == DPO else 1]
         texts = [
-            tuple(chat.encode_answer(tokenizer, choice.prompt, answer, what, ended=end))
-            for answer, end in zip(sides, ended, strict=True)
+            tuple(chat.encode_answer(tokenizer, choice.prompt, answer, what, ended=ended))
+            for answer, ended in zip(sides, choice.finished, strict=False)
         ]
+        found = {text: shared_with_prompt(encode, choice.prompt, text, what, key) for text in texts}
         if max(map(len, texts)) > max_length:
-            too_long += 1
-            continue
-        if method == DPO and texts[0] == texts[1]:  # the template or the tokenizer drops what differs
-            continue
-        for text in texts:
-            starts[text] = max(1, min(common_prefix(prompt, text), len(text) - 1))
-        pairs.append((texts[0], texts[1]))
-    return pairs, starts, too_long
+            left_out["too_long"] += 1
+        elif len(found) < len(texts):  # the template or the tokenizer drops what differs
+            left_out["same_tokens"] += 1
+        elif any(start == len(text) for text, start in found.items()):  # nothing, cut off
+            left_out["no_tokens"] += 1
+        else:
+            starts |= {text: max(start, 1) for text, start in found.items()}  # nothing stands before the first token
+            pairs.append((texts[0], texts[-1]))
+    return pairs, starts, dict(left_out)
 
 
-def _said(counts: Mapping[str, Mapping[str, int]], too_long: int) -> str:
-    total: dict[str, int] = {}
+def _said(counts: Mapping[str, Mapping[str, int]], left_out: Mapping[str, int]) -> str:
+    total = Counter(left_out)
     for of_language in counts.values():
-        for name, number in of_language.items():
-            total[name] = total.get(name, 0) + number
-    reasons = {**{name.replace("_", " "): n for name, n in total.items() if name != "pairs"}, "too long": too_long}
-    return ", ".join(f"{number} {name}" for name, number in reasons.items())
+        total.update({name: number for name, number in of_language.items() if name != "pairs"})
+    return ", ".join(f"{number} {name.replace('_', ' ')}" for name, number in total.items() if number)
 
 
 def _forward(model: Any, trunk: Trunk | None, preference: Preference) -> Callable[..., torch.Tensor]:
@@ -303,8 +359,9 @@ def _likelihoods(
     found = []
     for text in texts:
         ids = torch.tensor([text], device=on)
-        logits = model(input_ids=ids).logits[0, starts[text] - 1 : -1].float().log_softmax(-1)
-        found.append(logits.gather(-1, ids[0, starts[text] :, None]).sum().cpu())
+        logits = model(input_ids=ids).logits[0, starts[text] - 1 : -1].float()
+        likely = logits.gather(-1, ids[0, starts[text] :, None]).squeeze(-1)
+        found.append((likely - logits.logsumexp(-1)).sum().cpu())  # on a CPU log_softmax is less exact
     return torch.stack(found)
 
 
@@ -339,8 +396,6 @@ def _save(
     output.mkdir(parents=True, exist_ok=True)
     model.config.use_cache = True
     model.save_pretrained(output)
-    if families.needs_code(model.config):
-        families.bring_code(model.config, output)
     chat.save_tokenizer(tokenizer, output)
     pd.DataFrame(list(log), columns=list(LOG_COLUMNS)).to_csv(output / LOG, index=False, float_format="%.6g")
     lines = [

@@ -181,22 +181,20 @@ def encode(
     what: str = "the conversation",
     *,
     add_generation_prompt: bool = False,
-    before_end_of: str = "",
+    without: str = "",
 ) -> list[int]:
     """Token ids of a conversation, by the contract above.
 
     Args:
         what: names it, for messages.
-        before_end_of: text after whose last occurrence nothing is encoded; empty for all of it.
+        without: what the rendered text ends with and is not encoded.
 
     Raises:
         RefusalError: the template refuses it.
         StudyError: the template puts more than one BOS in front.
     """
     text = render(tokenizer, messages, what, add_generation_prompt=add_generation_prompt)
-    if before_end_of and before_end_of in text:
-        text = text[: text.rindex(before_end_of) + len(before_end_of)]
-    ids = list(tokenizer(text, add_special_tokens=False)["input_ids"])
+    ids = list(tokenizer(text.removesuffix(without), add_special_tokens=False)["input_ids"])
     bos = tokenizer.bos_token_id
     if bos is not None:
         if ids[:2] == [bos, bos]:
@@ -219,7 +217,14 @@ def encode_answer(
     Args:
         ended: false for an answer that was cut off, which ends without what the template writes after one.
     """
-    return encode(tokenizer, [*prompt, *answer], what, before_end_of="" if ended else answer[-1]["content"].strip())
+    after = "" if ended else _after_answer(tokenizer, prompt, what)
+    return encode(tokenizer, [*prompt, *answer], what, without=after)
+
+
+def _after_answer(tokenizer: PreTrainedTokenizerBase, prompt: Sequence[Message], what: str) -> str:
+    """What the template writes after the answer to a prompt."""
+    answer = "ANSWER7"
+    return render(tokenizer, [*prompt, {"role": "assistant", "content": answer}], what).rpartition(answer)[2]
 
 
 def check_lengths(lengths: Iterable[tuple[int, str]], most: int | None, key: str, remedy: str) -> None:

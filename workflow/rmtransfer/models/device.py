@@ -72,17 +72,17 @@ class _OneDnnProduct(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
         ctx.save_for_backward(x, weight)
-        return _product(x, weight)
+        return product(x, weight)
 
     @staticmethod
     def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor | None, torch.Tensor | None]:
         (gradient,) = gradients
         x, weight = ctx.saved_tensors
-        to_x = _product(gradient, weight.t()) if ctx.needs_input_grad[0] else None
-        to_weight = _product(gradient.flatten(0, -2).t(), x.flatten(0, -2).t()) if ctx.needs_input_grad[1] else None
+        to_x = product(gradient, weight.t()) if ctx.needs_input_grad[0] else None
+        to_weight = product(gradient.flatten(0, -2).t(), x.flatten(0, -2).t()) if ctx.needs_input_grad[1] else None
         return to_x, to_weight
 
 
-def _product(x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+def product(x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
     """x [..., in] @ weight [out, in].T by oneDNN, which reads both where they are, transposed or not."""
     return torch.ops.mkldnn._linear_pointwise(x, weight, None, "none", [], "")

@@ -17,6 +17,7 @@ from rmtransfer.models.device import tokens_at_once
 from rmtransfer.models.loading import Encoder, ModelSpec, TokenIds
 from rmtransfer.models.packing import Batch, batches
 from rmtransfer.models.trunk import Trunk, build_trunk
+from rmtransfer.models.vocabulary import frozen_head, log_probabilities
 from rmtransfer.texts.items import Item
 
 _LOGITS = {"cuda": 2 << 30, "cpu": 256 << 20}  # bytes of a forward pass
@@ -110,15 +111,20 @@ def answer_log_likelihoods(
     tokens = batch.input_ids.flatten()
     before = torch.cat([place[start - 1 : -1] for place, start in zip(batch.places, starts, strict=True)])
     predicted = torch.cat([tokens[place[start:]] for place, start in zip(batch.places, starts, strict=True)])
-    # A pack is one row, of which a token that predicts the first of two answers is kept twice.
+    # What answers share is predicted once. A token that predicts the first ones of two answers is kept twice.
+    (before, predicted), number = torch.stack([before, predicted]).unique(dim=1, return_inverse=True)
+    lengths = [len(place) - start for place, start in zip(batch.places, starts, strict=True)]
+    head = frozen_head(model)
+    if head is not None:
+        found = log_probabilities(batch.hidden(model.base_model, embeds)[before], head, predicted)[number]
+        return torch.stack([these.sum() for these in found.split(lengths)])
     keeps = len(batch.input_ids) == 1 and "logits_to_keep" in inspect.signature(model.forward).parameters
     keep = {"logits_to_keep": before.to(model.device)} if keeps else {}
     logits = model(**batch.inputs(model, embeds), **keep).logits.flatten(0, 1)
     if not keeps:
         logits = logits[before.to(logits.device)]
     # One pass over the vocabulary there and one back.
-    found = -cross_entropy(logits.float(), predicted.to(logits.device), reduction="none")
-    lengths = [len(place) - start for place, start in zip(batch.places, starts, strict=True)]
+    found = -cross_entropy(logits.float(), predicted.to(logits.device), reduction="none")[number.to(logits.device)]
     return torch.stack([these.sum() for these in found.split(lengths)])
 
 

@@ -3,7 +3,7 @@
 import hashlib
 import importlib.metadata
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -259,20 +259,36 @@ class Encoder:
         Raises:
             StudyError: the template renders the prompt itself otherwise once an answer follows, or no answer.
         """
-        ids = self.encode(prompt, what, add_generation_prompt=True)
-        shared = common_prefix(ids, sequence)
-        # Without the generation prompt, and but for the end of its last word, the prompt must be there.
-        if shared < len(ids) and shared < len(self.encode(prompt, what)) - _MERGED:
-            raise StudyError(
-                f"{self.key}: the chat template renders the prompt of {what} otherwise once an answer follows, so that "
-                f"it cannot be told where the answer starts; name another template in {self.key}.chat_template"
-            )
+        shared = shared_with_prompt(self.encode, prompt, sequence, what, self.key)
         if shared == len(sequence):
             raise StudyError(
                 f"{self.key}: the chat template renders no answer of {what}; name another template in "
                 f"{self.key}.chat_template"
             )
         return shared
+
+
+def shared_with_prompt(
+    encode: Callable[..., list[int]], prompt: Sequence[Message], sequence: Sequence[int], what: str, key: str
+) -> int:
+    """How many ids of a rendered conversation are those of its prompt, see :meth:`Encoder.prompt_length`.
+
+    Args:
+        encode: messages, what they are and ``add_generation_prompt`` to token ids.
+        key: config key of the model, for messages.
+
+    Raises:
+        StudyError: the template renders the prompt itself otherwise once an answer follows.
+    """
+    ids = encode(prompt, what, add_generation_prompt=True)
+    shared = common_prefix(ids, sequence)
+    # Without the generation prompt, and but for the end of its last word, the prompt must be there.
+    if shared < len(ids) and shared < len(encode(prompt, what)) - _MERGED:
+        raise StudyError(
+            f"{key}: the chat template renders the prompt of {what} otherwise once an answer follows, so that it cannot be told "
+            f"where the answer starts; name another template in {key}.chat_template"
+        )
+    return shared
 
 
 @dataclass(frozen=True)
