@@ -189,7 +189,12 @@ def draw_constraints(tables: Mapping[str, Path], outputs: Sequence[Path]) -> Non
     frame = frame.assign(name=named)
     looks = {name: series(i) for i, name in enumerate(order(frame["name"]))}
     figure, axes = plt.subplots(
-        len(policies), 1, figsize=(FULL if several else COLUMN, 1.7 * len(policies) + 0.8), sharex=True, squeeze=False, layout="constrained"
+        len(policies),
+        1,
+        figsize=(FULL if several else COLUMN, 1.7 * len(policies) + 0.8),
+        sharex=True,
+        squeeze=False,
+        layout="constrained",
     )
     for axis, policy in zip(axes[:, 0], policies, strict=True):
         for place, (name, look) in enumerate(looks.items()):
