@@ -265,7 +265,7 @@ rule evaluate_alignment:
     params:
         bases=STUDY.bases,
         trained_in={m.train_language: STUDY.trained_in(m.train_language) for m in STUDY.full_reward_models},
-        baselines=list(STUDY.baselines),
+        baselines=ALIGNING.baselines,
         built_on=ALIGNING.built_on,
         version=stages.ALIGNMENT.version,
     script:
