@@ -137,10 +137,10 @@ def test_raising_and_refreshing(tmp_path):
             file.write("\n_NEW = 1\n")
     assert run() == (1, "TRAINING\nSCORING\nBASELINES\nALIGNING")
     assert run("raise", "TRAINING") == (0, "TRAINING: raise")
-    assert run() == (1, "SCORING\nBASELINES")
+    assert run() == (1, "SCORING\nBASELINES\nALIGNING")
     assert run("refresh", "SCORING") == (0, "SCORING: refresh")
-    assert run() == (1, "BASELINES")
-    assert run("refresh") == (0, "BASELINES: refresh")
+    assert run() == (1, "BASELINES\nALIGNING")
+    assert run("refresh") == (0, "BASELINES: refresh\nALIGNING: refresh")
     assert run()[0] == 0
     assert numbers() == {**before, "TRAINING": before["TRAINING"] + 1}
     assert run("raise")[0] == run("refresh", "NOTHING")[0] == run("reset")[0] == 2
