@@ -1,5 +1,7 @@
-"""What a reward model buys a policy: its answers, and the best of n of them.
+"""What a reward model buys a policy: the best of n of its answers, and policies aligned with it, judged by others.
 
-In:  a base model and instructions, ``alignment/rewards/``. Out: ``alignment/answers/``, ``tables/alignment.csv``.
+In:  policies, instructions to align on and held-out ones, instructions whose answers code checks; rewards of answers, verdicts.
+Out: ``alignment/answers/``, ``alignment/policies/``, ``alignment/comparisons/``; ``tables/best_of_n.csv``, ``agreement.csv``,
+     ``constraints.csv``, ``alignment.csv``.
 Imported by ``report``.
 """
