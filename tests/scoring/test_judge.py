@@ -103,7 +103,7 @@ def server(monkeypatch) -> Iterator[Server]:
 
 
 def judged(tmp_path, model, rows, mode="pairwise", at_once=2, **more) -> dict[str, pd.DataFrame]:
-    extra = {"extra": more.pop("extra")} if "extra" in more else {}
+    extra = {name: more.pop(name) for name in ("extra", "budget") if name in more}
     which = (
         {"server": {"url": model.url, "model": "judge", **extra}} if isinstance(model, Server) else {"path": str(model)}
     )
@@ -739,6 +739,23 @@ def test_judgements_are_read_again_without_being_asked_for_again(tmp_path, serve
     assert rewards(judged(tmp_path, server, rows, prompt=PLAIN, verdict=pattern)["en"]) == [[0, 1]]
     assert settings(tmp_path)["verdict"] == pattern
     assert len(server.prompts) == 2
+
+
+def test_a_budget_is_for_ever_and_said_before_anything_is_asked(tmp_path, server, pairs):
+    """Twelve pairs in two orders are 24 judgements; what is there is used however small the budget."""
+    with pytest.raises(
+        StudyError, match=r"server\.budget: of 23 judgements 0 are there, and 24 more .* in en; raise it"
+    ):
+        judged(tmp_path, server, {"en": pairs}, budget=23)
+    assert server.prompts == []
+    judged(tmp_path, server, {"en": pairs[:3]}, budget=23)
+    assert len(server.prompts) == 6
+    with pytest.raises(StudyError, match=r"of 23 judgements 6 are there, and 18 more"):
+        judged(tmp_path, server, {"en": pairs}, budget=23)
+    judged(tmp_path, server, {"en": pairs}, budget=24)
+    assert len(server.prompts) == 24
+    judged(tmp_path, server, {"en": pairs[::-1]}, budget=0)
+    assert len(server.prompts) == 24
 
 
 def test_a_scale_is_asked_for_and_kept_to(tmp_path, server):

@@ -50,6 +50,8 @@ class ServerOptions(Options):
     """what the server calls the model"""
     extra: dict[Text, Any] = {}
     """more fields of the request, such as {reasoning_effort: low}; null leaves one out that we send: max_tokens, temperature"""
+    budget: Annotated[int, Field(ge=0)] | None = None
+    """the most judgements that the study's store may ever hold of this judge; what would exceed it is not asked for"""
 
 
 # Fields of a request that are ours, each with what to do instead; and what no file may hold.
@@ -114,6 +116,7 @@ class Judge(RewardModel):
 
         self.form, self.reasoning = verdict_form(options.verdict, options.mode), Reasoning(options.reasoning or ())
         self.key = key
+        self._budget = options.server.budget if options.server is not None else None
         self.protocol = load(JUDGE_PROTOCOLS, options.mode)(options, self.form)
         self.model = _asked_model(options, key, resources, self.reasoning)
         # What a reply depends on. What is not set is not among it: replies of earlier versions are found again.
@@ -222,12 +225,24 @@ class Judge(RewardModel):
         said = self._store.get(origin)
         missing = {prompt: row for prompt, row in origin.items() if prompt not in said}
         if missing:
+            self._check_budget(len(missing), language)
             progress = Progress(f"judging {language}", len(missing), "judgements")
             for batch in self.model.ask(missing):
                 self._store.put(batch)
                 progress.advance(len(batch))
             said |= self._store.get(missing)
         return said
+
+    def _check_budget(self, wanted: int, language: str) -> None:
+        """Whether the server may be asked so many more times."""
+        from rmtransfer.kit.errors import StudyError
+
+        if self._budget is None or (spent := self._store.held()) + wanted <= self._budget:
+            return
+        raise StudyError(
+            f"{self.key}.server.budget: of {self._budget:,} judgements {spent:,} are there, and {wanted:,} more would be asked for in "
+            f"{language}; raise it, or have it judge less (fewer rows, selectors or methods)"
+        )
 
 
 def _check_verdict(options: JudgeOptions, key: str) -> Iterator[str]:

@@ -14,6 +14,7 @@ _SCHEMA = "CREATE TABLE judgement (key TEXT PRIMARY KEY, text TEXT, answered_by 
 # written as they are.
 _ENDS = {False: "cut_off", True: "finished"}
 _FORMAT = 0
+_HELD = "CREATE TABLE IF NOT EXISTS held (judge TEXT PRIMARY KEY, judgements INTEGER)"  # since there are budgets
 
 
 class Said(NamedTuple):
@@ -56,6 +57,7 @@ class JudgementStore:
         )
         for table in _ENDS.values():
             db.execute(f"CREATE TABLE IF NOT EXISTS {table} (key TEXT PRIMARY KEY)")
+        db.execute(_HELD)
         return db
 
     def get(self, prompts: Asked) -> dict[str, Said]:
@@ -71,6 +73,11 @@ class JudgementStore:
             for digest, text, by, end in found
         }
 
+    def held(self) -> int:
+        """How many of this judge's judgements there are; those of versions that counted none are left out."""
+        found = self._db.among("SELECT judgements FROM held WHERE judge IN", [self.judge])
+        return sum(count for (count,) in found)
+
     def put(self, said: Sequence[Said]) -> None:
         """Commit judgements. What another process stored in the meantime stays."""
         rows = [(self._digest(it.prompt), it) for it in said]
@@ -80,6 +87,12 @@ class JudgementStore:
                     f"INSERT INTO {table} SELECT ? WHERE ? NOT IN (SELECT key FROM judgement)",
                     [(key, key) for key, it in rows if it.finished is end],
                 )
+            keys = list(dict.fromkeys(key for key, _ in rows))
+            there = list(self._db.among("SELECT key FROM judgement WHERE key IN", keys))
+            self._db.execute_many(
+                "INSERT INTO held VALUES (?, ?) ON CONFLICT (judge) DO UPDATE SET judgements = judgements + excluded.judgements",
+                [(self.judge, len(keys) - len(there))],
+            )
             self._db.execute_many(
                 "INSERT OR IGNORE INTO judgement VALUES (?, ?, ?)", [(key, it.text, it.answered_by) for key, it in rows]
             )
