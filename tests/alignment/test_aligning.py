@@ -243,7 +243,7 @@ def test_killed_and_resumed_is_undisturbed(bases, preferred, tmp_path, monkeypat
     again = parameters(align(base, preferred, tmp_path, "again", method, checkpoint_minutes=0))
     assert "going on from checkpoint-7" in capsys.readouterr().out
     assert torch.equal(whole, again)
-    assert list((tmp_path / "work").iterdir()) == []
+    assert not (tmp_path / "work").exists()
 
 
 def test_a_trunk_changes_nothing(bases, preferred, tmp_path):

@@ -152,9 +152,10 @@ def test_a_table_by_hand(study):
         for n in (1, 2)
     ]
     assert list(table[keys].itertuples(index=False, name=None)) == cells
-    own = table.query("train_language == 'en' and language == 'en' and n == 2").set_index("judged_by").loc["itself"]
-    # Variances 2, 49/2 and 1/2: picks are 1, 7/2 and 1/2 above the mean of two.
-    assert own[NUMBERS].tolist() == pytest.approx(t_interval(np.array([1, 3.5, 0.5]) / sqrt(9)), abs=1e-6)
+    own = table.query("judged_by == 'itself' and language == 'en' and n == 2").set_index("train_language")[NUMBERS]
+    # Variances of en 2, 49/2 and 1/2: its picks are 1, 7/2 and 1/2 above the mean of two. es cannot tell the last two apart.
+    assert own.loc["en"].tolist() == pytest.approx(t_interval(np.array([1, 3.5, 0.5]) / sqrt(9)), abs=1e-6)
+    assert own.loc["es"].tolist() == pytest.approx(t_interval(np.array([0.5, 1.5, 0]) / sqrt(5 / 3)), abs=1e-6)
     table = table.query("judged_by == 'other languages'")
     row = table.query("train_language == 'en' and language == 'en' and n == 2").iloc[0]
     assert row[["referees", "same_seed", "seeds", "instructions"]].tolist() == [1, "yes", 1, 3]

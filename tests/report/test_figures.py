@@ -14,6 +14,7 @@ from matplotlib.patches import Rectangle
 from matplotlib.text import Text
 
 from rmtransfer.alignment.best_of_n import COLUMNS
+from rmtransfer.alignment.evaluation import COLUMNS as _ALIGNMENT
 from rmtransfer.models import training_log
 from rmtransfer.report.catalogue import FIGURES, draw
 from rmtransfer.report.figures import rewards, style
@@ -51,6 +52,7 @@ MANY = [
     "zh",
     "zh-Hant",
 ]
+ALIGNMENT_COLUMNS = list(_ALIGNMENT)
 REWARDBENCH_2 = ["Factuality", "Precise IF", "Math", "Safety", "Focus", "Ties"]
 MODELS = [
     "Skywork-Reward-Llama-3.1-8B-v0.2",
@@ -192,6 +194,7 @@ def write_tables(folder: Path, models: list, languages: list[str], sections: lis
         write(folder, "scaling", scaling, list(scaling_table.COLUMNS))
         write_representations(folder, models, languages)
         write_gains(folder, models, languages)
+        write_alignment(folder, models, languages)
         write_trainings(folder, models)
 
 
@@ -224,6 +227,43 @@ def write_gains(folder: Path, models: list[tuple[str, str, int]], languages: lis
                     spoken = (draw(0.5, 0.7), draw(-0.1, 0.1), -0.2, draw(-0.1, 0.1), 0.9)
                     rows.append((*known, *spoken, draw(0.2, 0.4), draw(-0.1, 0.1), -0.2, 0.2, 300.0, -5.0, 24))
     write(folder, "best_of_n", rows, list(COLUMNS))
+
+
+def write_alignment(folder: Path, models: list[tuple[str, str, int]], languages: list[str]) -> None:
+    """Win rates, gains and constraints of each base as a policy, with two judges of others."""
+    draw = np.random.default_rng(0).uniform
+    rows = []
+    bases = dict.fromkeys(base for base, train, _ in models if train != "-" and base not in BASELINES)
+    trained = list(dict.fromkeys(train for _, train, _ in models if train != "-"))
+    for policy in bases:
+        for method, n in (("best-of-n", 2), ("best-of-n", 4), ("dpo", None), ("sft", None)):
+            for base, selector in ((policy, "en"), (policy, "in-language"), ("-", "Skywork-Reward-Llama-3.1-8B-v0.2")):
+                for judge, kind in (
+                    (policy, "sibling"),
+                    ("M-Prometheus-14B", "independent"),
+                    ("longer-answer", "baseline"),
+                ):
+                    for language in (*languages, "targets"):
+                        value = draw(0.2, 0.8)
+                        shown = (policy, method, n, base, selector, judge, kind, language)
+                        rows.append((*shown, "win_rate", value, value - 0.2, value + 0.2, 3, 16))
+                        rows.append((*shown, "lc_win_rate", value + draw(-0.1, 0.1), None, None, 3, 16))
+        for selector in trained:
+            for language in languages:
+                for n in (1, 2, 4):
+                    for judge, measure in (
+                        ("-", "proxy_gain"),
+                        ("other languages", "judge_gain"),
+                        (MODELS[0], "judge_gain"),
+                    ):
+                        shown = (policy, "best-of-n", n, policy, selector, judge, "", language, measure)
+                        rows.append((*shown, 0.3 * n, 0.2 * n, 0.4 * n, 3, 24))
+        for method, base, selector in (("base", "-", "-"), ("dpo", policy, "en"), ("dpo", policy, "in-language")):
+            for language in languages:
+                for measure in ("strict_prompt_accuracy", "loose_prompt_accuracy"):
+                    shown = (policy, method, None, base, selector, "-", "", language, measure)
+                    rows.append((*shown, draw(0.1, 0.5), 0.1, 0.6, 1, 16))
+    write(folder, "alignment", rows, ALIGNMENT_COLUMNS)
 
 
 def write_translations(folder: Path, languages: list[str]) -> None:
@@ -338,7 +378,7 @@ def test_the_tables_drawn_here_are_those_that_a_study_writes(tmp_path):
 def test_every_figure_is_written_and_no_label_is_cut_or_covered(shape, kept, tmp_path):
     write_tables(tmp_path, *SHAPES[shape])
     out = draw_all(tmp_path)
-    without = {"many languages": 6, "one language": 1}.get(shape, 0)  # what takes a base; the translation's
+    without = {"many languages": 9, "one language": 1}.get(shape, 0)  # what takes a base; the translation's
     assert len(kept) == len(out) == len(FIGURES) - without
     assert all(path.stat().st_size > 500 for paths in out.values() for path in paths)
     empty = {

@@ -68,7 +68,7 @@ def test_a_learning_rate_and_back(finished):
         "all of them come back from what is kept, and what was scored of them",
     ]
     listed = told(finished, CONFIG, "kept")
-    assert f"Kept in {KEPT}: 4 models that are in results now" in listed
+    assert f"Kept in {KEPT}: 2 models that are in results now" in listed
     assert len(re.findall(r"models/llama/e[ns]/seed0/\w{16}  training.learning_rate: 0.001$", listed, re.M)) == 2
 
     done = snakemake(finished, CONFIG, logs)

@@ -220,6 +220,7 @@ def test_best_of_n_options(finished):
         "evaluate_best_of_n",
         "evaluate_alignment",
         "draw_best_of_n",
+        "draw_over_optimisation",
     }
 
 
@@ -488,7 +489,7 @@ def test_a_bad_config_runs_nothing(checkout):
 def test_the_published_studies_plan_and_dry_run_without_a_network(checkout, study):
     config = yaml.safe_load((ROOT / f"studies/{study}.yaml").read_text(encoding="utf-8"))
     if study == "paper":  # whoever runs it says which commit
-        config["preferences"]["revision"] = 40 * "0"
+        config["preferences"]["revision"] = config["held_out_instructions"]["revision"] = 40 * "0"
     done = snakemake(checkout, config, "plan")
     assert done.returncode == 0, done.stdout
     assert "m-rewardbench: not downloaded yet, 2,869 rows" in done.stdout
@@ -497,3 +498,5 @@ def test_the_published_studies_plan_and_dry_run_without_a_network(checkout, stud
     assert {"fetch_model armorm-8b path", "score armorm-8b m-rewardbench"} <= waiting
     trained = {job for job in waiting if job.startswith("train_reward_model")}
     assert len(trained) == {"paper": 2 * (5 + 3) * 3, "m_rewardbench": 0}[study]  # bases, training sets, seeds
+    aligned = {job for job in waiting if job.startswith("align_policy")}
+    assert len(aligned) == {"paper": 2 * 2 * 2 * 3, "m_rewardbench": 0}[study]  # methods, bases, selectors, seeds

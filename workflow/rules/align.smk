@@ -40,7 +40,7 @@ rule prepare_policy:
 rule read_constraints:
     """Instructions whose answers code can check, and which of them are left out, and why."""
     input:
-        rows=[filled_in(STUDY.config.alignment.constraints or "", k, "bcp47") for k in ALIGNING.plain_languages],
+        rows=ALIGNING.constraint_files,
     output:
         rows=expand(AT.constraints, language=ALIGNING.plain_languages),
         left_out=expand(AT.constraints_left_out, language=ALIGNING.plain_languages),
@@ -265,7 +265,7 @@ rule evaluate_alignment:
     params:
         bases=STUDY.bases,
         trained_in={m.train_language: STUDY.trained_in(m.train_language) for m in STUDY.full_reward_models},
-        baselines=list(STUDY.baselines),
+        baselines=ALIGNING.baselines,
         built_on=ALIGNING.built_on,
         version=stages.ALIGNMENT.version,
     script:

@@ -15,7 +15,6 @@ from rmtransfer.kit.errors import StudyError
 from rmtransfer.kit.machine import computes_on_gpu, gpus_for_jobs, prepare_environment, threads_per_job
 from rmtransfer.study.aligning import Aligning
 from rmtransfer.study.config import load_config
-from rmtransfer.study.languages import filled_in
 from rmtransfer.study.layout import any_of
 from rmtransfer.study.names import CONSTRAINTS, HELD_OUT, INSTRUCTIONS
 from rmtransfer.study.needs import SMALL, Needs, UnknownSizeError

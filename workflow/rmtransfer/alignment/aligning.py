@@ -229,6 +229,8 @@ def align_policy(
     if keep is not None:
         keep.put()
     shutil.rmtree(state, ignore_errors=True)
+    with contextlib.suppress(OSError):  # another model's state may still be in there
+        work.rmdir()
 
 
 @contextlib.contextmanager

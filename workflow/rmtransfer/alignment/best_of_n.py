@@ -10,7 +10,7 @@ import pandas as pd
 from scipy import stats
 
 from rmtransfer.alignment.answers import Answers, load_answers, load_rewards
-from rmtransfer.study.names import NOT_OURS, OTHER_LANGUAGES
+from rmtransfer.study.names import ITSELF, NOT_OURS, OTHER_LANGUAGES
 from rmtransfer.study.study import RewardModelId
 from rmtransfer.transfer.design import Design
 from rmtransfer.transfer.evaluation import Sample, Section
@@ -45,7 +45,6 @@ COLUMNS = {
     "instructions": "number of instructions",
 }
 
-ITSELF = "itself"
 Cell = tuple[str, str, str]  # base model and training set of the picking models; language
 _UNKNOWN = (float("nan"),) * 3
 

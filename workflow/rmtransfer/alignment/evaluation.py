@@ -9,11 +9,10 @@ import pandas as pd
 from scipy.special import ndtri, stdtrit
 
 from rmtransfer.alignment.becoming import became
-from rmtransfer.alignment.best_of_n import ITSELF
 from rmtransfer.alignment.judges import INDEPENDENT, SIBLING, Bench
 from rmtransfer.alignment.win_rates import Verdicts, WinRates, contender_sets
 from rmtransfer.study.aligning import BEST_OF_N, Contender
-from rmtransfer.study.names import BASE, NOT_OURS, OTHER_LANGUAGES
+from rmtransfer.study.names import BASE, ITSELF, NOT_OURS, OTHER_LANGUAGES
 from rmtransfer.study.study import RewardModelId
 from rmtransfer.transfer.design import Design
 from rmtransfer.transfer.statistics import LEVEL
@@ -91,7 +90,8 @@ def evaluate_alignment(
     """
     lines: list[dict[str, Any]] = []
     gains = pd.read_csv(best_of_n) if best_of_n is not None else None
-    for policy in dict.fromkeys([*comparisons, *(writer.partition("/")[0] for writer in answers)]):
+    picked = [] if gains is None else list(gains["policy"])
+    for policy in dict.fromkeys([*comparisons, *(writer.partition("/")[0] for writer in answers), *picked]):
         found: list[dict[str, Any]] = []
         if policy in comparisons:
             judges = verdicts.get(policy, {})

@@ -192,8 +192,8 @@ def _plan_models(study: Study, rows: Mapping[str, Path], root: Path) -> Iterator
         try:
             of_alignment = {
                 kind.partition(" ")[0]: hours(need() for need in these)
-                for kind, _, these in _jobs_of_alignment(study, needs)
-                if kind.endswith(f" {policy}")
+                for kind, gpus, these in _jobs_of_alignment(study, needs)
+                if gpus and kind.endswith(f" {policy}")
             }
         except UnknownSizeError as unknown:
             known = False
@@ -297,8 +297,11 @@ def _jobs_of_alignment(study: Study, needs: Needs) -> Iterator[tuple[str, int, S
         scoring = [partial(needs.scoring_answers, m.id, policy, part) for part in parts for m in scored[part]]
         yield f"score_answers {policy}", 1, scoring
         if aligning.evaluates:
-            judging = [partial(needs.judging, model.id, policy) for model in aligning.judging]
-            yield f"judge_comparisons {policy}", 1, judging
+            for gpus in (1, 0):
+                judges = [model.id for model in aligning.judging if study.loads_weights(model.id) == bool(gpus)]
+                judging = [partial(needs.judging, model, policy) for model in judges]
+                if judging:
+                    yield f"judge_comparisons {policy}" + ("" if gpus else ", others"), gpus, judging
         if aligned:
             yield f"align_policy {policy}", 1, [partial(needs.aligning_policy, each) for each in aligned]
             yield f"measure_drift {policy}", 1, [partial(needs.drifting, each) for each in aligned]

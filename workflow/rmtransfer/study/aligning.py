@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, Self
 
 from rmtransfer.kit.errors import StudyError
+from rmtransfer.study.languages import filled_in
 from rmtransfer.study.layout import Pattern
 from rmtransfer.study.names import CONSTRAINTS, HELD_OUT, IN_LANGUAGE, INSTRUCTIONS, NOT_OURS
 from rmtransfer.study.study import RewardModelId, Study, template_of
@@ -177,6 +178,12 @@ class Aligning:
 
     # Files.
 
+    @property
+    def constraint_files(self) -> list[str]:
+        """The user's files of instructions whose answers code can check, by language."""
+        path = self.options.constraints
+        return [filled_in(path, language, "bcp47") for language in self.plain_languages] if path else []
+
     def parts_of(self, writer: str) -> list[str]:
         """What a writer answers."""
         held_out = [HELD_OUT] * self.evaluates
@@ -251,8 +258,13 @@ class Aligning:
     @property
     def built_on(self) -> dict[str, str]:
         """Which of ``reward_models`` are made of one of the bases: name to base."""
-        models = {name: getattr(options, "path", None) for name, options in self.study.config.reward_models.items()}
+        models = {name: getattr(self.study.config.reward_models[name], "path", None) for name in self._others}
         return {name: str(path) for name, path in models.items() if path in self.study.bases}
+
+    @property
+    def _others(self) -> list[str]:
+        """Those of ``reward_models`` that have a part in this: whatever else is among them changes no table of it."""
+        return list(dict.fromkeys([*self.options.reward_models, *self.options.judges]))
 
     @property
     def recipe(self) -> dict[str, Any]:
@@ -261,8 +273,8 @@ class Aligning:
 
     @property
     def baselines(self) -> list[str]:
-        """Those of others that pick and judge nobody."""
-        return [name for name in self.options.reward_models if name in self.study.baselines]
+        """Those of others that know nothing."""
+        return [name for name in self._others if name in self.study.baselines]
 
     def options_of(self, policy: str, root: Path) -> dict[str, Any]:
         """The config entry of a policy that is prepared, as builtins; a base's name stands for its folder."""

@@ -17,6 +17,8 @@ AVERAGE = "average"
 NOT_OURS = "-"
 # Who judges what a reward model picks of sampled answers: our models that are trained in none of its languages.
 OTHER_LANGUAGES = "other languages"
+# The picking model's own rewards of what it picked.
+ITSELF = "itself"
 # The source-language reward model on the benchmark translated back into the source language.
 TRANSLATE_TEST = "translate-test"
 # Families of comparisons, each corrected on its own. The source's model with the same base's model trained in the evaluation

@@ -24,7 +24,7 @@ from rmtransfer.report.figures.style import (
     series,
     wrapped,
 )
-from rmtransfer.study.names import NOT_OURS, OTHER_LANGUAGES
+from rmtransfer.study.names import ITSELF, NOT_OURS, OTHER_LANGUAGES
 
 _MOST_CURVES = 8  # that a reader can follow through one panel: they lie close together
 _MOST_ROWS = 8  # of panels on a page
@@ -38,6 +38,7 @@ def draw_best_of_n(tables: Mapping[str, Path], outputs: Sequence[Path]) -> None:
     referee.
     """
     frame = read_table(tables["best_of_n"])
+    frame = frame[frame["judged_by"] != ITSELF]  # beside the others' in a figure of its own
     frame["model"] = frame["train_language"].where(frame["train_language"] != NOT_OURS, frame["base_model"])
     blocks = {str(policy): cells for policy, cells in frame.groupby("policy", sort=False)}
     languages = order(frame["language"])

@@ -61,9 +61,8 @@ def draw_win_rates(tables: Mapping[str, Path], outputs: Sequence[Path]) -> None:
             _draw_panel(axis, here, languages, looks)
             if axis in axes[0]:
                 relation = ", ".join(kind for kind in order(here["relation"].fillna("")) if kind)
-                axis.set_title(
-                    wrapped(f"judged by {judge}" + (f" ({relation})" if relation else ""), FULL / len(judges))
-                )
+                title = wrapped(f"judged by {judge}", 0.8 * (FULL - 1) / len(judges))
+                axis.set_title(f"{title}\n({relation})" if relation else title)
         named = _method(method, frame.loc[frame["method"] == method, "n"].max())
         panels[0].set_ylabel(f"{wrapped(policy, 1.2)}\n{named}" if several else named)
     axes[0, 0].yaxis.set_major_locator(MaxNLocator(5))
@@ -129,6 +128,9 @@ def draw_over_optimisation(tables: Mapping[str, Path], outputs: Sequence[Path], 
     """Gain of the best of n by the selector's own rewards and by each judge's; a column per language, a row per selector."""
     frame = read_table(tables["alignment"])
     frame = frame[frame["measure"].isin([_PROXY, _BY_JUDGE])]
+    if frame.empty:
+        say("Nothing was picked of several answers.", outputs)
+        return
     languages = order(frame["language"])[:_MOST_LANGUAGES]
     policies = order(frame["policy"])
     judges = order(frame.loc[frame["measure"] == _BY_JUDGE, "judge"])
@@ -175,6 +177,9 @@ def draw_constraints(tables: Mapping[str, Path], outputs: Sequence[Path]) -> Non
     """Share of instructions all of whose constraints an answer fulfils, by language: the policy itself and aligned ones."""
     frame = read_table(tables["alignment"])
     frame = frame[frame["measure"].isin([_STRICT, _LOOSE])]
+    if frame.empty:
+        say("No constraints were checked.", outputs)
+        return
     policies, languages = order(frame["policy"])[:_MOST_ROWS], order(frame["language"])
     several = frame.loc[frame["selector_base"] != "-", "selector_base"].nunique() > 1
     base = frame["selector_base"].where(several & (frame["selector_base"] != "-"), "")
@@ -184,7 +189,12 @@ def draw_constraints(tables: Mapping[str, Path], outputs: Sequence[Path]) -> Non
     frame = frame.assign(name=named)
     looks = {name: series(i) for i, name in enumerate(order(frame["name"]))}
     figure, axes = plt.subplots(
-        len(policies), 1, figsize=(COLUMN, 1.7 * len(policies) + 0.8), sharex=True, squeeze=False, layout="constrained"
+        len(policies),
+        1,
+        figsize=(FULL if several else COLUMN, 1.7 * len(policies) + 0.8),
+        sharex=True,
+        squeeze=False,
+        layout="constrained",
     )
     for axis, policy in zip(axes[:, 0], policies, strict=True):
         for place, (name, look) in enumerate(looks.items()):
