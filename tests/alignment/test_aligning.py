@@ -11,7 +11,7 @@ import pytest
 import torch
 from datasets import Dataset
 from transformers import AutoModelForCausalLM
-from trl import DPOConfig, DPOTrainer
+from trl import DPOConfig, DPOTrainer, SFTConfig, SFTTrainer
 
 import families as survey
 from conftest import build_tokenizer
@@ -38,6 +38,25 @@ RECIPE = {
 }
 CARD = {"policy": "tiny", "method": "dpo", "selector": "tiny/en/seed0", "languages": "en"}
 ADAPTER = {"kind": "lora", "rank": 4, "alpha": 8.0, "dropout": 0.0, "target_modules": "all-linear", "merge": True}
+
+# As RECIPE says.
+STOCK = {
+    "learning_rate": 1e-3,
+    "num_train_epochs": 2,
+    "per_device_train_batch_size": 2,
+    "warmup_steps": 0.1,
+    "lr_scheduler_type": "cosine",
+    "seed": 0,
+    "beta": 0.3,
+    "max_length": None,
+    "bf16": False,
+    "use_cpu": True,
+    "gradient_checkpointing": False,
+    "save_strategy": "no",
+    "logging_steps": 1,
+    "report_to": "none",
+    "disable_tqdm": True,
+}
 
 
 @pytest.fixture(scope="module")
@@ -72,27 +91,10 @@ def histories_of(monkeypatch) -> list:
 
 def stock_trainer(model, reference, choices, base, tmp_path, **otherwise):
     """TRL's own, which tokenises conversations itself."""
-    arguments = {
-        "learning_rate": 1e-3,
-        "num_train_epochs": 2,
-        "per_device_train_batch_size": 2,
-        "warmup_steps": 0.1,
-        "lr_scheduler_type": "cosine",
-        "seed": 0,
-        "beta": 0.3,
-        "max_length": None,
-        "bf16": False,
-        "use_cpu": True,
-        "gradient_checkpointing": False,
-        "save_strategy": "no",
-        "logging_steps": 1,
-        "report_to": "none",
-        "disable_tqdm": True,
-    }
     return DPOTrainer(
         model=model,
         ref_model=reference,
-        args=DPOConfig(output_dir=str(tmp_path / "stock"), **{**arguments, **otherwise}),
+        args=DPOConfig(output_dir=str(tmp_path / "stock"), **{**STOCK, **otherwise}),
         train_dataset=Dataset.from_list(
             [{"prompt": c.prompt, "chosen": c.chosen, "rejected": c.rejected} for c in choices]
         ),
@@ -198,6 +200,28 @@ def test_the_first_losses_by_hand(bases, preferred, tmp_path, monkeypatch):
     model = AutoModelForCausalLM.from_pretrained(base)
     read = [likelihood(model, tokenizer, choice, "chosen") for choice in two]
     assert sft == pytest.approx(-sum(p for p, _ in read) / sum(n for _, n in read), rel=1e-5)
+
+
+def test_fine_tuning_equals_stock_trl(base, preferred, tmp_path, monkeypatch):
+    """The same steps on the same batches as TRL's SFTTrainer on prompts with the chosen answers."""
+    histories = histories_of(monkeypatch)
+    align(base, preferred, tmp_path, method="sft", tokens_per_batch=64)
+    arguments = {name: value for name, value in STOCK.items() if name != "beta"}
+    stock = SFTTrainer(
+        model=AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32),
+        args=SFTConfig(output_dir=str(tmp_path / "stock"), **arguments),
+        train_dataset=Dataset.from_list([{"prompt": c.prompt, "completion": c.chosen} for c in preferred]),
+        processing_class=chat.load_tokenizer(base),
+    )
+    stock.train()
+    mine, theirs = ([e for e in history if "loss" in e] for history in (histories[0], stock.state.log_history))
+    assert len(mine) == len(theirs) == 12
+    print(
+        "largest relative difference of a loss",
+        max(abs(a["loss"] / b["loss"] - 1) for a, b in zip(mine, theirs, strict=True)),
+    )
+    assert [e["loss"] for e in mine] == pytest.approx([e["loss"] for e in theirs], rel=1e-5)
+    assert [e["grad_norm"] for e in mine] == pytest.approx([e["grad_norm"] for e in theirs], rel=1e-3)
 
 
 def test_what_is_preferred_becomes_likelier(base, preferred, tmp_path):
