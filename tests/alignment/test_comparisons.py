@@ -3,8 +3,9 @@
 import pandas as pd
 import pytest
 
-from rmtransfer.alignment.comparisons import Contender, comparisons, write_comparisons
+from rmtransfer.alignment.comparisons import comparisons, write_comparisons
 from rmtransfer.kit.errors import StudyError
+from rmtransfer.study.aligning import Contender
 from rmtransfer.study.study import RewardModelId
 from rmtransfer.texts.corpus import load_rows, save_rows
 

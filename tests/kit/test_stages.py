@@ -65,16 +65,19 @@ READS_TEXTS = {"CORPUS", "TRANSLATION", "BASE_MODEL", "SELECTION", "TRAINING", "
 @pytest.mark.parametrize(
     ("file", "expected"),
     [
-        ("models/training.py", {"TRAINING"}),
-        ("models/reward.py", {"TRAINING", "SCORING"}),  # by a scorer too, inside its methods
+        ("models/training.py", {"TRAINING", "ALIGNING"}),
+        ("models/reward.py", {"TRAINING", "ALIGNING", "SCORING"}),  # by a scorer too, inside its methods
         ("texts/mixture.py", {"SELECTION", "TRAINING"}),  # selection refuses sets that are larger than what there is
         ("models/pretrained.py", {"BASE_MODEL"}),  # named in a catalogue
         ("scoring/rating.py", {"SCORING"}),  # named in a catalogue that a module of another catalogue uses
         ("scoring/probe.py", {"BASELINES"}),
         ("translation/deepl.py", {"TRANSLATION"}),
         ("report/figures/rewards.py", {"FIGURES"}),  # named in a string of the figures' catalogue
-        ("alignment/best_of_n.py", {"BEST_OF_N"}),
-        ("translation/__init__.py", {"TRANSLATION", "BEST_OF_N"}),  # run before any module of the package
+        ("alignment/best_of_n.py", {"BEST_OF_N", "ALIGNMENT"}),
+        (
+            "translation/__init__.py",
+            {"TRANSLATION", "BEST_OF_N", "SAMPLING", "AGREEMENT", "CONSTRAINTS", "ALIGNMENT"},
+        ),  # run before any module of the package
         ("kit/progress.py", set()),
         ("study/config.py", set()),
     ],
@@ -95,7 +98,10 @@ def test_comments_docstrings_and_layout_move_nothing(library):
         library(file, "    model.config.use_cache = True\n", "    model.config.use_cache = (\n        True\n    )\n")
         == set()
     )
-    assert library(file, "    model.config.use_cache = True\n", "    model.config.use_cache = False\n") == {"TRAINING"}
+    assert library(file, "    model.config.use_cache = True\n", "    model.config.use_cache = False\n") == {
+        "TRAINING",
+        "ALIGNING",
+    }
 
 
 def test_a_script_moves_nothing(library):
@@ -129,12 +135,12 @@ def test_raising_and_refreshing(tmp_path):
     for name in ("models/training.py", "models/reward.py", "scoring/untrained.py"):
         with (folder / "rmtransfer" / name).open("a", encoding="utf-8") as file:
             file.write("\n_NEW = 1\n")
-    assert run() == (1, "TRAINING\nSCORING\nBASELINES")
+    assert run() == (1, "TRAINING\nSCORING\nBASELINES\nALIGNING")
     assert run("raise", "TRAINING") == (0, "TRAINING: raise")
-    assert run() == (1, "SCORING\nBASELINES")
+    assert run() == (1, "SCORING\nBASELINES\nALIGNING")
     assert run("refresh", "SCORING") == (0, "SCORING: refresh")
-    assert run() == (1, "BASELINES")
-    assert run("refresh") == (0, "BASELINES: refresh")
+    assert run() == (1, "BASELINES\nALIGNING")
+    assert run("refresh") == (0, "BASELINES: refresh\nALIGNING: refresh")
     assert run()[0] == 0
     assert numbers() == {**before, "TRAINING": before["TRAINING"] + 1}
     assert run("raise")[0] == run("refresh", "NOTHING")[0] == run("reset")[0] == 2

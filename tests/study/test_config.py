@@ -591,9 +591,9 @@ def test_the_published_studies_are_valid_once_the_paper_s_data_set_is_pinned():
     for study in ("paper", "m_rewardbench"):
         config = yaml.safe_load((ROOT / f"studies/{study}.yaml").read_text(encoding="utf-8"))
         if study == "paper":
-            with pytest.raises(StudyError, match=r"1 problem:\n  - preferences\.revision: 'main' is no commit"):
+            with pytest.raises(StudyError, match=r"2 problems:\n  - preferences\.revision: 'main' is no commit"):
                 load_config(config, ROOT)
-            config["preferences"]["revision"] = COMMIT
+            config["preferences"]["revision"] = config["held_out_instructions"]["revision"] = COMMIT
         assert load_config(config, ROOT).study == study
 
 

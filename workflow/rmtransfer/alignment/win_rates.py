@@ -15,9 +15,8 @@ import pandas as pd
 from rmtransfer.alignment.intervals import ANY, CHANGE, SHARE, Draws, Found, Statistic, difference, mean, ratio
 from rmtransfer.alignment.judges import BASELINE, Bench
 from rmtransfer.kit.errors import StudyError
-from rmtransfer.scoring.job import JUDGEMENTS
 from rmtransfer.study.aligning import Contender
-from rmtransfer.study.names import ALL, IN_LANGUAGE, NOT_OURS
+from rmtransfer.study.names import ALL, IN_LANGUAGE, JUDGEMENTS, NOT_OURS
 from rmtransfer.study.study import RewardModelId
 from rmtransfer.texts.corpus import load_rows, same_answers
 from rmtransfer.transfer.design import Design

@@ -25,10 +25,10 @@ from rmtransfer.models.states import save_states
 from rmtransfer.scoring.files import check_rewards, pair_columns, write_settings
 from rmtransfer.scoring.reward_model import Resources, RewardModel, Rewards, TrunkStore
 from rmtransfer.study.catalogue import REWARD_MODELS, load
+from rmtransfer.study.names import JUDGEMENTS
 from rmtransfer.texts.corpus import Row
 from rmtransfer.texts.items import Place, by_row, items_of
 
-JUDGEMENTS = ".judgements.parquet"  # in place of a score file's suffix
 _COUNTS, _ALIKE = b"counts", b"alike"
 
 

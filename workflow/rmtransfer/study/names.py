@@ -17,6 +17,8 @@ AVERAGE = "average"
 NOT_OURS = "-"
 # Who judges what a reward model picks of sampled answers: our models that are trained in none of its languages.
 OTHER_LANGUAGES = "other languages"
+# What is in place of the suffix of a file of scores, where a judge gave them: what it said.
+JUDGEMENTS = ".judgements.parquet"
 # The picking model's own rewards of what it picked.
 ITSELF = "itself"
 # The source-language reward model on the benchmark translated back into the source language.
