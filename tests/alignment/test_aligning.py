@@ -11,14 +11,18 @@ import pytest
 import torch
 from datasets import Dataset
 from transformers import AutoModelForCausalLM
-from trl import DPOConfig, DPOTrainer
+from trl import DPOConfig, DPOTrainer, SFTConfig, SFTTrainer
 
+import families as survey
+from conftest import build_tokenizer
+from decoders import widen
 from rmtransfer.alignment import aligning
 from rmtransfer.alignment.aligning import align_policy
 from rmtransfer.alignment.pairs import Choice
 from rmtransfer.kit.errors import StudyError
 from rmtransfer.kit.manifest import write_manifest
-from rmtransfer.models import chat, shards
+from rmtransfer.models import chat, fit, shards, steps
+from rmtransfer.models.base import prepare_base_model
 from trainings import parameters
 
 RECIPE = {
@@ -34,6 +38,25 @@ RECIPE = {
 }
 CARD = {"policy": "tiny", "method": "dpo", "selector": "tiny/en/seed0", "languages": "en"}
 ADAPTER = {"kind": "lora", "rank": 4, "alpha": 8.0, "dropout": 0.0, "target_modules": "all-linear", "merge": True}
+
+# As RECIPE says.
+STOCK = {
+    "learning_rate": 1e-3,
+    "num_train_epochs": 2,
+    "per_device_train_batch_size": 2,
+    "warmup_steps": 0.1,
+    "lr_scheduler_type": "cosine",
+    "seed": 0,
+    "beta": 0.3,
+    "max_length": None,
+    "bf16": False,
+    "use_cpu": True,
+    "gradient_checkpointing": False,
+    "save_strategy": "no",
+    "logging_steps": 1,
+    "report_to": "none",
+    "disable_tqdm": True,
+}
 
 
 @pytest.fixture(scope="module")
@@ -68,27 +91,10 @@ def histories_of(monkeypatch) -> list:
 
 def stock_trainer(model, reference, choices, base, tmp_path, **otherwise):
     """TRL's own, which tokenises conversations itself."""
-    arguments = {
-        "learning_rate": 1e-3,
-        "num_train_epochs": 2,
-        "per_device_train_batch_size": 2,
-        "warmup_steps": 0.1,
-        "lr_scheduler_type": "cosine",
-        "seed": 0,
-        "beta": 0.3,
-        "max_length": None,
-        "bf16": False,
-        "use_cpu": True,
-        "gradient_checkpointing": False,
-        "save_strategy": "no",
-        "logging_steps": 1,
-        "report_to": "none",
-        "disable_tqdm": True,
-    }
     return DPOTrainer(
         model=model,
         ref_model=reference,
-        args=DPOConfig(output_dir=str(tmp_path / "stock"), **{**arguments, **otherwise}),
+        args=DPOConfig(output_dir=str(tmp_path / "stock"), **{**STOCK, **otherwise}),
         train_dataset=Dataset.from_list(
             [{"prompt": c.prompt, "chosen": c.chosen, "rejected": c.rejected} for c in choices]
         ),
@@ -196,6 +202,28 @@ def test_the_first_losses_by_hand(bases, preferred, tmp_path, monkeypatch):
     assert sft == pytest.approx(-sum(p for p, _ in read) / sum(n for _, n in read), rel=1e-5)
 
 
+def test_fine_tuning_equals_stock_trl(base, preferred, tmp_path, monkeypatch):
+    """The same steps on the same batches as TRL's SFTTrainer on prompts with the chosen answers."""
+    histories = histories_of(monkeypatch)
+    align(base, preferred, tmp_path, method="sft", tokens_per_batch=64)
+    arguments = {name: value for name, value in STOCK.items() if name != "beta"}
+    stock = SFTTrainer(
+        model=AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32),
+        args=SFTConfig(output_dir=str(tmp_path / "stock"), **arguments),
+        train_dataset=Dataset.from_list([{"prompt": c.prompt, "completion": c.chosen} for c in preferred]),
+        processing_class=chat.load_tokenizer(base),
+    )
+    stock.train()
+    mine, theirs = ([e for e in history if "loss" in e] for history in (histories[0], stock.state.log_history))
+    assert len(mine) == len(theirs) == 12
+    print(
+        "largest relative difference of a loss",
+        max(abs(a["loss"] / b["loss"] - 1) for a, b in zip(mine, theirs, strict=True)),
+    )
+    assert [e["loss"] for e in mine] == pytest.approx([e["loss"] for e in theirs], rel=1e-5)
+    assert [e["grad_norm"] for e in mine] == pytest.approx([e["grad_norm"] for e in theirs], rel=1e-3)
+
+
 def test_what_is_preferred_becomes_likelier(base, preferred, tmp_path):
     tokenizer, policy = chat.load_tokenizer(base), AutoModelForCausalLM.from_pretrained(base)
     for method in ("dpo", "sft"):
@@ -284,6 +312,135 @@ def test_an_answer_that_was_cut_off_teaches_no_end(base, preferred):
     assert ended[: len(cut)] == cut
     assert tokenizer.decode(cut).rstrip().endswith(choice.chosen[0]["content"].strip())
     assert set(ended[len(cut) :]) & {tokenizer.eos_token_id, *tokenizer.all_special_ids}
+
+
+@pytest.mark.parametrize("text", ["im", "end", "model", "ot", "</s>"])
+def test_an_answer_that_is_part_of_a_turns_end_is_cut_where_it_ends(base, preferred, text):
+    tokenizer = chat.load_tokenizer(base)
+    prompt = preferred[0].prompt
+    cut = chat.encode_answer(tokenizer, prompt, [{"role": "assistant", "content": text}], ended=False)
+    asked = chat.encode(tokenizer, prompt, add_generation_prompt=True)
+    assert cut == asked + tokenizer(text, add_special_tokens=False)["input_ids"]
+
+
+def test_nothing_that_was_cut_off_is_left_out_and_nothing_that_ended_is_an_answer(bases, preferred, tmp_path):
+    nothing = [{"role": "assistant", "content": ""}]
+    cut, ended = (preferred[i]._replace(rejected=nothing, finished=(True, i == 1)) for i in (0, 1))
+    align(bases["gemma"], [cut, ended, preferred[2]], tmp_path)
+    manifest = json.loads((tmp_path / "out/manifest.json").read_text())
+    assert (manifest["pairs"], manifest["left_out"]["no_tokens"]) == (2, 1)
+
+
+def test_a_template_that_renders_the_prompt_otherwise_once_it_is_answered(bases, preferred, tmp_path):
+    """Nobody can tell then where an answer starts, and prompts would be trained on."""
+    base = shutil.copytree(bases["gemma"], tmp_path / "base")
+    template = chat.load_tokenizer(base).chat_template
+    late = "{{ bos_token }}{% if messages[-1]['role'] == 'user' %}Please answer at length: {% endif %}"
+    (base / "chat_template.jinja").write_text(template.replace("{{ bos_token }}", late))
+    with pytest.raises(
+        StudyError, match=r"policies\.tiny: the chat template renders the prompt of row 'r0' in en other"
+    ):
+        align(base, preferred, tmp_path)
+
+
+def test_reference_and_training_are_of_one_precision_and_the_saved_policy_is_of_fp32(
+    bases, preferred, tmp_path, monkeypatch
+):
+    """What a GPU does, with the CPU's autocast. After training, the model is read as it is loaded: in fp32."""
+    stock, read = fit.RewardConfig, aligning.answer_log_likelihoods
+    seen = []
+    monkeypatch.setattr(fit, "RewardConfig", lambda **arguments: stock(**{**arguments, "bf16": True}))
+    monkeypatch.setattr(aligning, "train_with_onednn", lambda *_: None)
+    monkeypatch.setattr(
+        aligning,
+        "answer_log_likelihoods",
+        lambda *a: (seen.append((torch.is_grad_enabled(), torch.is_autocast_enabled("cpu"))), read(*a))[1],
+    )
+    align(bases["llama"], preferred, tmp_path)
+    kinds = [kind for kind, before in zip(seen, [None, *seen], strict=False) if kind != before]
+    assert kinds == [(False, True), (True, True), (False, False)]
+
+
+def test_the_reference_is_computed_once(bases, preferred, tmp_path, monkeypatch, capsys):
+    def killed(*_, **__):
+        raise KilledError
+
+    with monkeypatch.context() as patched:
+        patched.setattr(aligning.PackTrainer, "training_step", killed)
+        with pytest.raises(KilledError):
+            align(bases["llama"], preferred, tmp_path)
+    assert "as the reference" in capsys.readouterr().out
+    align(bases["llama"], preferred, tmp_path)
+    assert "as the reference" not in capsys.readouterr().out
+    assert not (tmp_path / "work").exists()
+
+
+BAD_RECIPES = {
+    "alignment.training.frozen_layers: 9 is more than the 3 layers": {"frozen_layers": 9},
+    "alignment.training.max_length: 600 is more than the 512 tokens": {"max_length": 600},
+    "alignment.training.optimizer: adamw_8bit needs a GPU": {"optimizer": "adamw_8bit"},
+    "alignment.training.adapter: alignment.training.frozen_layers: 3 leaves no block": {
+        "frozen_layers": 3,
+        "adapter": ADAPTER,
+    },
+    "alignment.training.adapter.target_modules: the base model has no layer nowhere": {
+        "adapter": {**ADAPTER, "target_modules": ["nowhere"]}
+    },
+}
+
+
+@pytest.mark.parametrize("message", BAD_RECIPES)
+def test_bad_recipes_name_the_keys_of_alignment(bases, preferred, tmp_path, message):
+    with pytest.raises(StudyError, match=re.escape(message)):
+        align(bases["llama"], preferred, tmp_path, recipe={**RECIPE, **BAD_RECIPES[message]})
+
+
+def test_divergence_is_said_at_its_step(bases, preferred, tmp_path, monkeypatch):
+    def ruin(self, args, state, control, **kwargs):
+        if state.global_step == 2:
+            kwargs["model"].model.norm.weight.data.fill_(torch.inf)
+
+    monkeypatch.setattr(steps.StepCount, "on_step_end", ruin, raising=False)
+    with pytest.raises(StudyError, match=r"diverged: after step 2.*lower alignment\.training\.learning_rate"):
+        align(bases["llama"], preferred, tmp_path)
+
+
+@pytest.mark.parametrize("recompute", [True, False])
+def test_too_little_memory_changes_nothing(bases, preferred, tmp_path, monkeypatch, recompute):
+    whole = parameters(align(bases["qwen"], preferred, tmp_path, "whole"))
+    read, left = aligning.answer_log_likelihoods, [3]
+
+    def full(*arguments):
+        if torch.is_grad_enabled() and left[0]:
+            left[0] -= 1
+            raise torch.OutOfMemoryError("full")
+        return read(*arguments)
+
+    monkeypatch.setattr(aligning, "answer_log_likelihoods", full)
+    if recompute:
+        left[0] = 2
+        again = parameters(align(bases["qwen"], preferred, tmp_path, "again"))
+        torch.testing.assert_close(again, whole, atol=1e-5, rtol=0)
+    else:
+        with pytest.raises(StudyError, match=r"out of memory at .*alignment\.training\.max_length"):
+            align(bases["qwen"], preferred, tmp_path, "again", gradient_checkpointing=False)
+
+
+@pytest.mark.parametrize("family", ["gpt2", "cohere", "bloom", "granite"])
+def test_families_of_every_kind(tmp_path, preferred, family):
+    """No linear layers, logits that are scaled, no class of reward models, no packs."""
+    tokenizer = build_tokenizer("qwen")
+    config = survey.small(family, max_position_embeddings=512, n_positions=512, vocab_size=460)
+    model = AutoModelForCausalLM.from_config(config)
+    widen(model)
+    model.save_pretrained(tmp_path / "in")
+    tokenizer.save_pretrained(tmp_path / "in")
+    base = tmp_path / "base"
+    prepare_base_model({"path": "in"}, "tiny", tmp_path, base)
+    short = {**RECIPE, "epochs": 1, "pairs_per_step": 6, "max_length": 500}
+    aligned = align(base, preferred, tmp_path, recipe=short)
+    assert not torch.equal(parameters(aligned), parameters(AutoModelForCausalLM.from_pretrained(base)))
+    assert not list((tmp_path / "out").glob("*.py"))  # that a base brings is of reward models
 
 
 def test_the_manifest_says_what_it_was_aligned_on(bases, preferred, tmp_path):

@@ -64,3 +64,16 @@ def test_a_missing_reward_is_named(tmp_path):
     pd.read_parquet(rewards).iloc[:1].to_parquet(rewards)
     with pytest.raises(StudyError, match=r"rewards\.parquet: has no reward for sample 1 of 'a'; delete the file"):
         choices(answers, rewards, "en")
+
+
+def test_a_missing_answer_is_named(tmp_path):
+    answers, rewards = write(tmp_path, {"a": [("x", 1.0), ("y", 2.0)]})
+    pd.read_parquet(answers).iloc[:1].to_parquet(answers)
+    with pytest.raises(StudyError, match=r"answers\.parquet: has no answer for sample 1 of 'a'; delete the file"):
+        choices(answers, rewards, "en")
+
+
+def test_instructions_keep_their_order(tmp_path):
+    """Which decides the order of training, whatever merges do to it."""
+    answers, rewards = write(tmp_path, {name: [("x", 1.0), ("y", 2.0)] for name in ("b", "a", "c")})
+    assert [choice.id for choice in choices(answers, rewards, "en")[0]] == ["b", "a", "c"]

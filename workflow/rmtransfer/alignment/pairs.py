@@ -11,6 +11,7 @@ from rmtransfer.kit.errors import StudyError
 from rmtransfer.texts.corpus import Message
 
 # What becomes of an instruction.
+_PLACE = ["id", "sample"]
 COUNTS = ("pairs", "alike", "empty", "equal_rewards")
 
 
@@ -42,15 +43,12 @@ def choices(answers: Path, rewards: Path, language: str) -> tuple[list[Choice], 
         rewards: Parquet file of ``id, sample, reward``.
 
     Raises:
-        StudyError: an answer has no reward.
+        StudyError: an answer has no reward, or a reward no answer.
     """
-    frame = pd.read_parquet(answers).merge(pd.read_parquet(rewards), on=["id", "sample"], how="left")
-    missing = frame[frame["reward"].isna()]
-    if len(missing):
-        row = missing.iloc[0]
-        raise StudyError(
-            f"{rewards}: has no reward for sample {row['sample']} of {row['id']!r}; delete the file and run again"
-        )
+    given, rated = pd.read_parquet(answers), pd.read_parquet(rewards).dropna()
+    _check(given, rated, f"{rewards}: has no reward")
+    _check(rated, given, f"{answers}: has no answer")
+    frame = given.merge(rated, on=_PLACE, how="left")
     frame["text"] = frame["answer"].map(lambda messages: messages[-1]["content"].strip())
     found, counts = [], Counter(dict.fromkeys(COUNTS, 0))
     for identity, these in frame.sort_values("sample", kind="stable").groupby("id", sort=False):
@@ -75,6 +73,12 @@ def choices(answers: Path, rewards: Path, language: str) -> tuple[list[Choice], 
             )
         )
     return found, dict(counts)
+
+
+def _check(places: pd.DataFrame, within: pd.DataFrame, lacking: str) -> None:
+    found = places[_PLACE].merge(within[_PLACE], how="left", indicator=True)
+    for row in found[found["_merge"] == "left_only"].itertuples():
+        raise StudyError(f"{lacking} for sample {row.sample} of {row.id!r}; delete the file and run again")
 
 
 def _messages(stored: Sequence[Message]) -> list[Message]:

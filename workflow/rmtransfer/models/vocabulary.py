@@ -18,6 +18,8 @@ _ROWS = 128  # tokens whose probabilities over the vocabulary are there at a tim
 
 def frozen_head(model: Any) -> torch.Tensor | None:
     """The weights [vocabulary, hidden] of a causal language model's head, if it is nothing but a frozen product in fp32 on a CPU."""
+    if torch.is_autocast_enabled("cpu"):
+        return None
     config, head = model.config.get_text_config(), model.get_output_embeddings()
     plain = (
         config.model_type in TESTED
