@@ -420,6 +420,11 @@ FAULTS = {
         ["'longer-answer' is none of", "add it to alignment.reward_models"],
     ),
     "seed that is none": ("alignment.seeds", [0, 7], ["alignment.seeds: 7 is none of seeds, [0, 1, 2]"]),
+    "adapter that is not merged": (
+        "alignment.training.adapter",
+        {"kind": "lora", "merge": False},
+        ["alignment.training.adapter.merge: false, and policies are saved whole; remove it"],
+    ),
     "unknown judge": ("alignment.judges", ["no"], ["alignment.judges: 'no' is none of reward_models"]),
     "unknown method": ("alignment.methods", ["ppo"], ["alignment.methods.0: 'ppo' is none of dpo, sft"]),
     "nothing to evaluate aligned policies on": (

@@ -118,6 +118,9 @@ def _check_alignment(study: Study, root: Path) -> Iterator[str]:
             yield f"alignment.judges: {name!r} is none of reward_models; add it there or remove it here"
         elif catalogue.load(catalogue.REWARD_MODELS, config.reward_models[name].kind).reads_states:
             yield f"alignment.judges: {name!r} reads hidden states, which sampled answers have not; remove it"
+    adapter = alignment.training.adapter
+    if adapter is not None and not adapter.merge:
+        yield "alignment.training.adapter.merge: false, and policies are saved whole; remove it"
     if alignment.methods and HELD_OUT not in study.parts:
         yield f"{HELD_OUT}: missing; policies that are aligned (alignment.methods) are evaluated on it"
     if HELD_OUT in study.parts and INSTRUCTIONS in study.parts:

@@ -291,7 +291,7 @@ class AlignmentTraining(Options):
     max_length: Annotated[int, Field(ge=8)] = 2048
     """tokens of an instruction with its answer; longer ones are left out and counted"""
     freeze_embeddings: bool = False
-    """whether the embedding table stays as it is"""
+    """whether the embedding table stays as it is; an output matrix that is not the same table is trained"""
     frozen_layers: Annotated[int, Field(ge=0)] = 0
     """blocks, counted from the input, that stay as they are"""
     optimizer: Literal["adamw", "adamw_8bit", "paged_adamw_8bit"] = "adamw"
