@@ -25,6 +25,11 @@ DISTRIBUTIONS = importlib.metadata.packages_distributions()
 # In functions that the script's job calls under no circumstances.
 NEVER_IMPORTED = {
     ("evaluate_transfer", "datasets"),
+    ("compare_answers", "datasets"),
+    ("evaluate_alignment", "datasets"),
+    ("evaluate_constraints", "datasets"),
+    ("write_sample_answers", "datasets"),
+    ("sample_answers", "vllm"),  # the user installs it
     ("plan", "scipy"),
     ("plan", "peft"),
     ("why", "scipy"),
