@@ -33,7 +33,7 @@ main()
 TARGETS = [
     *(
         f"results/tiny/tables/{table}.csv"
-        for table in ("translation", "training", "variance", "representation", "alignment")
+        for table in ("translation", "training", "variance", "representation", "agreement", "alignment")
     ),
     *(
         "results/tiny/tables/sample/paper.md",
