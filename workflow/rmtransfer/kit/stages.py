@@ -48,10 +48,10 @@ SAMPLING = Stage(4, ("sample_answers",), "2ad592675636b311")
 BEST_OF_N = Stage(5, ("evaluate_best_of_n",), "8c87ca8b39bdd02c")
 AGREEMENT = Stage(1, ("evaluate_agreement",), "06f781d4ec005107")
 CONSTRAINTS = Stage(1, ("read_constraints", "evaluate_constraints"), "dde9e33081fab3f5")
-ALIGNING = Stage(1, ("align_policy",), "8e6ce55930d21a4c")
-COMPARISONS = Stage(1, ("compare_answers",), "cca1195b29708c80")
-ALIGNMENT = Stage(1, ("evaluate_alignment",), "cb11ff5548a5ce28")
-FIGURES = Stage(6, ("draw_figure", "write_sample_answers"), "0a8eedafdb25276c")
+ALIGNING = Stage(1, ("align_policy",), "fca774469fcc49ba")
+COMPARISONS = Stage(1, ("compare_answers",), "a9bb3d01f6293862")
+ALIGNMENT = Stage(1, ("evaluate_alignment",), "e6ad99558d564fb8")
+FIGURES = Stage(6, ("draw_figure", "write_sample_answers"), "11e8b769b331fe51")
 
 _LIBRARY = Path(__file__).parents[2]
 _PACKAGE = "rmtransfer"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
@@ -226,7 +225,7 @@ class Aligning:
 
     def rewards(self, policy: str) -> list[Pattern]:
         """The rewards of a policy's answers to the instructions, by all that score them."""
-        return [file for scorer in self.scorers(policy) for file in self._rewards(scorer, policy, INSTRUCTIONS)]
+        return [file for scorer in self.scorers(policy) for file in self.selections(scorer, policy, INSTRUCTIONS)]
 
     def selections(self, selector: RewardModelId, policy: str, part: str) -> list[Pattern]:
         """A selector's rewards of a policy's answers, in every language."""
@@ -248,10 +247,6 @@ class Aligning:
             for model in self.judging
             for language in self.study.languages
         ]
-
-    def _rewards(self, model: RewardModelId, policy: str, part: str) -> Iterator[Pattern]:
-        for language in self.study.languages:
-            yield self.at.answer_rewards.fill(reward_model=model.id, policy=policy, part=part, language=language)
 
     # Params.
 
