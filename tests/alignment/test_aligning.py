@@ -20,9 +20,12 @@ from rmtransfer.alignment import aligning
 from rmtransfer.alignment.aligning import align_policy
 from rmtransfer.alignment.pairs import Choice
 from rmtransfer.kit.errors import StudyError
-from rmtransfer.kit.manifest import write_manifest
+from rmtransfer.kit.manifest import digest_folder, read_manifest, write_manifest
 from rmtransfer.models import chat, fit, shards, steps
 from rmtransfer.models.base import prepare_base_model
+from rmtransfer.models.trunk import Trunk
+from rmtransfer.scoring.job import Outputs, score
+from rmtransfer.scoring.reward_model import TrunkStore
 from trainings import parameters
 
 RECIPE = {
@@ -279,6 +282,37 @@ def test_a_trunk_changes_nothing(bases, preferred, tmp_path):
     start = parameters(AutoModelForCausalLM.from_pretrained(bases["gemma"]))
     assert (without - start).abs().max() > 0
     assert (without - with_it).abs().max() < 0.01 * (without - start).abs().max()
+
+
+def test_what_frozen_layers_make_of_an_answer_is_computed_once_for_policy_and_reference(
+    bases, preferred, pairs, tmp_path, monkeypatch
+):
+    base = shutil.copytree(bases["gemma"], tmp_path / "base")
+    write_manifest(base, {})
+    align(base, preferred, tmp_path, recipe={**RECIPE, "freeze_embeddings": True, "frozen_layers": 2})
+    assert read_manifest(tmp_path / "out")["trunk"] == {"base": digest_folder(base), "layers": 2}
+    options = {"kind": "implicit", "policy": str(tmp_path / "out"), "reference": str(base), "beta": 1.0}
+    limits = {"tokens_per_batch": 256, "requests_at_once": 1, "device": "cpu"}
+    compute, computed = Trunk._compute, []
+
+    def counted(self, groups):
+        computed.extend(groups)
+        return compute(self, groups)
+
+    monkeypatch.setattr(Trunk, "_compute", counted)
+    drift = {}
+    for name, trunk in {"whole": None, "parts": TrunkStore(tmp_path / "trunk", 1, 2)}.items():
+        outputs = Outputs(scores={"en": tmp_path / f"{name}.parquet"})
+        score(options, "x", {"en": pairs}, outputs, tmp_path / name, **limits, trunk=trunk)
+        drift[name] = pd.read_parquet(tmp_path / f"{name}.parquet")["reward_chosen"].to_numpy()
+    assert drift["parts"] == pytest.approx(drift["whole"], abs=1e-4)
+    assert abs(drift["whole"]).max() > 1e-3
+    both = [*computed]
+    computed.clear()
+    options = {"kind": "likelihood", "path": str(base)}
+    outputs, store = Outputs(scores={"en": tmp_path / "base.parquet"}), TrunkStore(tmp_path / "again", 1, 2)
+    score(options, "x", {"en": pairs}, outputs, tmp_path / "base_alone", **limits, trunk=store)
+    assert both == computed != []
 
 
 def test_frozen_tensors_are_the_policys_own_files(bases, preferred, tmp_path):

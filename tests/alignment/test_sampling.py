@@ -216,13 +216,31 @@ def test_a_killed_job_goes_on(bases, pairs, tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(sampling, "decode", killed)
         with pytest.raises(KeyboardInterrupt):
-            run(policy, rows, outputs, cache)
+            run(policy, rows, outputs, cache, budget=1)  # of one batch, so that each language is a round of its own
     monkeypatch.setattr(sampling, "decode", counted)
-    run(policy, rows, outputs, cache)
+    run(policy, rows, outputs, cache, budget=1)
     assert set(decoded) == {2 * SAMPLES}
     whole = {language: tmp_path / f"whole_{language}.parquet" for language in rows}
     run(policy, rows, whole, tmp_path / "other")
     assert {k: load_rows(path) for k, path in outputs.items()} == {k: load_rows(path) for k, path in whole.items()}
+
+
+def test_languages_that_fill_no_batch_alone_share_one(base, pairs, tmp_path, monkeypatch):
+    rows = {"en": pairs[:3], "es": pairs[3:5], "ko": pairs[5:6]}
+    outputs = {language: tmp_path / f"{language}.parquet" for language in rows}
+    decode, batches = sampling.decode, []
+
+    def counted(model, prompts, limits, these, **options):
+        batches.extend(these := list(these))
+        return decode(model, prompts, limits, these, **options)
+
+    monkeypatch.setattr(sampling, "decode", counted)
+    run(base, rows, outputs, tmp_path / "cache")
+    assert [len(batch) for batch in batches] == [6 * SAMPLES]
+    batches.clear()
+    for language, texts in rows.items():
+        assert sample(base, texts, tmp_path, "alone", language=language) == load_rows(outputs[language])
+    assert [len(batch) for batch in batches] == [3 * SAMPLES, 2 * SAMPLES, SAMPLES]
 
 
 def test_a_policy_without_a_template_is_refused(bases, pairs, tmp_path):

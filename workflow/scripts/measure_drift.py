@@ -5,8 +5,10 @@ from rmtransfer.study.job import start_job
 job = start_job(snakemake)
 
 from rmtransfer.scoring.job import Outputs, score
+from rmtransfer.scoring.reward_model import TrunkStore
 from rmtransfer.texts.corpus import load_rows
 
+training = job.config["alignment"]["training"]
 score(
     {"kind": "implicit", "policy": str(job.input.aligned), "reference": str(job.input.reference), "beta": 1.0},
     job.wildcards.aligned,
@@ -17,4 +19,9 @@ score(
     requests_at_once=1,
     device=job.resources.device,
     cores=job.cores,
+    trunk=TrunkStore(
+        job.root / job.at.trunk,
+        job.config["resources"]["trunk_gigabytes"],
+        training["frozen_layers"] if training["freeze_embeddings"] else 0,
+    ),
 )

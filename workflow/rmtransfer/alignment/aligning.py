@@ -165,10 +165,10 @@ def align_policy(
     model.config.num_labels = 1  # TRL asks for it of whatever gives rewards
     if gradient_checkpointing is True:
         recompute_activations(model)
+    unchanged = recipe["frozen_layers"] if recipe["freeze_embeddings"] else 0
     trunk = None
-    if trunk_store is not None and recipe["freeze_embeddings"]:
-        layers = recipe["frozen_layers"]
-        trunk = build_trunk(model, digest_folder(policy), layers, trunk_store, trunk_gigabytes)
+    if trunk_store is not None:
+        trunk = build_trunk(model, digest_folder(policy), unchanged, trunk_store, trunk_gigabytes)
     preference = Preference(starts, recipe["beta"] if method == DPO else 1.0)
     forward = _forward(model, trunk, preference)
     whole.forward = forward
@@ -221,6 +221,7 @@ def align_policy(
             "unfinished_chosen": sum(not choice.finished[0] for choice in choices),
             "training": dict(recipe),
             "policy_digest": digest_folder(policy),
+            "trunk": {"base": digest_folder(policy), "layers": unchanged} if unchanged else None,
             "device": on.type,
             "tokens_per_batch": tokens_per_batch,
             "largest_difference_after_reload": difference,

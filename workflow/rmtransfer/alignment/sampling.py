@@ -21,7 +21,7 @@ from rmtransfer.kit.files import publish, write_once
 from rmtransfer.kit.manifest import digest_folder, digest_of
 from rmtransfer.kit.progress import Progress, report
 from rmtransfer.models import chat
-from rmtransfer.models.decoding import decode, decoding_batches
+from rmtransfer.models.decoding import DECODING_FACTOR, decode, decoding_batches
 from rmtransfer.models.device import inference_dtype, pack_for_cpu, pick_device
 from rmtransfer.models.parallel import in_workers
 from rmtransfer.models.reading import most_tokens
@@ -29,6 +29,7 @@ from rmtransfer.texts.corpus import Row, save_rows
 from rmtransfer.translation.quality import in_language
 
 VLLM = "vllm"
+_BATCHES_OF_A_ROUND = 4
 
 
 class Sampler(Protocol):
@@ -121,7 +122,7 @@ def sample_answers(
     device: str,
     cores: Cores | None = None,
 ) -> None:
-    """Sample answers of one policy, language by language: Parquet rows of ``id, sample, prompt, answer, finished``.
+    """Sample answers of one policy in many languages: Parquet rows of ``id, sample, prompt, answer, finished``.
 
     An answer is finished that ended by itself, in a token or in the text with which the template ends a turn, and not at
     ``max_new_tokens``. An empty answer is an answer. Nothing is loaded where all languages are in the cache.
@@ -163,29 +164,55 @@ def sample_answers(
             else:
                 workers = cores.workers if cores is not None else lambda: 1
                 sampler = TransformersSampler(policy, tokenizer, settings, stops, tokens_per_batch, device, workers)
-            for language in missing:
-                jobs = [(row, sample) for row in rows[language] for sample in range(samples)]
-                keys = [f"{seed}/{language}/{row['id']}/{sample}" for row, sample in jobs]
-                repeated = [ids for ids in prompts[language] for _ in range(samples)]
-                progress = Progress(f"sampling {language}", len(jobs), "answers")
+            for languages in _rounds(missing, prompts, samples, settings["max_new_tokens"], tokens_per_batch):
+                jobs = [(language, row, k) for language in languages for row in rows[language] for k in range(samples)]
+                keys = [f"{seed}/{language}/{row['id']}/{sample}" for language, row, sample in jobs]
+                repeated = [ids for language in languages for ids in prompts[language] for _ in range(samples)]
+                progress = Progress(f"sampling {'+'.join(languages)}", len(jobs), "answers")
                 found: dict[int, tuple[str, bool]] = {}
                 for batch in sampler(repeated, keys):
                     found |= {j: read_answer(tokenizer, ids, stops, marker) for j, ids in batch}
                     progress.advance(len(batch))
-                answers = [
-                    {
-                        "id": row["id"],
-                        "sample": sample,
-                        "prompt": row["prompt"],
-                        "answer": [{"role": "assistant", "content": found[j][0]}],
-                        "finished": found[j][1],
-                    }
-                    for j, (row, sample) in enumerate(jobs)
-                ]
-                report(f"{language}: {_in_words(count_answers(answers, language, rows))}")
-                write_once(kept[language], partial(save_rows, answers))
+                answers: dict[str, list[Row]] = {language: [] for language in languages}
+                for j, (language, row, sample) in enumerate(jobs):
+                    text, finished = found[j]
+                    answers[language].append(
+                        {
+                            "id": row["id"],
+                            "sample": sample,
+                            "prompt": row["prompt"],
+                            "answer": [{"role": "assistant", "content": text}],
+                            "finished": finished,
+                        }
+                    )
+                for language, these in answers.items():
+                    report(f"{language}: {_in_words(count_answers(these, language, rows))}")
+                    write_once(kept[language], partial(save_rows, these))
     for language, path in kept.items():
         publish(path, outputs[language])
+
+
+def _rounds(
+    languages: Sequence[str],
+    prompts: Mapping[str, Sequence[Sequence[int]]],
+    samples: int,
+    new_tokens: int,
+    tokens_per_batch: int,
+) -> Iterator[list[str]]:
+    """Languages that are sampled together: as many as it takes to fill a few batches.
+
+    A batch that is half empty costs nearly as much as a full one; and what a round has found is in the cache when it ends.
+    """
+    together: list[str] = []
+    tokens = 0
+    for language in languages:
+        together.append(language)
+        tokens += samples * sum(len(ids) + new_tokens for ids in prompts[language])
+        if tokens >= _BATCHES_OF_A_ROUND * tokens_per_batch * DECODING_FACTOR:
+            yield together
+            together, tokens = [], 0
+    if together:
+        yield together
 
 
 def count_answers(answers: Sequence[Row], language: str, languages: Iterable[str]) -> dict[str, int]:

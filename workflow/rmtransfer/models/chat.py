@@ -14,6 +14,7 @@ from tokenizers.processors import TemplateProcessing
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from rmtransfer.kit.errors import StudyError, in_one_line
+from rmtransfer.kit.memory import uncollected
 from rmtransfer.models.clock import stop_clock
 from rmtransfer.study.names import DATE, SIDES
 from rmtransfer.texts.corpus import Message, Row
@@ -40,7 +41,8 @@ def load_tokenizer(path: Path) -> PreTrainedTokenizerBase:
     Raises:
         StudyError: it has no chat template. There is no silent default, because another template is another model.
     """
-    tokenizer = AutoTokenizer.from_pretrained(path)
+    with uncollected():
+        tokenizer = AutoTokenizer.from_pretrained(path)
     settle_template(tokenizer, f"{path}: the tokenizer", "base_models.<name>")
     return tokenizer
 

@@ -29,8 +29,8 @@ class Likelihoods:
     """Log-likelihoods under one causal language model, which is loaded at first use.
 
     Args:
-        trunk: folder, gigabytes and layers of the store of what base models share with their reward models, see
-            :func:`rmtransfer.models.trunk.build_trunk`; used for the base models of a study.
+        trunk: folder, gigabytes and layers of the store of what base models share with what is trained from them, see
+            :func:`rmtransfer.models.trunk.build_trunk`; used for the base models of a study and policies aligned in it.
     """
 
     def __init__(self, spec: ModelSpec, tokens_per_batch: int, trunk: tuple[Path, float, int] | None = None) -> None:
@@ -47,7 +47,9 @@ class Likelihoods:
         if self._store is None or folder is None or not (folder / manifest.NAME).is_file():
             return None
         store, gigabytes, layers = self._store
-        return build_trunk(self.model, manifest.digest_folder(folder), layers, store, gigabytes)
+        # An aligned policy says what it shares with the policy before; a base is its own.
+        shared = manifest.read_manifest(folder).get("trunk", {"base": manifest.digest_folder(folder), "layers": layers})
+        return build_trunk(self.model, shared["base"], shared["layers"], store, gigabytes) if shared else None
 
     @cached_property
     def _upper(self) -> Any:

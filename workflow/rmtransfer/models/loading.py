@@ -21,6 +21,7 @@ from transformers import (
 
 from rmtransfer.kit import manifest
 from rmtransfer.kit.errors import StudyError, in_one_line
+from rmtransfer.kit.memory import uncollected
 from rmtransfer.models import chat
 from rmtransfer.models.attention import prefer_packs
 from rmtransfer.models.clock import day_of
@@ -88,7 +89,8 @@ class ModelSpec:
 
     def tokenizer(self) -> PreTrainedTokenizerBase:
         """The model's own tokenizer."""
-        return self._from(AutoTokenizer)
+        with uncollected():
+            return self._from(AutoTokenizer)
 
     def load(self, factory: Any) -> Any:
         """The model in evaluation mode on the device.

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rmtransfer.kit.errors import StudyError, first_line
+from rmtransfer.kit.memory import uncollected
 from rmtransfer.models.folders import problem_of
 from rmtransfer.models.options import check_model, check_template
 from rmtransfer.study.options import Commit, Options, Text
@@ -90,7 +91,8 @@ class Pretrained:
             )
         try:
             loaded: Any = AutoModelForCausalLM.from_pretrained(location, dtype="auto", output_loading_info=True)
-            tokenizer = AutoTokenizer.from_pretrained(location)
+            with uncollected():
+                tokenizer = AutoTokenizer.from_pretrained(location)
         except ImportError as problem:
             raise StudyError(
                 f"{key}.path: {location!r} needs a package that is not here ({first_line(problem)}); install it, or name another base"
