@@ -22,7 +22,11 @@ th, td { text-align: left; vertical-align: top; padding: .35rem .6rem; border-to
 th { white-space: nowrap; font-weight: 600; width: 1%; }
 td { white-space: pre-wrap; overflow-wrap: anywhere; min-width: 16rem; }
 td.empty::before { content: "(empty)"; opacity: .6; }
-nav a { margin-right: .8rem; }
+nav a { display: inline-block; margin-right: .8rem; }
+@media (max-width: 40rem) {
+  tr, th, td { display: block; width: auto; min-width: 0; }
+  td { border-top: 0; padding-top: 0; }
+}
 """
 
 
