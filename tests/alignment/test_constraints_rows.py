@@ -1,6 +1,7 @@
 """Rows of the IFEval family: what is read, what is left out, what is wrong."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -118,15 +119,14 @@ def test_english_casing_in_a_row_that_asks_for_its_own_language(tmp_path):
         ({**GOOD, "key": "1"}, "duplicate key, first used in line 1"),
     ],
 )
-def test_invalid_rows(tmp_path, row, why):
+def test_an_invalid_row_is_left_out_and_reported(tmp_path, row, why, capsys):
     path = write(tmp_path / "rows.jsonl", GOOD, row)
-    with pytest.raises(StudyError, match=why) as raised:
-        load_constraints(path, "en", LANGUAGES)
-    assert "rows.jsonl: 1 invalid row\n  line 2, key " in str(raised.value)
-    assert "invalid_rows: drop" in str(raised.value)
-    rows, left_out = load_constraints(path, "en", LANGUAGES, invalid_rows="drop")
+    rows, left_out = load_constraints(path, "en", LANGUAGES)
     assert [row["id"] for row in rows] == ["1"]
-    assert left_out["reason"].tolist() == ["invalid row"]
+    assert left_out[["line", "reason"]].values.tolist() == [[2, "invalid row"]]
+    said = capsys.readouterr().out
+    assert "rows.jsonl: 1 invalid row is left out; mend the file" in said
+    assert re.search(f"  line 2, key .*: .*{why}", said)
 
 
 def test_no_row_is_left(tmp_path):
@@ -143,7 +143,7 @@ def test_another_format(tmp_path):
 @pytest.mark.skipif(not MIF.is_dir(), reason="Marco-Bench-MIF is not there")
 @pytest.mark.parametrize("language", LANGUAGES)
 def test_marco_bench_mif(language):
-    rows, left_out = load_constraints(MIF / f"{language}.jsonl", language, LANGUAGES, invalid_rows="drop")
+    rows, left_out = load_constraints(MIF / f"{language}.jsonl", language, LANGUAGES)
     assert len(rows) + len(left_out) == 541
     assert len(rows) >= 400
     assert not left_out["reason"].str.endswith("no checker").any()

@@ -47,11 +47,11 @@ REPRESENTATION = Stage(1, ("analyse_representations",), "8a37a40790452eea")
 SAMPLING = Stage(4, ("sample_answers",), "9078b79f3d056f44")
 BEST_OF_N = Stage(5, ("evaluate_best_of_n",), "8c87ca8b39bdd02c")
 AGREEMENT = Stage(1, ("evaluate_agreement",), "06f781d4ec005107")
-CONSTRAINTS = Stage(1, ("read_constraints", "evaluate_constraints"), "dde9e33081fab3f5")
+CONSTRAINTS = Stage(1, ("read_constraints", "evaluate_constraints"), "a770e30bd0b28c55")
 ALIGNING = Stage(1, ("align_policy",), "cb92f10b91f6f017")
 COMPARISONS = Stage(1, ("compare_answers",), "a9bb3d01f6293862")
 ALIGNMENT = Stage(1, ("evaluate_alignment",), "e6ad99558d564fb8")
-FIGURES = Stage(6, ("draw_figure", "write_sample_answers"), "11e8b769b331fe51")
+FIGURES = Stage(6, ("draw_figure", "write_sample_answers"), "e620dc721fa0ef51")
 
 _LIBRARY = Path(__file__).parents[2]
 _PACKAGE = "rmtransfer"

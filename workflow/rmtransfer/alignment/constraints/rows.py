@@ -9,6 +9,7 @@ import pandas as pd
 
 from rmtransfer.alignment.constraints.registry import Constraint, UnusableError, read_constraint
 from rmtransfer.kit.errors import StudyError
+from rmtransfer.kit.progress import report
 from rmtransfer.study.languages import primary
 from rmtransfer.texts.corpus import Row, load_rows, save_rows
 from rmtransfer.texts.records import read_records
@@ -19,9 +20,7 @@ _ANSWER_LANGUAGE = "language:response_language"
 _SHOWN = 10
 
 
-def load_constraints(
-    path: Path, language: str, languages: Sequence[str], invalid_rows: str = "stop"
-) -> tuple[list[Row], pd.DataFrame]:
+def load_constraints(path: Path, language: str, languages: Sequence[str]) -> tuple[list[Row], pd.DataFrame]:
     """Read the rows of a language whose constraints can all be checked.
 
     A row is left out as a whole where one of its constraints
@@ -30,21 +29,23 @@ def load_constraints(
       language is not written with (n in ko), words where nobody can count them (ja, th);
     - asks for an answer in another language: ``response_language``, or IFEval's "in English and in capitals" in a row that
       is not English and does not ask for its own language;
-    - has no checker.
+    - has no checker;
+
+    or where it is no valid row (published files have some, Marco-Bench-MIF's Chinese one a line that is no JSON), which is
+    reported.
 
     Args:
         path: a file of any format that :mod:`rmtransfer.texts.records` reads. ``kwargs`` has one object for each id, or fewer
             keys, nulls, or is missing where no constraint takes any; objects beyond the last id do not count.
         language: of the prompts.
         languages: of the study, in which a policy may answer as well.
-        invalid_rows: ``stop``, or ``drop``, which leaves out with the others what is no row.
 
     Returns:
         rows ``{id: str(key), prompt: [one message of the user], instructions: [Constraint, ...]}``, and a frame of
         ``language, id, line, reason`` of those left out; :func:`count_left_out` counts them.
 
     Raises:
-        StudyError: a row is invalid and ``invalid_rows`` is ``stop``, or none is left.
+        StudyError: no row is left.
     """
     rows: list[Row] = []
     left_out: list[tuple[str, str, int, str]] = []
@@ -64,13 +65,10 @@ def load_constraints(
         except ValueError as problem:
             left_out.append((language, identity, line, "invalid row"))
             faults.append(f"  line {line}, key {identity or 'none'}: {problem}")
-    if faults and invalid_rows == "stop":
+    if faults:
         more = [f"  ... and {len(faults) - _SHOWN} more"] if len(faults) > _SHOWN else []
-        raise StudyError(
-            f"{path}: {len(faults)} invalid row{'s' if len(faults) > 1 else ''}\n"
-            + "\n".join([*faults[:_SHOWN], *more])
-            + "\nMend the file, or set constraints.invalid_rows: drop to go on without them."
-        )
+        count = f"{len(faults)} invalid row{'s are' if len(faults) > 1 else ' is'} left out"
+        report("\n".join([f"{path}: {count}; mend the file if they are wanted", *faults[:_SHOWN], *more]))
     if not rows:
         reasons = "; ".join(dict.fromkeys([*(fault.strip() for fault in faults[:1]), *(row[3] for row in left_out)]))
         raise StudyError(
