@@ -18,6 +18,24 @@ def test_manifest_names_the_bytes_beside_it(tmp_path):
     assert "torch" in facts["libraries"]
 
 
+def test_a_hard_link_to_a_file_of_the_base_is_not_read_again(tmp_path, monkeypatch):
+    base, folder = tmp_path / "base", tmp_path / "m"
+    for one in (base, folder):
+        one.mkdir()
+        (one / "config.json").write_text("{}")
+    (base / "shard.safetensors").write_bytes(b"abc")
+    manifest.write_manifest(base, {})
+    os.link(base / "shard.safetensors", folder / "renamed.safetensors")
+    (folder / "own.safetensors").write_bytes(b"abc")
+    digest_file, read = manifest.digest_file, []
+    monkeypatch.setattr(manifest, "digest_file", lambda path: read.append(path.name) or digest_file(path))
+    manifest.write_manifest(folder, {}, base)
+    assert read == ["config.json", "own.safetensors"]
+    without = manifest.read_manifest(folder)
+    manifest.write_manifest(folder, {})
+    assert manifest.read_manifest(folder) == without
+
+
 def test_model_card_does_not_identify_the_weights(tmp_path):
     (tmp_path / "model.bin").write_bytes(b"abc")
     manifest.write_manifest(tmp_path, {})

@@ -226,6 +226,7 @@ def align_policy(
             "tokens_per_batch": tokens_per_batch,
             "largest_difference_after_reload": difference,
         },
+        policy,
     )
     if keep is not None:
         keep.put()

@@ -28,17 +28,29 @@ def digest_file(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def write_manifest(folder: Path, facts: Mapping[str, Any]) -> None:
-    """Write ``manifest.json`` by atomic rename: ``facts``, library versions and the digest of every file in the folder."""
+def write_manifest(folder: Path, facts: Mapping[str, Any], base: Path | None = None) -> None:
+    """Write ``manifest.json`` by atomic rename: ``facts``, library versions and the digest of every file in the folder.
+
+    Args:
+        base: a finished folder that files may be hard links to, which are not read again.
+    """
     files = sorted(p for p in folder.iterdir() if p.is_file() and p.name != NAME and not p.name.startswith("."))
+    listed = read_manifest(base)["files"] if base else {}
+    known = {_node(base / name): digest for name, digest in listed.items() if base and (base / name).is_file()}
     manifest = {
         **facts,
         "libraries": {name: importlib.metadata.version(name) for name in _RECORDED},
-        "files": {p.name: digest_file(p) for p in files},
+        "files": {p.name: known.get(_node(p)) or digest_file(p) for p in files},
     }
     draft = folder / f".{NAME}"
     draft.write_text(json.dumps(manifest, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     os.replace(draft, folder / NAME)
+
+
+def _node(path: Path) -> tuple[int, int]:
+    """What is the same for all names of one file."""
+    found = path.stat()
+    return found.st_dev, found.st_ino
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:

@@ -122,6 +122,7 @@ def train_reward_model(
             "processes": processes,
             "largest_difference_after_reload": rescored,
         },
+        base,
     )
     if keep is not None:
         keep.put()
