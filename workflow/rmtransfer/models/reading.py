@@ -53,18 +53,17 @@ def _kept_for_padding(config: Any, positions: int) -> int:
     return max((table.padding_idx + 1 for table in tables if table.padding_idx is not None), default=0)
 
 
-def check_max_length(max_length: int, config: Any, base: str) -> None:
+def check_max_length(max_length: int, most: int | None, base: str) -> None:
     """Refuse pairs of more tokens than a base model reads, before any is translated.
 
     Args:
         max_length: the config's ``training.max_length``.
-        config: the base model's.
+        most: the tokens that the base model reads (:func:`most_tokens`).
         base: its name, for the message.
 
     Raises:
         StudyError: it is.
     """
-    most = most_tokens(config)
     if most is not None and max_length > most:
         raise StudyError(
             f"training.max_length: {max_length:,} is more than the {most:,} tokens that the base model {base} reads; lower it to "
