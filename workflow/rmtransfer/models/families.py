@@ -200,7 +200,7 @@ def check_base(model: PreTrainedModel) -> None:
         raise NotServedError(
             f"its states have {last.shape[1]} numbers, of which its head reads {classifier.score.in_features}"
         )
-    with _short_text():
+    with _short_text(f"{type(classifier).__name__}, a linear head on its backbone, "):
         rewards = torch.cat([classifier(input_ids=row, use_cache=False).logits for row in rows])
         batch = Batch([lone(text, i) for i, text in enumerate(_PROBE)], padded=True)
         padded = batch.hidden(decoder)[batch.ends]
@@ -211,11 +211,13 @@ def check_base(model: PreTrainedModel) -> None:
 
 
 @contextlib.contextmanager
-def _short_text() -> Iterator[None]:
+def _short_text(what: str = "it ") -> Iterator[None]:
     try:
         yield
     except Exception as problem:  # as above
-        raise NotServedError(f"it fails on a short text ({type(problem).__name__}: {first_line(problem)})") from problem
+        raise NotServedError(
+            f"{what}fails on a short text ({type(problem).__name__}: {first_line(problem)})"
+        ) from problem
 
 
 def _states(decoder: Any, row: torch.Tensor) -> torch.Tensor:

@@ -49,8 +49,10 @@ def _kept_for_padding(config: Any, positions: int) -> int:
             model = AutoModel.from_config(config)
     except Exception:  # code of its own, or what a class makes of a configuration: then it does not say
         return 0
-    tables = [m for m in model.modules() if isinstance(m, torch.nn.Embedding) and m.num_embeddings == positions]
-    return max((table.padding_idx + 1 for table in tables if table.padding_idx is not None), default=0)
+    # I-BERT's table is of a class of its own.
+    tables: list[Any] = [m for m in model.modules() if hasattr(m, "padding_idx") and hasattr(m, "weight")]
+    kept = [table.padding_idx for table in tables if len(table.weight) == positions]
+    return max((index + 1 for index in kept if index is not None), default=0)
 
 
 def check_max_length(max_length: int, most: int | None, base: str) -> None:
