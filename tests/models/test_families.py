@@ -102,6 +102,14 @@ def refuse(tmp_path, words):
     [
         ("roberta", r"model_type roberta\): it is no causal language model"),
         ("bart", r"model_type bart\): BartForSequenceClassification has no linear head named score"),
+        (
+            "modernbert-decoder",
+            r"model_type modernbert-decoder\): .* has no linear head named score",
+        ),  # whose pad id is a number
+        (
+            "mamba",
+            r"model_type mamba\): MambaForSequenceClassification, a linear head on its backbone, fails on a short text",
+        ),
         ("pegasus", r"model_type pegasus\): .* has another backbone than PegasusForCausalLM"),
     ],
 )

@@ -146,7 +146,8 @@ def classifier_on(model: PreTrainedModel) -> Any:
     """
     config = copy.deepcopy(model.config)
     config.num_labels = 1
-    config.get_text_config().pad_token_id = None  # the head then reads the last token of a single text
+    # No token of any text: the head then reads the last one. None would say so too, where a configuration may hold it.
+    config.get_text_config().pad_token_id = -1
     give_classifier(config)
     if type(config) not in MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING:
         raise NotServedError("transformers has no causal language model of its configuration")
