@@ -88,7 +88,10 @@ def encoder_tokenizer(roberta: bool):
     backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     special = [cls, pad, sep] if roberta else [pad, cls, sep]
     trainer = trainers.BpeTrainer(
-        vocab_size=400, special_tokens=special, initial_alphabet=pre_tokenizers.ByteLevel.alphabet()
+        vocab_size=400,
+        special_tokens=special,
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
     )
     backend.train_from_iterator(TEXTS, trainer)
     known = [(token, backend.token_to_id(token)) for token in (cls, sep)]
@@ -117,7 +120,10 @@ def build_tokenizer(family: str) -> PreTrainedTokenizerFast:
     tokenizer.train_from_iterator(
         TEXTS,
         trainers.BpeTrainer(
-            vocab_size=400, special_tokens=special, initial_alphabet=pre_tokenizers.ByteLevel.alphabet()
+            vocab_size=400,
+            special_tokens=special,
+            initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+            show_progress=False,
         ),
     )
     bos = {"gemma": "<bos>", "llama": "<|begin_of_text|>", "qwen": None}[family]
