@@ -81,6 +81,32 @@ def name_model(folder: Path) -> Path:
     return folder
 
 
+def encoder_tokenizer(roberta: bool):
+    """A tokenizer that puts special tokens around one text and around a pair, as encoders' do."""
+    cls, sep, pad = ("<s>", "</s>", "<pad>") if roberta else ("[CLS]", "[SEP]", "[PAD]")
+    backend = Tokenizer(models.BPE(unk_token=pad))
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    special = [cls, pad, sep] if roberta else [pad, cls, sep]
+    trainer = trainers.BpeTrainer(
+        vocab_size=400,
+        special_tokens=special,
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    backend.train_from_iterator(TEXTS, trainer)
+    known = [(token, backend.token_to_id(token)) for token in (cls, sep)]
+    backend.post_processor = processors.TemplateProcessing(
+        single=f"{cls} $A {sep}",
+        pair=f"{cls} $A {sep} {sep} $B {sep}" if roberta else f"{cls}:0 $A:0 {sep}:0 $B:1 {sep}:1",
+        special_tokens=known,
+    )
+    names = {"bos_token": cls, "eos_token": sep} if roberta else {}
+    inputs = ["input_ids", "attention_mask"] if roberta else ["input_ids", "token_type_ids", "attention_mask"]
+    return PreTrainedTokenizerFast(
+        tokenizer_object=backend, cls_token=cls, sep_token=sep, pad_token=pad, model_input_names=inputs, **names
+    )
+
+
 def build_tokenizer(family: str) -> PreTrainedTokenizerFast:
     """A byte-level BPE tokenizer with the special tokens, BOS behaviour and template of a model family."""
     special = {
@@ -94,7 +120,10 @@ def build_tokenizer(family: str) -> PreTrainedTokenizerFast:
     tokenizer.train_from_iterator(
         TEXTS,
         trainers.BpeTrainer(
-            vocab_size=400, special_tokens=special, initial_alphabet=pre_tokenizers.ByteLevel.alphabet()
+            vocab_size=400,
+            special_tokens=special,
+            initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+            show_progress=False,
         ),
     )
     bos = {"gemma": "<bos>", "llama": "<|begin_of_text|>", "qwen": None}[family]

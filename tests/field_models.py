@@ -86,7 +86,19 @@ def _inputs() -> Iterator[tuple[str, Callable[[Path], str]]]:
                 f"{entry['name']}, as a classifier",
                 lambda folder, make=make, added=added: _classifier(folder, make(), *added),
             )
-    for family in ("gpt2", "opt", "cohere", "granite", "xglm", "gemma3n_text", "gemma3", "roberta", "bart", "mamba"):
+    for family in (
+        "gpt2",
+        "opt",
+        "cohere",
+        "granite",
+        "xglm",
+        "gemma3n_text",
+        "gemma3",
+        "jamba",
+        "roberta",
+        "bart",
+        "mamba",
+    ):
         yield f"base of the family {family}", lambda folder, family=family: _base(folder, family)
     short = AutoConfig.for_model(**_SHORT, vocab_size=held + 3)
     yield "a base of 64 positions", lambda folder: _base(folder, None, short)

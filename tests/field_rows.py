@@ -35,6 +35,8 @@ TEMPLATES = {
     "today's date": DATED,
     "the date in a form put together": LLAMA + "{{ strftime_now('%' ~ 'd') }}",
     "random numbers": LLAMA + "{{ ['a', 'b'] | random }}",
+    "random numbers by a filter's name": "{% set how = 'random' %}" + LLAMA + "{{ [['a', 'b']] | map(how) | list }}",
+    "a clock of another name": LLAMA + "{{ now() }}",
     "an object's address": LLAMA + "{{ messages[0].items }}",
     "by name, none the default": {"rag": LLAMA, "tool_use": LLAMA},
     "by name, one the default": {"default": LLAMA, "tool_use": GEMMA},
@@ -44,6 +46,10 @@ TEMPLATES = {
     "a TypeError": "{{ messages[0]['content'] + 1 }}",
 }
 CONVERSATIONS = {
+    "a system message, which the template leaves out": (
+        LLAMA.replace("in messages %}", "in messages if m['role'] != 'system' %}"),
+        {"prompt": [SYSTEM, USER]},
+    ),
     "a system message, where the template has none": (NO_SYSTEM, {"prompt": [SYSTEM, USER]}),
     "two questions in a row, where roles must alternate": (ALTERNATING, {"prompt": [USER, USER]}),
     "sides that differ in reasoning alone": (

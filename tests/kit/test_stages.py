@@ -94,14 +94,9 @@ def test_comments_docstrings_and_layout_move_nothing(library):
     file, line = "rmtransfer/models/artifact.py", "def rescore(\n"
     assert library(file, line, f"# A remark.\n\n\n{line}    # Another.\n") == set()
     assert library(file, '    """The largest difference', '    """More words: the largest difference') == set()
-    assert (
-        library(file, "    model.config.use_cache = True\n", "    model.config.use_cache = (\n        True\n    )\n")
-        == set()
-    )
-    assert library(file, "    model.config.use_cache = True\n", "    model.config.use_cache = False\n") == {
-        "TRAINING",
-        "ALIGNING",
-    }
+    line = "    model.config.use_cache = False"
+    assert library(file, line, "    model.config.use_cache = (\n        False\n    )") == set()
+    assert library(file, line, "    model.config.use_cache = None") == {"TRAINING", "ALIGNING"}
 
 
 def test_a_script_moves_nothing(library):

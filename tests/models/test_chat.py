@@ -1,10 +1,11 @@
 """The token contract: BOS, EOS and template, for Gemma-, Llama- and Qwen-style tokenizers."""
 
+import contextlib
 import json
 
 import pytest
 from tokenizers.processors import TemplateProcessing
-from transformers import AutoTokenizer, GemmaTokenizer, LlamaTokenizer
+from transformers import AutoTokenizer, GemmaTokenizer, LlamaConfig, LlamaTokenizer, T5Config
 
 from conftest import GEMMA, LLAMA, QUESTION_ANSWER, build_tokenizer
 from rmtransfer.kit.errors import StudyError
@@ -153,7 +154,7 @@ def test_no_template_is_an_error_not_a_default(tmp_path):
     tokenizer = build_tokenizer("qwen")
     tokenizer.chat_template = None
     tokenizer.save_pretrained(tmp_path)
-    with pytest.raises(StudyError, match="no chat template"):
+    with pytest.raises(StudyError, match=r"no chat template; write one there .*, or name another model$"):
         chat.load_tokenizer(tmp_path)
 
 
@@ -191,6 +192,7 @@ OTHER = [{"role": "assistant", "content": "There."}]
         ("{{ messages[7]['content'] }}", PROMPT, "has no element 7"),
         ("{% for m in messages %}{% include 'other' %}{% endfor %}", PROMPT, "no loader"),
         ("{% for m in messages %}", PROMPT, "Unexpected end of template"),
+        ("{{ bos_token }}" + LLAMA, PROMPT, "two BOS tokens stand in front"),
     ],
 )
 def test_whatever_a_template_raises_names_base_and_reason(template, prompt, words):
@@ -200,7 +202,7 @@ def test_whatever_a_template_raises_names_base_and_reason(template, prompt, word
     assert words in reading.refused
     instruction = {"id": "s1", "prompt": prompt}
     assert words in reader(mine=with_template("llama", template))(instruction).refused
-    with pytest.raises(chat.RefusalError, match="the chat template refuses row 's1': "):
+    with pytest.raises(chat.RefusalError, match=r"the chat template (refuses|renders) row 's1'"):
         chat.encode_answer(with_template("llama", template), prompt, ANSWER, "row 's1'")
 
 
@@ -232,6 +234,8 @@ def test_a_template_is_tried_with_every_shape_of_conversation():
     assert chat.probe_template(with_template("llama", ignoring), "k")["system"] == "ignored"
     single = "{% if messages | length > 2 %}{{ raise_exception('one turn') }}{% endif %}" + LLAMA
     assert chat.probe_template(with_template("llama", single), "k") == {"system": "one turn", "turns": "one turn"}
+    quiet = LLAMA.replace("m['content'] |", "m['content'] | lower |")
+    assert chat.probe_template(with_template("llama", quiet), "k") == {"system": "rendered", "turns": "rendered"}
     stops, between = chat.turn_end(with_template("llama", single))
     assert stops == [build_tokenizer("llama").eos_token_id]
     assert between == ""
@@ -244,6 +248,7 @@ def test_a_template_is_tried_with_every_shape_of_conversation():
         ("{{ raise_exception('never') }}", "refuses a question with its answer: never"),
         ("{{ bos_token }}" + LLAMA, "two BOS"),
         (LLAMA + "{{ messages[0].items }}", "address in memory"),
+        (LLAMA + "{% if messages[0]['role'] == 'system' %}{{ messages[0].items }}{% endif %}", "address in memory"),
     ],
 )
 def test_a_template_of_no_use_is_refused_when_its_model_is_brought_in(template, words):
@@ -259,6 +264,7 @@ def test_a_template_of_no_use_is_refused_when_its_model_is_brought_in(template, 
         ({"rag": LLAMA, "tool_use": LLAMA}, "chat templates called rag, tool_use and none called default"),
         (LLAMA + "{{ [1, 2] | random }}", "random numbers"),
         (LLAMA + "{{ [[1, 2]] | map('random') | list }}", "random numbers"),
+        ("{% set how = 'random' %}" + LLAMA + "{{ [[1, 2]] | map(how) | list }}", "random numbers"),
         (LLAMA + "{{ lipsum(1) }}", "random numbers"),
         (LLAMA + "{{ strftime_now('%d') ", "no Jinja: line 5: unexpected end of template"),
     ],
@@ -272,3 +278,16 @@ def test_of_templates_by_name_the_default_renders():
     tokenizer = with_template("llama", {"default": LLAMA, "rag": GEMMA})
     chat.settle_template(tokenizer, "m", "m")
     assert chat.encode(tokenizer, PROMPT) == chat.encode(build_tokenizer("llama"), PROMPT)
+
+
+@pytest.mark.parametrize("encodes", [True, False])
+def test_an_eos_that_a_tokenizer_adds_is_missed_by_an_encoder_decoder_alone(encodes):
+    """T5's classifier reads the state there; whether a decoder's text ends with one its template decides."""
+    tokenizer = with_template("qwen", "{% for m in messages %}{{ m['content'] }}{% endfor %}")
+    eos = tokenizer.eos_token
+    tokenizer.backend_tokenizer.post_processor = TemplateProcessing(
+        single=f"$A {eos}", special_tokens=[(eos, tokenizer.eos_token_id)]
+    )
+    config = T5Config() if encodes else LlamaConfig()
+    with pytest.raises(StudyError, match=r"^m: the chat template writes no") if encodes else contextlib.nullcontext():
+        chat.check_special_tokens(tokenizer, config, "m")

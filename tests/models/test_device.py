@@ -62,3 +62,9 @@ def test_nothing_changes_on_a_gpu():
 def test_a_product_of_whatever_strides(x):
     for weight in (torch.randn(3, 8), torch.randn(8, 3).t(), torch.randn(3, 16)[:, ::2]):
         torch.testing.assert_close(device.product(x, weight), x @ weight.t())
+
+
+def test_a_layer_without_outputs_stays_as_it_is():
+    model = torch.nn.Sequential(torch.nn.Linear(8, 0), torch.nn.Linear(0, 4))
+    device.pack_for_cpu(model, CPU)
+    assert model(torch.randn(3, 8)).shape == (3, 4)

@@ -500,8 +500,10 @@ def test_a_base_that_gives_no_numbers_is_named_at_step_1(tmp_path, bases, pairs,
         train(base, pairs, tmp_path, recipe={**RECIPE, "head": head})
 
 
-@pytest.mark.parametrize("after", [1, 2, 6])
-def test_divergence_is_seen_at_its_step(tmp_path, bases, pairs, monkeypatch, after):
+@pytest.mark.parametrize(
+    ("after", "more"), [(1, {}), (2, {"head_learning_rate": 1e-3}), (6, {}), (6, {"head_learning_rate": 1e-3})]
+)
+def test_divergence_is_seen_at_its_step(tmp_path, bases, pairs, monkeypatch, after, more):
     """After the last step too, which no other step follows."""
 
     def ruin(self, args, state, control, **kwargs):
@@ -512,6 +514,7 @@ def test_divergence_is_seen_at_its_step(tmp_path, bases, pairs, monkeypatch, aft
     monkeypatch.setattr(steps.HeldOut, "on_step_end", lambda *_, **__: None)
     with pytest.raises(
         StudyError, match=rf"diverged: after step {after}, with a learning rate of .*training.learning_rate"
-    ):
-        train(bases["llama"], pairs, tmp_path)
+    ) as error:
+        train(bases["llama"], pairs, tmp_path, recipe={**RECIPE, **more})
+    assert ("training.head_learning_rate" in str(error.value)) == bool(more)
     assert not (tmp_path / "out" / "manifest.json").exists()

@@ -11,6 +11,7 @@ from conftest import pair
 from rmtransfer.kit.errors import StudyError
 from rmtransfer.kit.manifest import digest_folder, write_manifest
 from rmtransfer.models import chat, reward
+from rmtransfer.models.clock import stop_clock
 from rmtransfer.models.states import load_states
 from rmtransfer.models.trunk import Trunk
 from rmtransfer.scoring.job import Outputs, score
@@ -43,6 +44,21 @@ def forwards(monkeypatch):
 
 def ours(folder, **more) -> dict:
     return {"kind": "trained", "path": str(folder), **more}
+
+
+def test_a_model_that_was_saved_without_a_day_is_told_the_studys_and_the_settings_say_which(tmp_path, model, pairs):
+    run(tmp_path, ours(model), {"en": pairs})
+    assert "date" not in settings(tmp_path)
+    file = model / "chat_template.jinja"
+    file.write_text(file.read_text() + "{{ strftime_now('%d %b %Y') }}")
+    found = []
+    for day, more in (("2024-07-26", {}), ("2025-01-02", {"date": "2025-01-02"})):
+        found.append(tuple(run(tmp_path, ours(model, **more), {"en": pairs})["en"]["reward_chosen"]))
+        assert settings(tmp_path)["date"] == day
+    assert found[0] != found[1]
+    file.write_text(stop_clock(file.read_text(), "2025-01-02"))
+    assert tuple(run(tmp_path, ours(model, date="2026-03-04"), {"en": pairs})["en"]["reward_chosen"]) == found[1]
+    assert settings(tmp_path)["date"] == "2025-01-02"
 
 
 def test_two_sides_of_one_input_are_a_tie_by_construction_and_counted(tmp_path, model, pairs):

@@ -175,6 +175,8 @@ def test_every_form_is_tried_in_every_mode():
         ("◁think▷[[B]]◁/think▷[[A]]", "A"),
         ("<|START_THINKING|>[[B]]<|END_THINKING|>[[A]]", "A"),
         ("<|START_THINKING|>[[B]] or", None),
+        ("<|begin_of_thought|>[[B]]<|end_of_thought|>[[A]]", "A"),
+        ("<|begin_of_thought|>[[B]] or", None),
         ("<|channel|>analysis<|message|>I have to end with [[B]]", None),
     ],
 )

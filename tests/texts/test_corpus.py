@@ -37,7 +37,10 @@ BAD = {
     "wrong type": ({**GOOD, "id": "b", "prompt": 3}, "prompt must be a string or a list of messages, not int"),
     "wrong subset": ({**GOOD, "id": "b", "subset": 3}, "subset must be a string"),
     "bad role": ({**GOOD, "id": "b", "prompt": [{"role": "boss", "content": "x"}]}, "role 'boss'"),
-    "bad message": ({**GOOD, "id": "b", "prompt": [{"content": "x"}]}, "exactly the keys role and content"),
+    "bad message": (
+        {**GOOD, "id": "b", "prompt": [{"content": "x"}]},
+        "exactly the keys role and content, and this one has content",
+    ),
     "bad content": ({**GOOD, "id": "b", "prompt": [{"role": "user", "content": None}]}, "content must be a string"),
     "prompt ends with an answer": (
         {**GOOD, "id": "b", "prompt": [{"role": "user", "content": "x"}, {"role": "assistant", "content": "So"}]},
@@ -69,7 +72,7 @@ BAD = {
     ),
     "another key": (
         {**GOOD, "id": "b", "prompt": [{"role": "user", "content": "x", "name": "Ann"}]},
-        "exactly the keys role and content",
+        "exactly the keys role and content, and this one has role, content, name",
     ),
     "not an object": ([1, 2], "not a JSON object but list"),
     "no JSON": (b'{"id": "b", ', "invalid JSON at character"),

@@ -25,14 +25,13 @@ from rmtransfer.kit.files import write_once
 from rmtransfer.kit.kept import Keep
 from rmtransfer.kit.manifest import digest_folder, digest_of, read_manifest, write_manifest
 from rmtransfer.kit.progress import report
-from rmtransfer.models import adapters, chat, shards
+from rmtransfer.models import adapters, chat, reading, shards
 from rmtransfer.models.attention import prefer_packs
 from rmtransfer.models.device import pick_device, train_with_onednn
 from rmtransfer.models.fit import free_memory, freeze, last_checkpoint, training_arguments, without_dropout
 from rmtransfer.models.likelihoods import above_trunk, answer_log_likelihoods, most_tokens
 from rmtransfer.models.loading import shared_with_prompt
 from rmtransfer.models.packing import Batch
-from rmtransfer.models.reading import check_max_length
 from rmtransfer.models.steps import (
     REMEDY,
     PackTrainer,
@@ -159,7 +158,9 @@ def align_policy(
     state = work / digest_of([stages.ALIGNING.version, digest_folder(policy), pairs, dict(recipe), method, seed])
     with _keys_of_alignment():
         check_machine(recipe["optimizer"], 1, on)
-        check_max_length(recipe["max_length"], AutoConfig.from_pretrained(policy), card["policy"])
+        reading.check_max_length(
+            recipe["max_length"], reading.most_tokens(AutoConfig.from_pretrained(policy)), card["policy"]
+        )
         model, whole = _build(policy, recipe, seed, on)
     config = copy.deepcopy(model.config)
     model.config.num_labels = 1  # TRL asks for it of whatever gives rewards

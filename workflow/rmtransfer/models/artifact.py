@@ -67,7 +67,7 @@ def save_reward_model(
         log: see :func:`rmtransfer.models.training_log.training_log`; its last row is the last step's.
     """
     output.mkdir(parents=True, exist_ok=True)
-    model.config.use_cache = True
+    model.config.use_cache = False  # a reward reads its text once, and some hybrids' caches cannot be filled
     model.config.problem_type = "regression"  # a pipeline then returns the reward and not its sigmoid
     needs_code = families.needs_code(model.config)
     if isinstance(model, PeftModel):

@@ -7,8 +7,10 @@ with none otherwise (Qwen). It ends as the template ends: no EOS is added (autho
 
 import json
 import re
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from tokenizers.processors import TemplateProcessing
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
@@ -21,6 +23,19 @@ from rmtransfer.texts.corpus import Message, Row
 from rmtransfer.texts.selection import Reading
 
 _ADDRESS = re.compile(r" at 0x[0-9a-f]+>")  # of an object that a template writes out
+_SHAPES: dict[str, list[Message]] = {  # conversations whose every message a template should write
+    "system": [
+        {"role": "system", "content": "SYSTEM7"},
+        {"role": "user", "content": "QUESTION7"},
+        {"role": "assistant", "content": "ANSWER7"},
+    ],
+    "turns": [
+        {"role": "user", "content": "QUESTION7"},
+        {"role": "assistant", "content": "ANSWER7"},
+        {"role": "user", "content": "QUESTION8"},
+        {"role": "assistant", "content": "ANSWER8"},
+    ],
+}
 
 
 class RefusalError(StudyError):
@@ -35,26 +50,29 @@ class RefusalError(StudyError):
         self.words = words
 
 
-def load_tokenizer(path: Path) -> PreTrainedTokenizerBase:
-    """The tokenizer saved in a model folder.
+def load_tokenizer(path: Path, date: str = DATE) -> PreTrainedTokenizerBase:
+    """The tokenizer saved in the folder of a model of this workflow.
+
+    Args:
+        date: the day that its template is told, if it writes one and was saved without (by an early version).
 
     Raises:
         StudyError: it has no chat template. There is no silent default, because another template is another model.
     """
     with uncollected():
         tokenizer = AutoTokenizer.from_pretrained(path)
-    settle_template(tokenizer, f"{path}: the tokenizer", "base_models.<name>")
+    settle_template(tokenizer, f"{path}: the tokenizer", None, date=date)
     return tokenizer
 
 
 def settle_template(
-    tokenizer: PreTrainedTokenizerBase, what: str, key: str, template: str | None = None, date: str = DATE
+    tokenizer: PreTrainedTokenizerBase, what: str, key: str | None, template: str | None = None, date: str = DATE
 ) -> None:
     """Give a tokenizer the template that renders from here on, with its clock stopped.
 
     Args:
         what: whose it is, for messages.
-        key: config key of the entry that can name another template.
+        key: config key of the entry that can name another template; None if there is none.
         template: Jinja text that replaces its own.
         date: the day that templates are told, ``YYYY-MM-DD``.
 
@@ -62,7 +80,13 @@ def settle_template(
         StudyError: there is no template, or there are several and none is the default; it is no Jinja; it reads of the machine
             more than the clock.
     """
-    remedy = f"name a Jinja file in {key}.chat_template"
+    remedy = (
+        f"name a Jinja file in {key}.chat_template"
+        if key
+        else "write one there (chat_template.jinja), or name another model"
+    )
+    if tokenizer.sep_token and key and key.startswith("reward_models."):  # an encoder's
+        remedy += f", or set {key}.pair: true, if the model reads question and answer as a pair"
     own = template if template is not None else tokenizer.chat_template
     if not own:
         raise StudyError(f"{what} has no chat template; {remedy}")
@@ -91,33 +115,35 @@ def probe_template(tokenizer: PreTrainedTokenizerBase, key: str) -> dict[str, st
         StudyError: it does not render a question with its answer, or renders it without the answer, with two BOS or with
             what is different every time.
     """
-    system, *turns = ("SYSTEM7", "QUESTION7", "ANSWER7", "QUESTION8", "ANSWER8")
-    messages: list[Message] = [
-        {"role": "assistant" if text.startswith("A") else "user", "content": text} for text in turns
-    ]
+    pair = _SHAPES["turns"][:2]
     remedy = f"name another template in {key}.chat_template"
     try:
-        encode(tokenizer, messages[:2], "a question with its answer")
-        text = render(tokenizer, messages[:2])
+        encode(tokenizer, pair, "a question with its answer")
+        text = render(tokenizer, pair)
     except StudyError as problem:
         raise StudyError(f"{key}: {problem}; {remedy}") from problem
-    if "ANSWER7" not in text:
+    if not _writes(text, pair[1]):
         raise StudyError(f"{key}: the chat template renders a question and leaves out its answer; {remedy}")
-    if _ADDRESS.search(text):
+    found = {name: _shape(tokenizer, messages) for name, messages in _SHAPES.items()}
+    if any(map(_ADDRESS.search, [text, *(text for _, text in found.values())])):
         raise StudyError(
             f"{key}: the chat template writes an object's address in memory, another one each time; {remedy}"
         )
+    return {name: what for name, (what, _) in found.items()}
 
-    def tried(messages: Sequence[Message], wanted: str) -> str:
-        try:
-            return "rendered" if wanted in render(tokenizer, messages) else "ignored"
-        except RefusalError as problem:
-            return problem.words
 
-    return {
-        "system": tried([{"role": "system", "content": system}, *messages[:2]], system),
-        "turns": tried(messages, "ANSWER8"),
-    }
+def _shape(tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message]) -> tuple[str, str]:
+    """What a chat template does with a conversation, as :func:`probe_template` says it, and the text."""
+    try:
+        text = render(tokenizer, messages)
+    except RefusalError as problem:
+        return problem.words, ""
+    return "rendered" if all(_writes(text, message) for message in messages) else "ignored", text
+
+
+def _writes(text: str, message: Message) -> bool:
+    """Whether a message of a probe is in a text; some templates write it in other case."""
+    return message["content"].lower() in text.lower()
 
 
 def save_tokenizer(tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
@@ -192,15 +218,15 @@ def encode(
         without: what the rendered text ends with and is not encoded.
 
     Raises:
-        RefusalError: the template refuses it.
-        StudyError: the template puts more than one BOS in front.
+        RefusalError: the template refuses it, or puts more than one BOS in front.
     """
     text = render(tokenizer, messages, what, add_generation_prompt=add_generation_prompt)
     ids = list(tokenizer(text.removesuffix(without), add_special_tokens=False)["input_ids"])
     bos = tokenizer.bos_token_id
     if bos is not None:
         if ids[:2] == [bos, bos]:
-            raise StudyError("the chat template renders two BOS tokens; remove one from the template")
+            words = "two BOS tokens stand in front; remove one from the template"
+            raise RefusalError(f"the chat template renders {what} wrongly: {words}", words)
         if ids[:1] != [bos] and tokenizer("a")["input_ids"][:1] == [bos]:
             ids.insert(0, bos)
     return ids
@@ -274,16 +300,26 @@ def turn_end(tokenizer: PreTrainedTokenizerBase) -> tuple[list[int], str]:
     return stops, between.strip()
 
 
-def row_reader(tokenizers: Mapping[str, PreTrainedTokenizerBase]) -> Callable[[Row], Reading]:
-    """A function that says what base models make of a row.
+def row_reader(tokenizers: Mapping[str, PreTrainedTokenizerBase], *, whole: bool = True) -> Callable[[Row], Reading]:
+    """A function that says what models make of a row.
 
     Args:
-        tokenizers: by the config key of their base.
+        tokenizers: by the config key of their model.
+        whole: whether a row is refused of which a template leaves out messages. A model of others may read what it was made to.
     """
+    ignored = {
+        key: [name for name, messages in _SHAPES.items() if whole and _shape(tokenizer, messages)[0] == "ignored"]
+        for key, tokenizer in tokenizers.items()
+    }
 
     def read(row: Row) -> Reading:
         tokens, alike = 0, None
+        system = row["prompt"][0]["role"] == "system"
+        has = {"system": system, "turns": len(row["prompt"]) > 1 + system}
         for key, tokenizer in tokenizers.items():
+            if left_out := next((name for name in ignored[key] if has[name]), None):
+                what = {"system": "its system message", "turns": "some of its turns"}[left_out]
+                return Reading(0, f"the chat template of {key} leaves out {what}")
             try:
                 if SIDES[0] not in row:
                     tokens = max(tokens, len(encode(tokenizer, row["prompt"], add_generation_prompt=True)))
@@ -297,3 +333,54 @@ def row_reader(tokenizers: Mapping[str, PreTrainedTokenizerBase]) -> Callable[[R
         return Reading(tokens, alike=alike)
 
     return read
+
+
+def check_special_tokens(tokenizer: PreTrainedTokenizerBase, config: Any, key: str) -> None:
+    """Whether an encoder is given what it was trained with: its tokenizer puts [CLS] and [SEP] around a text.
+
+    Args:
+        config: the model's.
+        key: config key of the model, for messages.
+
+    Raises:
+        StudyError: the chat template leaves out what the tokenizer adds to plain text. A decoder's EOS is the template's
+            business.
+    """
+    added = Counter(tokenizer("a")["input_ids"]) - Counter(tokenizer("a", add_special_tokens=False)["input_ids"])
+    if tokenizer.eos_token_id != tokenizer.sep_token_id and not config.is_encoder_decoder:
+        del added[tokenizer.eos_token_id]
+    rendered = encode(tokenizer, _SHAPES["turns"][:2])
+    lacking = [str(token) for token in tokenizer.convert_ids_to_tokens([*(added - Counter(rendered))])]
+    if lacking:
+        raise StudyError(
+            f"{key}: the chat template writes no {' and no '.join(lacking)}, which the tokenizer puts around a text and the "
+            f"model was trained with; set {key}.pair: true, if it reads question and answer as a pair, or write "
+            f"{' '.join(lacking)} into the template ({key}.chat_template)"
+        )
+
+
+def check_pair(tokenizer: PreTrainedTokenizerBase, key: str) -> None:
+    """Whether a tokenizer knows pairs of texts.
+
+    Raises:
+        StudyError: it puts nothing between the two.
+    """
+    if (
+        tokenizer("a", "b")["input_ids"]
+        == tokenizer("a")["input_ids"] + tokenizer("b", add_special_tokens=False)["input_ids"]
+    ):
+        raise StudyError(f"{key}.pair: the model's tokenizer puts nothing between two texts; remove it")
+
+
+def encode_pair(
+    tokenizer: PreTrainedTokenizerBase, prompt: Sequence[Message], answer: Sequence[Message]
+) -> Mapping[str, list[int]]:
+    """Question and answer as the two texts of the tokenizer's own pair, as encoders trained on pairs are published.
+
+    That is ``tokenizer(question, answer)``, with the special tokens and segments of its post-processor. Of several messages of
+    either, the contents are joined by a blank line.
+
+    Returns:
+        ``input_ids`` and, where the model is told which text a token belongs to, ``token_type_ids``.
+    """
+    return tokenizer(*("\n\n".join(message["content"] for message in side) for side in (prompt, answer)))

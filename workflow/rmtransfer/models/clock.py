@@ -46,14 +46,13 @@ def stop_clock(template: str, date: str = DATE) -> str:
     except TemplateSyntaxError as problem:
         raise StudyError(f"the chat template is no Jinja: line {problem.lineno}: {problem.message}") from problem
     names = {node.name for node in tree.find_all(nodes.Name)}
-    filters = list(tree.find_all(nodes.Filter))
-    by_name = {arg.value for node in filters if node.name == "map" for arg in node.args if isinstance(arg, nodes.Const)}
-    if "lipsum" in names or "random" in by_name | {node.name for node in filters}:
+    texts = [node.value for node in tree.find_all(nodes.Const) if isinstance(node.value, str)]
+    # By its name the filter map takes it too.
+    if "lipsum" in names or "random" in [*texts, *(node.name for node in tree.find_all(nodes.Filter))]:
         raise StudyError("the chat template reads random numbers (random, lipsum), so that no text is read twice alike")
     if not names & {"strftime_now", "date_string"}:
         return template
     day = datetime.datetime.fromisoformat(date)
-    texts = (node.value for node in tree.find_all(nodes.Const) if isinstance(node.value, str))
     formats = [text for text in dict.fromkeys(texts) if "%" in text and not _EPOCH.search(text)]
     known = ", ".join(f"{json.dumps(text)}: {json.dumps(day.strftime(text))}" for text in formats)
     # Of the newline at the end Jinja removes one, and so starts a line: the template's own first one goes on as it was.

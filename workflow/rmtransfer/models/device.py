@@ -4,6 +4,7 @@ from typing import Any
 
 import torch
 from torch.utils.mkldnn import MkldnnLinear
+from transformers import PreTrainedModel
 
 # Enough to fill a large GPU; a forward pass without gradients takes little memory beside the weights at that.
 TOKENS_IN_REDUCED_PRECISION = 4096
@@ -37,9 +38,20 @@ def tokens_at_once(dtype: torch.dtype, tokens_per_batch: int) -> int:
 
 
 def pack_for_cpu(module: torch.nn.Module, device: torch.device) -> None:
-    """Have oneDNN compute the linear layers below ``module``, in place and in fp32 as before, for inference on a CPU."""
-    for parent, name, child in _linear_layers(module, device):
+    """Have oneDNN compute the linear layers below ``module``, in place and in fp32 as before, for inference on a CPU.
+
+    A model of transformers stays as it is where that fails: the code of some (Jamba's) reads their weights itself.
+    """
+    layers = _linear_layers(module, device)
+    for parent, name, child in layers:
         setattr(parent, name, MkldnnLinear(child, torch.float))
+    try:
+        if layers and isinstance(module, PreTrainedModel):
+            with torch.inference_mode():
+                module(**module.dummy_inputs)
+    except Exception:  # whatever comes of weights in oneDNN's own layout
+        for parent, name, child in layers:
+            setattr(parent, name, child)
 
 
 def train_with_onednn(module: torch.nn.Module, device: torch.device) -> None:
@@ -56,7 +68,7 @@ def _linear_layers(module: torch.nn.Module, device: torch.device) -> list[tuple[
         (parent, name, child)
         for parent in module.modules()
         for name, child in parent.named_children()
-        if type(child) is torch.nn.Linear
+        if type(child) is torch.nn.Linear and child.weight.numel()  # of some families a part is left empty
     ]
 
 

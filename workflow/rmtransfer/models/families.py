@@ -146,7 +146,8 @@ def classifier_on(model: PreTrainedModel) -> Any:
     """
     config = copy.deepcopy(model.config)
     config.num_labels = 1
-    config.get_text_config().pad_token_id = None  # the head then reads the last token of a single text
+    # No token of any text: the head then reads the last one. None would say so too, where a configuration may hold it.
+    config.get_text_config().pad_token_id = -1
     give_classifier(config)
     if type(config) not in MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING:
         raise NotServedError("transformers has no causal language model of its configuration")
@@ -200,7 +201,7 @@ def check_base(model: PreTrainedModel) -> None:
         raise NotServedError(
             f"its states have {last.shape[1]} numbers, of which its head reads {classifier.score.in_features}"
         )
-    with _short_text():
+    with _short_text(f"{type(classifier).__name__}, a linear head on its backbone, "):
         rewards = torch.cat([classifier(input_ids=row, use_cache=False).logits for row in rows])
         batch = Batch([lone(text, i) for i, text in enumerate(_PROBE)], padded=True)
         padded = batch.hidden(decoder)[batch.ends]
@@ -211,11 +212,13 @@ def check_base(model: PreTrainedModel) -> None:
 
 
 @contextlib.contextmanager
-def _short_text() -> Iterator[None]:
+def _short_text(what: str = "it ") -> Iterator[None]:
     try:
         yield
     except Exception as problem:  # as above
-        raise NotServedError(f"it fails on a short text ({type(problem).__name__}: {first_line(problem)})") from problem
+        raise NotServedError(
+            f"{what}fails on a short text ({type(problem).__name__}: {first_line(problem)})"
+        ) from problem
 
 
 def _states(decoder: Any, row: torch.Tensor) -> torch.Tensor:

@@ -275,6 +275,6 @@ def _save(
     if job.recipe.get("adapter", {}).get("merge"):
         whole = classifier = adapters.merged(whole)
     rewards, _ = reward.score(classifier.eval(), [text for pair in probe for text in pair], job.tokens_per_batch)
-    check_finite(rewards, log)
+    check_finite(rewards, log, job.recipe.get("head_learning_rate"))
     artifact.save_reward_model(whole, tokenizer, Path(job.output), job.card, job.recipe, log)
     return rewards.tolist()

@@ -2,7 +2,6 @@
 
 import hashlib
 import importlib.metadata
-from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -210,28 +209,6 @@ class Encoder:
         check_readable(texts_of(language, items, encoded), self)
         return encoded
 
-    def check_special_tokens(self, text: Sequence[int]) -> None:
-        """Whether an encoder is given what it was trained with: its tokenizer puts [CLS] and [SEP] around a text.
-
-        Args:
-            text: token ids of a conversation.
-
-        Raises:
-            StudyError: the chat template leaves out what the tokenizer adds to plain text. A decoder's EOS is the template's
-                business.
-        """
-        tokenizer: Any = self.tokenizer
-        added = Counter(tokenizer("a")["input_ids"]) - Counter(tokenizer("a", add_special_tokens=False)["input_ids"])
-        if tokenizer.eos_token_id != tokenizer.sep_token_id:
-            del added[tokenizer.eos_token_id]
-        lacking = [str(token) for token in tokenizer.convert_ids_to_tokens([*(added - Counter(text))])]
-        if lacking:
-            raise StudyError(
-                f"{self.key}: the chat template writes no {' and no '.join(lacking)}, which the tokenizer puts around a text and "
-                f"the model was trained with; set {self.key}.pair: true, if it reads question and answer as a pair, or write "
-                f"{' '.join(lacking)} into the template ({self.key}.chat_template)"
-            )
-
     def encode(self, messages: Sequence[Message], what: str, *, add_generation_prompt: bool = False) -> list[int]:
         """Token ids of a conversation.
 
@@ -307,19 +284,13 @@ class PairIds:
 class PairEncoder:
     """Question and answer as the two texts of the tokenizer's own pair, as encoders trained on pairs are published.
 
-    That is ``tokenizer(question, answer)``, with the special tokens and segments of its post-processor. Of several messages of
-    either, the contents are joined by a blank line.
-
     Raises:
         StudyError: there is no tokenizer, or it puts nothing between two texts.
     """
 
     def __init__(self, spec: ModelSpec) -> None:
         self.key, self.tokenizer = spec.key, spec.tokenizer()
-        if not self.tokenizer.num_special_tokens_to_add(pair=True):
-            raise StudyError(
-                f"{self.key}.pair: the tokenizer of {spec.name!r} puts nothing between two texts; remove it"
-            )
+        chat.check_pair(self.tokenizer, self.key)
         self.config, self.longest = spec.config, spec.loading.max_length or spec.longest
 
     def settings(self) -> dict[str, Any]:
@@ -337,7 +308,7 @@ class PairEncoder:
         return encoded
 
     def _pair(self, *sides: Sequence[Message]) -> PairIds:
-        found = self.tokenizer(*("\n\n".join(message["content"] for message in side) for side in sides))
+        found = chat.encode_pair(self.tokenizer, *sides)
         segments = found.get("token_type_ids")
         return PairIds(tuple(found["input_ids"]), None if segments is None else tuple(segments))
 

@@ -49,22 +49,23 @@ def _kept_for_padding(config: Any, positions: int) -> int:
             model = AutoModel.from_config(config)
     except Exception:  # code of its own, or what a class makes of a configuration: then it does not say
         return 0
-    tables = [m for m in model.modules() if isinstance(m, torch.nn.Embedding) and m.num_embeddings == positions]
-    return max((table.padding_idx + 1 for table in tables if table.padding_idx is not None), default=0)
+    # I-BERT's table is of a class of its own.
+    tables: list[Any] = [m for m in model.modules() if hasattr(m, "padding_idx") and hasattr(m, "weight")]
+    kept = [table.padding_idx for table in tables if len(table.weight) == positions]
+    return max((index + 1 for index in kept if index is not None), default=0)
 
 
-def check_max_length(max_length: int, config: Any, base: str) -> None:
+def check_max_length(max_length: int, most: int | None, base: str) -> None:
     """Refuse pairs of more tokens than a base model reads, before any is translated.
 
     Args:
         max_length: the config's ``training.max_length``.
-        config: the base model's.
+        most: the tokens that the base model reads (:func:`most_tokens`).
         base: its name, for the message.
 
     Raises:
         StudyError: it is.
     """
-    most = most_tokens(config)
     if most is not None and max_length > most:
         raise StudyError(
             f"training.max_length: {max_length:,} is more than the {most:,} tokens that the base model {base} reads; lower it to "

@@ -135,7 +135,7 @@ class PackTrainer(RewardTrainer):
         pairs: list[Pair] = list(zip(texts[:half], texts[half:], strict=True))
         while (rewards := self._passes_in_memory(model, pairs)) is None:
             self.make_room(model, pairs)
-        check_finite(rewards, self.state.log_history)
+        check_finite(rewards, self.state.log_history, self.head_learning_rate)
         return pairs, rewards
 
     def create_optimizer(self, model=None):
@@ -185,7 +185,7 @@ class PackTrainer(RewardTrainer):
                         values[batch.members] = these
                 found.append(self.accelerator.reduce(values, "sum").cpu())
         values = torch.cat(found)
-        check_finite(values, self.state.log_history)
+        check_finite(values, self.state.log_history, self.head_learning_rate)
         return values
 
     def set_head(self, weights: torch.Tensor) -> None:
@@ -233,12 +233,15 @@ class PackTrainer(RewardTrainer):
             raise StudyError(f"out of memory at {self.tokens_per_batch:,} tokens at a time; {REMEDY}")
 
 
-def check_finite(values: torch.Tensor, log: Sequence[Mapping[str, float]]) -> None:
+def check_finite(
+    values: torch.Tensor, log: Sequence[Mapping[str, float]], head_learning_rate: float | None = None
+) -> None:
     """Stop a training that has diverged where it did, and not after its last step.
 
     Args:
         values: rewards or states of a model.
         log: of its training so far; an entry of a step holds ``step``, ``loss`` and ``learning_rate``.
+        head_learning_rate: the score head's, where it has one of its own.
 
     Raises:
         StudyError: not all are finite numbers.
@@ -251,9 +254,10 @@ def check_finite(values: torch.Tensor, log: Sequence[Mapping[str, float]]) -> No
             "training: rewards are no finite numbers at step 1, before anything is learnt; the base model's weights are "
             "damaged, or larger than its precision holds here (resources.device: cpu computes in fp32): name another base model"
         )
+    own = " and training.head_learning_rate" if head_learning_rate is not None else ""
     raise StudyError(
         f"training has diverged: after step {last['step']:g}, with a learning rate of {last['learning_rate']:.2g}, rewards are "
-        "no finite numbers; lower training.learning_rate (or head_learning_rate), or raise training.warmup_ratio or pairs_per_step"
+        f"no finite numbers; lower training.learning_rate{own}, or raise training.warmup_ratio or training.pairs_per_step"
     )
 
 

@@ -21,7 +21,7 @@ from rmtransfer.models.device import pick_device
 from rmtransfer.models.fit import RESCORED_PAIRS, Fit, fit, free_memory
 from rmtransfer.models.packing import group_of
 from rmtransfer.models.processes import fit_together
-from rmtransfer.models.reading import check_ids, check_max_length
+from rmtransfer.models.reading import check_ids, check_max_length, most_tokens
 from rmtransfer.study.footprint import warn_of_training
 from rmtransfer.texts.corpus import Row
 
@@ -76,7 +76,7 @@ def train_reward_model(
     all_rows = [*rows, *held_out]
     pairs = encode_pairs(tokenizer, all_rows, recipe["max_length"])
     config = AutoConfig.from_pretrained(base)
-    check_max_length(recipe["max_length"], config, card["base_model"])
+    check_max_length(recipe["max_length"], most_tokens(config), card["base_model"])
     sides = [(ids, f"row {row['id']!r}") for row, pair in zip(all_rows, pairs, strict=True) for ids in pair.values()]
     check_ids(sides, config, f"base_models.{card['base_model']}", "remove the row")
     longest = max(group_of([pair["chosen_ids"], pair["rejected_ids"]]).tokens for pair in pairs)

@@ -48,6 +48,7 @@ class Classifier(RewardModel):
     if_constant = "the model tells no two answers apart: its weights are not those of a reward model, or output names the wrong one"
 
     def __init__(self, options: ClassifierOptions, key: str, resources: Resources) -> None:
+        from rmtransfer.models.chat import check_special_tokens
         from rmtransfer.models.device import tokens_at_once
         from rmtransfer.models.loading import Encoder, ModelSpec, PairEncoder
 
@@ -55,6 +56,8 @@ class Classifier(RewardModel):
         self.spec = ModelSpec(options.path, options.revision, options, key, resources.device)
         self.tokens_per_batch = tokens_at_once(self.spec.dtype, resources.tokens_per_batch)
         self.encoder: Encoder | PairEncoder = PairEncoder(self.spec) if self.pair else Encoder(self.spec)
+        if not self.pair:
+            check_special_tokens(self.encoder.tokenizer, self.spec.config, key)
 
     def settings(self) -> dict[str, Any]:
         """See :class:`rmtransfer.scoring.reward_model.RewardModel`."""
@@ -76,12 +79,9 @@ class Classifier(RewardModel):
         import torch
 
         from rmtransfer.kit.progress import Progress
-        from rmtransfer.models.loading import Encoder
 
         encoded: list[list[Any]] = [*self.encoder.items(language, items)]
         texts = distinct(items, encoded)
-        if isinstance(self.encoder, Encoder) and texts:
-            self.encoder.check_special_tokens(texts[0])
         progress = Progress(f"scoring {language}", sum(map(len, texts)), "tokens")
         compute = self._pooled if self._reads_last_token(self.model) else self._asked
         rewards: dict[Any, float] = {}

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from rmtransfer.scoring.reward_model import Resources, RewardModel, Rewards
-from rmtransfer.study.options import Commit, Options, Text
+from rmtransfer.study.names import DATE
+from rmtransfer.study.options import Commit, Day, Options, Text
 from rmtransfer.texts.items import distinct
 
 if TYPE_CHECKING:
@@ -24,6 +25,8 @@ class TrainedOptions(Options):
     """folder of a reward model that a study has trained, or hub id of a copy of it"""
     revision: Commit | None = None
     """commit of the hub model"""
+    date: Day | None = None
+    """the day that its chat template is told, if it writes one and does not say which it was trained on; chat.date if not given"""
     head: bool = True
     """false for a base model, which has hidden states but no rewards"""
 
@@ -48,14 +51,21 @@ class Trained(RewardModel):
         self.device, self.tokens_per_batch = pick_device(resources.device), resources.tokens_per_batch
         self.workers = resources.cores.workers if resources.cores else lambda: 1
         self.identity = f"sha256:{digest_folder(self.folder)}"
-        self.tokenizer = chat.load_tokenizer(self.folder)
+        self.tokenizer = chat.load_tokenizer(self.folder, options.date or DATE)
 
     def settings(self) -> dict[str, Any]:
         """See :class:`rmtransfer.scoring.reward_model.RewardModel`."""
+        from rmtransfer.models.clock import day_of
         from rmtransfer.models.device import inference_dtype
         from rmtransfer.models.loading import arithmetic
 
-        return {"model": self.identity, "head": self.has_head, **arithmetic(inference_dtype(self.device))}
+        day = day_of(str(self.tokenizer.chat_template))
+        return {
+            "model": self.identity,
+            "head": self.has_head,
+            **({"date": day} if day else {}),
+            **arithmetic(inference_dtype(self.device)),
+        }
 
     @cached_property
     def model(self) -> Any:

@@ -103,11 +103,11 @@ def folded(value: str | int) -> str:
 
 
 # Raised when the same reply is read as something else, so that what was read before is read again, of all languages alike.
-READING = 2
+READING = 3
 
 _TAG = r"(?:seed:)?(?:think|thinking|thought|reasoning)"
-_START = rf"<{_TAG}>|\[THINK\]|◁think▷|<\|START_THINKING\|>|<\|channel\|>analysis<\|message\|>"
-_END = rf"</{_TAG}>|\[/THINK\]|◁/think▷|<\|END_THINKING\|>|<\|channel\|>final<\|message\|>"
+_START = rf"<{_TAG}>|<\|begin_of_thought\|>|\[THINK\]|◁think▷|<\|START_THINKING\|>|<\|channel\|>analysis<\|message\|>"
+_END = rf"</{_TAG}>|<\|end_of_thought\|>|\[/THINK\]|◁/think▷|<\|END_THINKING\|>|<\|channel\|>final<\|message\|>"
 
 
 class Reasoning:

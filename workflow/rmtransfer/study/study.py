@@ -389,18 +389,19 @@ class Study:
 
         ``path`` is where the tokenizer is before any weights are needed: the folder that the config names, or of a hub model what
         ``fetch_tokenizer`` downloads. A package has its tokenizer in the same file as its weights. ``chat_template`` is the Jinja
-        file that replaces the tokenizer's own, ``parts`` are what is rendered, and ``system`` whether a judge has a system message.
+        file that replaces the tokenizer's own, ``parts`` are those that it scores, ``system`` is whether a judge has a system message,
+        ``pair`` whether a classifier reads pairs (there is none of other kinds), ``max_length`` what the config says that it reads.
         """
         found: dict[str, dict[str, Any]] = {}
         for base, options in self.config.base_models.items():
             packed = catalogue.base_model_source(options) != "pretrained"
             path = self.at.base_model.fill(base=base) if packed else self.tokenizer_folder(base, options.path, root)
-            found[f"base_models.{base}"] = {"path": path, "parts": list(self.parts)} | template_of(options)
+            found[f"base_models.{base}"] = {"path": path, "parts": self.benchmarks} | template_of(options)
         for name, options in self.config.reward_models.items():
             kind = self._kind(name)
             key = next((key for key in kind.models if key not in kind.tokenizer_only), None)
             model = getattr(options, key) if key else None
-            if model is None or getattr(options, "pair", False):
+            if model is None:
                 continue  # renders nothing, or somewhere else
             there = found[f"base_models.{model}"] if model in self.bases else {}
             asked = hasattr(options, "system")  # a judge, which is asked about rows in one message
@@ -411,6 +412,7 @@ class Study:
                 "parts": [] if asked else self.benchmarks,
                 "trust_remote_code": getattr(options, "trust_remote_code", False),
                 "system": bool(asked and options.system),
+                **{key: value for key in ("pair", "max_length") if (value := getattr(options, key, None)) is not None},
             }
         return found
 
@@ -457,7 +459,7 @@ class Study:
         if options is None or getattr(options, "date", "") is not None:
             return {}  # our own, or one that renders nothing or has a day of its own
         key = next(iter(self._kind(name).models))
-        return self.clock(getattr(options, key), options.chat_template, root)
+        return self.clock(getattr(options, key), getattr(options, "chat_template", None), root)
 
     @property
     def ties_half(self) -> list[str]:

@@ -197,9 +197,12 @@ def _messages(value: Any, field: str) -> list[Message]:
     messages = []
     for message in value:
         # Arrow gives every message the keys of all, those that it has not with null.
-        given = {k for k, v in message.items() if v is not None or k in _KEYS} if isinstance(message, dict) else set()
-        if given != _KEYS:
-            raise ValueError(f"{field}: a message must have exactly the keys role and content")
+        given = [k for k, v in message.items() if v is not None or k in _KEYS] if isinstance(message, dict) else []
+        if {*given} != _KEYS:
+            has = (
+                f"this one has {', '.join(map(str, given)) or 'none'}" if isinstance(message, dict) else "this is none"
+            )
+            raise ValueError(f"{field}: a message must have exactly the keys role and content, and {has}")
         role, content = message["role"], message["content"]
         if role not in MESSAGE_ROLES:
             raise ValueError(f"{field}: role {role!r} is none of {', '.join(MESSAGE_ROLES)}")

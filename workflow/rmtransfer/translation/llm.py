@@ -167,7 +167,7 @@ class CausalLM:
                 from rmtransfer.models import chat
 
                 what = f"translation.llm.model: the tokenizer of {name!r}"
-                chat.settle_template(tokenizer, what, "base_models.<name>", date=self.options.date or DATE)
+                chat.settle_template(tokenizer, what, None, date=self.options.date or DATE)
             if tokenizer.pad_token_id is None:
                 tokenizer.pad_token = tokenizer.eos_token
             pack_for_cpu(model, device)
