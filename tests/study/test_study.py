@@ -200,6 +200,29 @@ def test_models_of_others_are_bases_folders_or_downloads(config, tmp_path):
     assert not study.loads_weights("counts")
 
 
+def test_every_model_says_what_it_scores_and_how_much_it_reads_of_it(config, tmp_path):
+    config["reward_models"] = {
+        "encoder": {
+            "kind": "classifier",
+            "path": str(name_model(tmp_path / "encoder")),
+            "pair": True,
+            "max_length": 96,
+        },
+        "judge": {"kind": "judge", "mode": "rating", "path": str(name_model(tmp_path / "judge"))},
+        "likely": {"kind": "likelihood", "path": str(name_model(tmp_path / "likely"))},
+    }
+    study = Study(load_config(config, ROOT))
+    found = study.templates(tmp_path)
+    assert {key: one["parts"] for key, one in found.items()} == {
+        **{f"base_models.{base}": study.benchmarks for base in study.bases},
+        "reward_models.encoder": study.benchmarks,
+        "reward_models.judge": [],
+        "reward_models.likely": study.benchmarks,
+    }
+    assert (found["reward_models.encoder"]["pair"], found["reward_models.encoder"]["max_length"]) == (True, 96)
+    assert "pair" not in found["reward_models.likely"]
+
+
 def test_heads_read_the_states_of_their_base_and_a_probe_has_a_row_for_each_language(config):
     config["languages"] = {"source": "en", "targets": ["es"]}
     config["mixtures"] = {"mix": {"en": 1, "es": 1}}
