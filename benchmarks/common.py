@@ -190,10 +190,11 @@ def spread(values: Sequence[float], digits: int = 1) -> str:
 
 def pairs_of(path: Path, count: int | None = None) -> list[dict[str, Any]]:
     """The first preference pairs of a JSONL file, as the study reads them."""
-    from rmtransfer.texts.corpus import PAIR_FIELDS, validate_rows
+    from rmtransfer.texts.corpus import PAIR_FIELDS, valid_rows
 
     lines = path.read_text(encoding="utf-8").splitlines()[:count]
-    rows, rejected = validate_rows(enumerate(map(json.loads, lines), 1), PAIR_FIELDS, {})
+    rejected: list[dict[str, Any]] = []
+    rows = list(valid_rows(enumerate(map(json.loads, lines), 1), PAIR_FIELDS, {}, rejected))
     if rejected or not rows:
         raise SystemExit(f"{path}: {rejected[0] if rejected else 'holds no row'}")
     return rows

@@ -3,7 +3,8 @@
 python -m benchmarks.dry_run --record
 
 Each study is made in a temporary folder, of files that hold next to nothing: what is planned are jobs. What depends on the
-selected rows is planned again once they are there, with a digest for each part and language; both states are measured.
+selected rows is planned again once they are there, with a digest for each part and language; both states are measured, and the
+first one also with policies that are aligned by two methods, and judged.
 """
 
 import json
@@ -30,7 +31,8 @@ from rmtransfer.translation.store import Translation
 
 # Bases, languages, seeds, benchmarks; the last one is the size that is to be planned within 45 s and 0.6 GB.
 SIZES = ((1, 5, 3, 1), (1, 23, 2, 3), (2, 23, 2, 3), (2, 23, 5, 3), (4, 23, 5, 3))
-STATES = ("nothing there", "rows selected")
+STATES = ("nothing there", "nothing there, policies aligned", "rows selected")
+ALIGNMENT = {"held_out_instructions": {"path": "held_out.jsonl"}, "alignment": {"methods": ["dpo", "sft"]}}
 _ROW = {"id": "r", "prompt": "p", "chosen": "c", "rejected": "r", "subset": "chat"}
 
 
@@ -44,12 +46,12 @@ class Planned(NamedTuple):
 
 
 def make_study(folder: Path, bases: int, languages: int, seeds: int, benchmarks: int) -> dict[str, Any]:
-    """Write a study's files and return its configuration, that of the default study at this size."""
+    """Write the files that a study names, and return its configuration, that of the default study at this size."""
     codes = ["en", *(code for code in FLORES if code != "en" and "-" not in code)][:languages]
-    for name in ("rows.jsonl", "template.jinja"):
+    for name in ("rows.jsonl", "held_out.jsonl", "template.jinja"):
         (folder / name).write_text(json.dumps(_ROW) + "\n", encoding="utf-8")
     write_tmx(folder / "memory.tmx", codes[0], [("p", {code: Translation("p") for code in codes[1:]})])
-    config = {
+    return {
         "study": "large",
         "languages": {"source": codes[0], "targets": codes[1:]},
         "seeds": list(range(seeds)),
@@ -62,8 +64,6 @@ def make_study(folder: Path, bases: int, languages: int, seeds: int, benchmarks:
         "instructions": {"path": "rows.jsonl"},
         "translation": {"engine": "memory", "memory": "memory.tmx"},
     }
-    (folder / "study.yaml").write_text(yaml.safe_dump(config), encoding="utf-8")
-    return config
 
 
 def select(folder: Path, config: Mapping[str, Any]) -> None:
@@ -134,7 +134,9 @@ def main() -> None:
             config = make_study(Path(name), *size)
             largest: list[tuple[str, list[Planned]]] = []
             for state in STATES:
-                if state != STATES[0]:
+                more = ALIGNMENT if state == STATES[1] else {}
+                (Path(name) / "study.yaml").write_text(yaml.safe_dump(config | more), encoding="utf-8")
+                if state == STATES[2]:
                     select(Path(name), config)
                 runs = [plan(Path(name)) for _ in range(arguments.rounds)]
                 measured[state].append(min(runs, key=lambda run: run.cpu))

@@ -31,12 +31,13 @@ def main() -> None:
     import torch
     from transformers.utils import logging
 
-    from rmtransfer.texts.corpus import validate_rows
+    from rmtransfer.texts.corpus import valid_rows
 
     logging.set_verbosity_error()
     torch.set_num_threads(arguments.threads)
     lines = arguments.prompts.read_text(encoding="utf-8").splitlines()[: arguments.prompts_used]
-    rows, rejected = validate_rows(enumerate(map(json.loads, lines), 1), ("prompt",), {})
+    rejected: list[dict[str, Any]] = []
+    rows = list(valid_rows(enumerate(map(json.loads, lines), 1), ("prompt",), {}, rejected))
     if rejected:
         raise SystemExit(f"{arguments.prompts}: {rejected[0]}")
     options = {

@@ -1,6 +1,6 @@
 """Kill jobs of a tiny study and Snakemake itself, recover, and compare the results with those of a run nobody disturbed.
 
-    PYTHONPATH=workflow:tests/workflow python tests/faults.py [--kills 33] [--seed 0] [--cold]
+    PYTHONPATH=workflow:tests/workflow python tests/faults.py [--kills 45] [--seed 0] [--cold]
 
 A kill is signal 9, to one process and without warning: every other one to the process that computes a job (of its group
 nobody else, so that Snakemake sees a failed job), every other one to Snakemake's main process alone, whose jobs then live on
@@ -32,6 +32,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import yaml
+from test_alignment import ALIGNED, add_alignment
 from test_workflow import CONFIG, set_up
 
 from conftest import ROOT, warm_python
@@ -40,17 +41,20 @@ KEY = "a-key:fx"
 START = "start"  # Snakemake reads the Snakefile, finds out what is to be done and takes its lock
 STAGES = {  # to the logs of its jobs
     START: START,
-    "corpus": r"read_rows|find_contamination",
+    "corpus": r"read_rows|read_constraints|find_contamination",
     "translation": r"translate_rows",
-    "base model": r"prepare_base_model",
+    "base model": r"prepare_base_model|check_templates",
     "selection": r"select_rows",
     "training": r"train_reward_model",
-    "scoring": r"score/.+seed",
+    "scoring": r"score/.+(seed|talker|longer)",
     "states": r"score/.+base|analyse_representations",
     "sampling": r"sample_answers",
-    "best-of-n": r"score_answers|evaluate_best_of_n",
-    "tables": r"evaluate_transfer|write_paper_tables|gather_|summarise_translation",
-    "figures": r"draw_",
+    "rewards": r"score_answers",
+    "aligning": r"align_policy",
+    "drift": r"measure_drift",
+    "judging": r"compare_answers|judge_comparisons",
+    "tables": r"evaluate_|write_paper_tables|gather_|summarise_translation",
+    "figures": r"draw_|write_sample_answers",
 }
 COMMAND = [sys.executable, "-m", "snakemake", "--cores", "2", "--configfile", "study.yaml"]
 _STARTED = re.compile(r"^(?:local)?(?:rule|checkpoint) (\w+):\n((?:    .+\n)+)", re.M)
@@ -59,7 +63,7 @@ _PATIENCE_SECONDS = 300
 
 
 class Kill(NamedTuple):
-    """One blow: at a job of a stage, or at Snakemake while such a job runs, a share of the job's usual time after it began."""
+    """One blow: at a job of a stage, or at Snakemake while such a job runs, after a share of the CPU time that it usually takes."""
 
     stage: str
     victim: str
@@ -153,7 +157,7 @@ def disturb(folder: Path, kills: list[Kill], environment: dict[str, str], usual:
     """Run a study to its end through kills.
 
     Args:
-        usual: stage to seconds that its shortest job takes.
+        usual: stage to CPU seconds that its shortest job takes; a busy machine makes them no more.
 
     Raises:
         RuntimeError: the study stopped where nobody struck, or never came to an end.
@@ -164,17 +168,16 @@ def disturb(folder: Path, kills: list[Kill], environment: dict[str, str], usual:
     done: set[str] = set()
     while True:
         run = Run(folder, environment)
-        began: dict[int, tuple[float, str]] = {run.process.pid: (time.monotonic(), START)}
+        began = {run.process.pid: START}
         hit: Kill | None = None
         for running in _watched(run):
-            now = time.monotonic()
             for pid in began.keys() - running.keys() - {run.process.pid}:
-                _, log = began.pop(pid)
+                log = began.pop(pid)
                 missed.update(kill for kill in waiting if hit is None and _is_of(log, kill.stage))
-            began |= {pid: (now, log) for pid, log in running.items() if pid not in began}
+            began |= running
             for kill in waiting if hit is None else ():
                 due = kill.moment * usual[kill.stage] / 2 ** missed[kill]
-                ripe = [pid for pid, (since, log) in began.items() if _is_of(log, kill.stage) and now - since >= due]
+                ripe = [pid for pid, log in began.items() if _is_of(log, kill.stage) and _cpu_seconds(pid) >= due]
                 if ripe:
                     with contextlib.suppress(ProcessLookupError):
                         os.kill(ripe[0] if kill.victim == "job" else run.process.pid, signal.SIGKILL)
@@ -207,20 +210,29 @@ def _is_of(log: str, stage: str) -> bool:
     return re.match(STAGES[stage], log) is not None
 
 
+def _cpu_seconds(pid: int) -> float:
+    """What a process has computed, all of its threads together; 0 where there is none any more."""
+    with contextlib.suppress(OSError):
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    return 0
+
+
 def undisturbed(folder: Path, environment: dict[str, str]) -> dict[str, float]:
-    """Run a study; seconds that the shortest job of each stage takes."""
-    start = began = time.monotonic()
+    """Run a study; CPU seconds that the shortest job of each stage takes."""
     run = Run(folder, environment)
-    seen: dict[int, tuple[str, float, float]] = {}
+    starting = 0.0
+    seen: dict[int, tuple[str, float]] = {}
     for running in _watched(run):
-        now = time.monotonic()
-        began = began if seen else now
+        starting = starting if seen else _cpu_seconds(run.process.pid)
         for pid, log in running.items():
-            seen[pid] = (log, seen[pid][1] if pid in seen else now, now)
+            seen[pid] = (log, max(_cpu_seconds(pid), seen[pid][1] if pid in seen else 0))
     if run.process.returncode:
         raise RuntimeError(f"the undisturbed study stopped:\n{run.said.read_text()}")
-    spans = {stage: [last - first for log, first, last in seen.values() if _is_of(log, stage)] for stage in STAGES}
-    return {stage: min(these) for stage, these in spans.items() if these} | {START: began - start}
+    if missed := {log for log, _ in seen.values() if not any(_is_of(log, stage) for stage in STAGES)}:
+        raise RuntimeError(f"jobs that belong to no stage here: {', '.join(sorted(missed))}")
+    taken = {stage: [seconds for log, seconds in seen.values() if _is_of(log, stage)] for stage in STAGES}
+    return {stage: min(these) for stage, these in taken.items() if these} | {START: starting}
 
 
 def artifacts(folder: Path) -> dict[str, str]:
@@ -234,18 +246,20 @@ def artifacts(folder: Path) -> dict[str, str]:
 
 
 def prepare(folder: Path, server: str) -> Path:
-    """A checkout with a tiny study that was never run, and that pays a server for its translations.
+    """A checkout with a tiny study that was never run, aligns policies, and pays a server for its translations.
 
     Training writes a checkpoint after every step, for kills to strike.
     """
     folder.mkdir()
     set_up(folder)
+    add_alignment(folder)
+    shutil.copy(folder / "resources/sample/constraints/en.jsonl", folder / "resources/sample/constraints/en-GB.jsonl")
     (folder / "profiles").symlink_to("workflow/profiles")  # what Snakemake looks for beside the Snakefile
     study = {
-        **CONFIG,
+        **ALIGNED,
         "languages": {"source": "en", "targets": ["en-GB"]},
         "translation": {"engine": "deepl", "deepl": {"server_url": server}},
-        "resources": {**CONFIG["resources"], "checkpoint_minutes": 0},
+        "resources": {**ALIGNED["resources"], "checkpoint_minutes": 0},
     }
     (folder / "study.yaml").write_text(yaml.safe_dump(study))
     return folder
@@ -280,7 +294,7 @@ def compare(folder: Path, reference: dict[str, str]) -> list[str]:
 def summary(outcome: Outcome, planned: int, seed: int, tables: int, jobs: int, what: str) -> str:
     """One line."""
     by = {victim: sum(k.victim == victim for k in outcome.kills) for victim in ("job", "Snakemake")}
-    stages = ", ".join(f"{s} {n}" for s in STAGES if (n := sum(k.stage == s for k in outcome.kills)))
+    stages = ", ".join(f"{stage} {sum(kill.stage == stage for kill in outcome.kills)}" for stage in STAGES)
     wrong = [name for name in outcome.different if name.startswith("tables/")]
     return (
         f"seed {seed}, {what} jobs: {len(outcome.kills)} of {planned} kills struck ({by['job']} of jobs, {by['Snakemake']} of Snakemake; {stages}); "
@@ -293,7 +307,7 @@ def summary(outcome: Outcome, planned: int, seed: int, tables: int, jobs: int, w
 def main() -> int:
     """Run both studies; 0 where nothing is lost."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--kills", type=int, default=33)
+    parser.add_argument("--kills", type=int, default=3 * len(STAGES))
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--cold", action="store_true", help="a Python of its own for every job")
     arguments = parser.parse_args()

@@ -17,7 +17,7 @@ from rmtransfer.models.options import check_model
 from rmtransfer.scoring.judge import JudgeOptions
 from rmtransfer.scoring.verdicts import Reasoning, find_verdict, verdict_form
 from rmtransfer.study.catalogue import JUDGE_PROTOCOLS, load
-from rmtransfer.texts.corpus import import_rows
+from rmtransfer.texts.corpus import import_rows, load_rows
 
 # Mode, how the reply ended (None: nobody knows), the reply, the tags that the study names.
 REPLIES = (
@@ -112,10 +112,10 @@ def _read(path: Path, content: bytes) -> str:
     path.write_bytes(content)
     entry = {"path": path.name, "invalid_rows": "drop"}
     try:
-        rows = import_rows(entry, "preferences", "en", path.parent, path.with_suffix(".out"), path.with_suffix(".csv"))
+        import_rows(entry, "preferences", "en", path.parent, path.with_suffix(".out"), path.with_suffix(".csv"))
     except StudyError as problem:
         return "refused: " + " ".join(str(problem).replace(f"{path.parent}/", "").split())
-    return f"read, {len(rows)} rows"
+    return f"read, {len(load_rows(path.with_suffix('.out')))} rows"
 
 
 def _named(folder: Path, files: dict[str, bytes]) -> str:

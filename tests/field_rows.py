@@ -63,7 +63,8 @@ def cases() -> Iterator[tuple[str, str]]:
     """Each kind of input with what becomes of it."""
     for kind, (prompt, chosen, rejected) in ROWS.items():
         record = {"id": "a", "prompt": prompt, "chosen": chosen, "rejected": rejected}
-        rows, faults = corpus.validate_rows([(1, record)], corpus.PAIR_FIELDS, {})
+        faults: list = []
+        rows = list(corpus.valid_rows([(1, record)], corpus.PAIR_FIELDS, {}, faults))
         yield f"row: {kind}", "read" if rows else f"refused: {faults[0]['reason']}"
     for kind, template in TEMPLATES.items():
         yield f"chat template with {kind}", _outcome(lambda template=template: _brought_in(template))

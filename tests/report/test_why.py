@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from conftest import name_model, pair
-from rmtransfer.kit.kept import Keep
+from rmtransfer.kit.kept import Keep, digest_of_inputs
 from rmtransfer.kit.manifest import write_manifest
 from rmtransfer.report.kept import print_kept
 from rmtransfer.report.why import Pending, Record, causes, explain, findings, render_why
@@ -166,6 +166,28 @@ def test_it_says_beforehand_what_comes_back_what_goes_and_what_stays(study, tmp_
     (line,) = re.findall(r"models/llama/en/seed0/.*", listed)
     assert line.endswith("  training.learning_rate: 5e-05")
     assert (Path(study.at.kept) / line.split()[0]).is_dir()
+
+
+def test_an_aligned_policy_comes_back_where_the_answers_are_those_that_it_was_aligned_on(study, tmp_path):
+    answers, wildcards = Path("answers.parquet"), {"aligned": "llama/dpo/llama/en/seed0"}
+    answers.write_bytes(b"answers")
+    output = "results/tiny/models/llama/en/seed0"  # a folder with a manifest
+    job = Pending(
+        "align_policy",
+        wildcards,
+        "align_policy",
+        output,
+        "base",
+        record=Record(),
+        current=Record([], ["base", str(answers)]),
+        missing=[output],
+    )
+    inputs = digest_of_inputs([answers])
+    Keep(Path(study.at.kept), Path(study.at.folder), Path(output), {**wildcards, "inputs": inputs}, Path("base")).put()
+    needs = Needs(study, tmp_path, gpu=False, threads=1)
+    assert "all of them come back from what is kept" in render_why(study, [job], needs)
+    answers.write_bytes(b"others")
+    assert "come back" not in render_why(study, [job], needs)
 
 
 class AnHourEach(Needs):

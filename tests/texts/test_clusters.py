@@ -6,7 +6,7 @@ import pytest
 
 from conftest import pair
 from rmtransfer.kit.errors import StudyError
-from rmtransfer.texts.clusters import set_clusters, take_clusters
+from rmtransfer.texts.clusters import Clusters
 from rmtransfer.texts.corpus import import_rows, load_rows
 
 # How HumanEvalPack asks for problem 0 in its six languages, for 137 in Rust, and for problem 2 in Python.
@@ -42,44 +42,40 @@ def hep(identity, prompt, subset="hep-python"):
     return pair(identity, f"{prompt}\nCheck `f(x)` of it.", "a", "b", subset)
 
 
+def clusters_of(rows, original=None):
+    clusters = Clusters(original)
+    found = {row["id"]: clusters.of(row) for row in rows}
+    clusters.say()
+    return found
+
+
 def test_a_problem_is_one_cluster_in_six_programming_languages():
     rows = [hep(subset, prompt, subset) for subset, prompt in PROMPTS.items()]
     rows += [hep(name, prompt) for name, (prompt, _) in OTHERS.items()]
     rows.append(pair("m", "Write `f(x)`.", "a", "b", "math-prm"))
-    set_clusters(rows)
-    clusters = {row["id"]: row["cluster"] for row in rows}
+    clusters = clusters_of(rows)
     assert {clusters[subset] for subset in PROMPTS} == {"humaneval/hascloseelements"}
     assert {clusters[name] for name in OTHERS} == {f"humaneval/{known}" for _, known in OTHERS.values()}
-    assert clusters["m"] == "m"
+    assert clusters["m"] is None
 
 
 def test_what_names_no_function_stays_by_itself_and_is_said(capsys):
     rows = [hep("a", PROMPTS["hep-go"], "hep-go"), pair("b", "Write something.", "a", "b", "hep-js")]
-    set_clusters(rows)
-    assert [row["cluster"] for row in rows] == ["humaneval/hascloseelements", "b"]
+    assert clusters_of(rows) == {"a": "humaneval/hascloseelements", "b": None}
     assert "1 rows of hep-cpp" in (shown := capsys.readouterr().out)
     assert "the first is 'b'" in shown
 
 
-def test_without_clusters_rows_stay_as_they_are():
-    rows = [pair("a", "What?", "x", "y", "chat"), pair("b", "What?", "x", "z", "chat")]
-    set_clusters(rows)
-    assert not any("cluster" in row for row in rows)
-
-
 def test_a_row_that_names_its_cluster_is_not_asked():
     rows = [{**hep("a", PROMPTS["hep-go"]), "cluster": "mine"}, hep("b", PROMPTS["hep-go"])]
-    set_clusters(rows)
-    assert [row["cluster"] for row in rows] == ["mine", "humaneval/hascloseelements"]
+    assert clusters_of(rows) == {"a": "mine", "b": "humaneval/hascloseelements"}
 
 
 def test_translations_have_the_clusters_of_the_source():
     source = [{**pair("a", "p", "x", "y"), "cluster": "k"}, {**pair("b", "q", "x", "y"), "cluster": "b"}]
-    rows = [{**pair("b", "q", "x", "y"), "cluster": "other"}, pair("a", "p", "x", "y"), pair("new", "r", "x", "y")]
-    take_clusters(rows, source)
-    assert [row["cluster"] for row in rows] == ["b", "k", "new"]
-    take_clusters(rows, [pair("a", "p", "x", "y")])
-    assert not any("cluster" in row for row in rows)
+    rows = [{**pair("b", "q", "x", "y"), "cluster": "other"}, pair("a", "p", "x", "y"), hep("new", PROMPTS["hep-go"])]
+    assert clusters_of(rows, source) == {"b": "b", "a": "k", "new": None}
+    assert clusters_of(rows, [pair("a", "p", "x", "y")]) == {"b": None, "a": None, "new": None}
 
 
 def imported(tmp_path, rows, original=None, **entry):
@@ -99,6 +95,23 @@ def test_a_column_of_the_file_is_kept_and_rows_without_one_have_their_id(tmp_pat
     assert [row["cluster"] for row in load_rows(path)] == ["a", "7"]
     others = imported(tmp_path, [record("b"), record("a")], original=path)
     assert [(row["id"], row["cluster"]) for row in load_rows(others)] == [("b", "7"), ("a", "a")]
+
+
+def test_without_clusters_rows_stay_as_they_are(tmp_path):
+    assert [*load_rows(imported(tmp_path, [record("a"), record("b")]))[0]] == [
+        "id",
+        "subset",
+        "prompt",
+        "chosen",
+        "rejected",
+    ]
+
+
+@pytest.mark.parametrize("where", [0, 2_500])
+def test_one_row_wherever_it_stands_decides_that_there_are_clusters(tmp_path, where):
+    rows = [record(str(i), **({"problem": "p"} if i == where else {})) for i in range(2_501)]
+    found = load_rows(imported(tmp_path, rows, columns={"cluster": "problem"}))
+    assert [row["cluster"] for row in found] == ["p" if i == where else str(i) for i in range(2_501)]
 
 
 @pytest.mark.parametrize("cluster", ["", "  ", 7])

@@ -2,6 +2,8 @@
 
 import csv
 import json
+import random
+import tracemalloc
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -24,7 +26,8 @@ def run(tmp_path, *rows, role="preferences", table=None, **source):
     path = write(tmp_path / "rows.jsonl", *rows)
     source = {"path": path.name, "invalid_rows": "stop", **source}
     out, ledger = tmp_path / "rows.parquet", tmp_path / "rejected.csv"
-    return corpus.import_rows(source, role, "en", tmp_path, out, ledger, table)
+    corpus.import_rows(source, role, "en", tmp_path, out, ledger, table)
+    return corpus.load_rows(out)
 
 
 BAD = {
@@ -246,7 +249,8 @@ def hub(tmp_path):
 
 
 def from_hub(source, tmp_path, language="es"):
-    return corpus.import_rows(source, "benchmark", language, tmp_path, tmp_path / "o.parquet", tmp_path / "l.csv")
+    corpus.import_rows(source, "benchmark", language, tmp_path, tmp_path / "o.parquet", tmp_path / "l.csv")
+    return corpus.load_rows(tmp_path / "o.parquet")
 
 
 def test_a_hub_data_set_has_a_configuration_per_language(hub, tmp_path):
@@ -263,3 +267,28 @@ def test_a_hub_data_set_without_a_column_names_those_it_has(hub, tmp_path):
 def test_a_hub_data_set_that_cannot_be_read_says_why(hub, tmp_path):
     with pytest.raises(StudyError, match=r"cannot be read \(configuration 'ita_Latn', split 'test'\).*ita_Latn"):
         from_hub(hub, tmp_path, "it")
+
+
+def lines(count):
+    draw = random.Random(count)
+    for number in range(count):
+        yield {**GOOD, "id": str(number), "chosen": draw.randbytes(400).hex()}  # not to be compressed to nothing
+
+
+def test_rows_are_read_and_stored_in_memory_that_does_not_grow_with_them(tmp_path):
+    peaks = []
+    for count in (100, 4_000, 16_000):  # the first imports what there is to import
+        write(tmp_path / "many.jsonl", *lines(count))
+        entry = {"path": "many.jsonl", "invalid_rows": "stop"}
+        tracemalloc.start()
+        corpus.import_rows(entry, "preferences", "en", tmp_path, tmp_path / "many.parquet", tmp_path / "l.csv")
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    assert peaks[2] < 1.5 * peaks[1]  # the ids, to find one that is there twice
+    assert pq.ParquetFile(tmp_path / "many.parquet").metadata.num_rows == 16_000
+
+    before = pa.total_allocated_bytes()
+    rows = corpus.iter_rows(tmp_path / "many.parquet")
+    assert next(rows)["id"] == "0"
+    assert pa.total_allocated_bytes() - before < 16_000 * 800  # what the file holds
+    assert sum(1 for _ in rows) == 15_999

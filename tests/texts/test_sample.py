@@ -29,7 +29,8 @@ def fields_of(role):
 
 def read(role):
     records = [json.loads(line) for line in (SAMPLE / f"{role}.jsonl").read_text(encoding="utf-8").splitlines()]
-    rows, rejected = corpus.validate_rows(enumerate(records, 1), fields_of(role), {})
+    rejected: list = []
+    rows = list(corpus.valid_rows(enumerate(records, 1), fields_of(role), {}, rejected))
     assert rejected == []
     return rows
 

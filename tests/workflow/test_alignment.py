@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from test_reruns import files_of, sections, told
 from test_workflow import CONFIG, ROOT, changed, jobs, run_study, snakemake
 from transformers import AutoModelForCausalLM
 
@@ -29,8 +30,8 @@ POLICIES = [f"llama/{method}/llama/{train}/seed0" for method in ("dpo", "sft") f
 FOLDER = "results/tiny/alignment"
 
 
-def set_up_alignment(folder: Path) -> None:
-    run_study(folder)
+def add_alignment(folder: Path) -> None:
+    """What ``ALIGNED`` reads and ``CONFIG`` does not."""
     lines = (
         (ROOT / "resources/sample/held_out_instructions.jsonl").read_text(encoding="utf-8").splitlines(keepends=True)
     )
@@ -41,7 +42,8 @@ def set_up_alignment(folder: Path) -> None:
 
 
 def run_alignment(folder: Path) -> None:
-    set_up_alignment(folder)
+    run_study(folder)
+    add_alignment(folder)
     first = snakemake(folder, ALIGNED, "results/tiny/corpus/held_out_instructions.ids.jsonl")
     assert first.returncode == 0, first.stdout
     (folder / "waiting.json").write_text(json.dumps(sorted(jobs(folder, ALIGNED))))
@@ -122,6 +124,33 @@ def test_another_beta_aligns_again_and_a_best_of_n_is_not_sampled_again(finished
     assert not [
         job for job in found if job.startswith(("train_reward_model", "sample_answers llama ", "score_answers"))
     ]
+
+
+def test_another_learning_rate_and_back_brings_the_aligned_policies_back(finished):
+    policies = finished / FOLDER / "policies"
+    before = files_of(policies)
+    training = {**ALIGNED["alignment"]["training"], "learning_rate": 2e-3}
+    faster = {**ALIGNED, "alignment": {**ALIGNED["alignment"], "training": training}}
+    shown = sections(told(finished, faster))
+    jobs_of = f"{len(POLICIES)} align_policy"
+    assert shown["because alignment.training.learning_rate was 0.001 and is 0.002:"] == [jobs_of]
+    assert list(shown)[-1] == f"kept: {len(POLICIES)} models that this run replaces stay in results/tiny/.work/kept"
+    wanted = [f"{FOLDER}/policies/{policy}" for policy in POLICIES]
+    done = snakemake(finished, faster, *wanted)
+    assert done.returncode == 0, done.stdout
+    assert files_of(policies) != before
+
+    shown = sections(told(finished, ALIGNED))
+    assert shown["because alignment.training.learning_rate was 0.002 and is 0.001:"] == [
+        jobs_of,
+        "all of them come back from what is kept, and what was scored of them",
+    ]
+    listed = told(finished, ALIGNED, "kept")
+    assert len(re.findall(r"policies/llama/\S+/\w{16}  alignment.training.learning_rate: 0.001$", listed, re.M)) == 4
+    done = snakemake(finished, ALIGNED, *wanted)
+    assert done.returncode == 0, done.stdout
+    assert len(re.findall(r"\[align_policy \S+\] made before .*: taken from", done.stdout)) == len(POLICIES)
+    assert files_of(policies) == before
 
 
 def test_a_judge_is_asked_nothing_twice(finished):

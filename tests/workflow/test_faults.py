@@ -67,10 +67,10 @@ def test_kills_at_random_moments_lose_nothing_and_redo_nothing_that_was_finished
     kills = [
         Kill("start", "Snakemake", 0.7),
         Kill("training", "job", 0.3),
-        Kill("best-of-n", "Snakemake", 0.2),
+        Kill("rewards", "Snakemake", 0.2),
         Kill("figures", "Snakemake", 0.1),
     ]
-    outcome = faults.disturb(study, kills, warm_python(), defaultdict(lambda: 1.0))
+    outcome = faults.disturb(study, kills, warm_python(), defaultdict(lambda: 0.5))
     assert len(outcome.kills) >= 3  # the others' jobs had ended before
     assert faults.compare(study, reference) == []
     assert outcome.redone == []

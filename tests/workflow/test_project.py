@@ -1,10 +1,15 @@
 """Files that must agree with each other."""
 
 import ast
+import inspect
 import re
 import tomllib
 
 import yaml
+from snakemake.api import Workflow
+from snakemake.persistence import PersistenceBase
+from snakemake.persistence.db import DbPersistence
+from snakemake.persistence.file import FilePersistence
 
 from conftest import ROOT
 from rmtransfer.report.catalogue import FIGURES
@@ -79,3 +84,14 @@ def test_every_room_is_in_the_layers_contract_and_says_what_it_is_for():
 def test_tests_mirror_the_rooms():
     tested = {p.parent.name for p in (ROOT / "tests").glob("*/test_*.py")}
     assert tested == {p.parent.name for p in (ROOT / "workflow/rmtransfer").glob("*/__init__.py")} | {"workflow"}
+
+
+def test_snakemake_takes_its_lock_where_the_workflow_puts_its_own():
+    """What rules/run.smk replaces is no public interface, and there is none: no plugin, and no handler before the lock."""
+    for backend in (FilePersistence, DbPersistence):
+        assert issubclass(backend, PersistenceBase)
+        assert not {"lock", "lock_warn_only"} & vars(backend).keys()
+    for method in (PersistenceBase.lock, PersistenceBase.lock_warn_only):
+        assert list(inspect.signature(method).parameters) == ["self"]
+    assert "self.lock = self.lock_warn_only" in inspect.getsource(PersistenceBase.__init__)  # where nothing is written
+    assert "with self.persistence.lock():" in inspect.getsource(Workflow)

@@ -248,4 +248,4 @@ def test_a_job_of_two_gpus_runs_its_script_once_and_gpu_check_says_that_there_ar
     status, shown = done("two", "gpu_check", "--keep-going", "--retries", "0")
     assert status == 1
     assert (checkout / "two").read_text() == "0,1\n"
-    assert len(re.findall(r"no GPU here, so that jobs would compute on the CPU", shown)) >= 1
+    assert re.search(r"a job asks for 1 GPU and \S+ shows none .*by the profile.s partition or gres", shown), shown

@@ -4,11 +4,9 @@ from rmtransfer.study.job import start_job
 
 job = start_job(snakemake)
 
-from rmtransfer.kit.manifest import digest_of
+from rmtransfer.kit.kept import digest_of_inputs
 
-keep = job.keep(
-    job.output.folder, inputs=digest_of([p.read_bytes().hex() for p in [*job.input.answers, *job.input.rewards]])
-)
+keep = job.keep(job.output.folder, inputs=digest_of_inputs([*job.input.answers, *job.input.rewards]))
 if keep.take():
     raise SystemExit
 

@@ -15,7 +15,7 @@ import os
 import secrets
 import shutil
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -96,6 +96,11 @@ class Keep:
             _place(path, draft / name)
         facts = {"decides": self.decides, "since": time.strftime("%Y-%m-%d %H:%M"), "files": digests}
         (draft / _FACTS).write_text(json.dumps(facts, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def digest_of_inputs(paths: Iterable[Path]) -> str:
+    """What decides a job's result besides its params and its base: the content of files that it reads, in order of their paths."""
+    return digest_of([digest_file(path) for path in sorted(paths)])
 
 
 class Entry(NamedTuple):

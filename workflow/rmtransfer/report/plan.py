@@ -380,7 +380,7 @@ def _shape_on_the_hub(location: str, revision: str | None) -> Shape | None:
 def _tokens(path: Path, part: str, folder: Path) -> int:
     """Tokens of a part's texts, by the base model's tokenizer where it is there already, from a sample of rows."""
     file = pq.ParquetFile(path)
-    sample = next(file.iter_batches(200)).to_pylist()
+    sample = next(file.iter_batches(200, row_groups=[0])).to_pylist()
     fields = fields_of(part)
     # A prompt is read once with each answer.
     texts = [

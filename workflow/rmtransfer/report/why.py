@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from rmtransfer.kit import manifest
-from rmtransfer.kit.kept import Entry, Keep, disk, entries
+from rmtransfer.kit.kept import Entry, Keep, digest_of_inputs, disk, entries
 from rmtransfer.kit.progress import report
 from rmtransfer.report.changes import clauses, environment_change, files, input_changes, params_changes
 from rmtransfer.study.config import load_config
@@ -19,7 +19,8 @@ from rmtransfer.translation.engines import PAID
 _NAMED = 3  # jobs whose wildcards are said
 _DRAWS = "draw_"
 _COMPARED = 1_000_000  # bytes of an input up to which Snakemake compares the content, and else the age
-_KEPT = ("train_reward_model",)  # scripts that keep what they make under what is known of a job before it runs
+_ALIGNS = "align_policy"
+_KEPT = ("train_reward_model", _ALIGNS)  # scripts that keep what they make under what is known of a job before it runs
 
 
 class Record(NamedTuple):
@@ -214,6 +215,8 @@ def _returns(job: Pending, at: Layout) -> bool:
     if job.script not in _KEPT or not known:
         return False
     decides = {**job.wildcards, **job.params}
+    if job.script == _ALIGNS:
+        decides["inputs"] = digest_of_inputs(path for path in map(Path, job.current.input) if path.is_file())
     return Keep(Path(at.kept), Path(at.folder), Path(job.output), decides, Path(job.base)).holds()
 
 

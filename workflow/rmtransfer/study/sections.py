@@ -1,6 +1,6 @@
 """How benchmarks group their subsets into sections, and what each subset weighs there."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from rmtransfer.kit.errors import StudyError
@@ -76,7 +76,7 @@ SECTIONS: dict[str, dict[str, dict[str, float]]] = {
 SECTION_TABLES = (*SECTIONS, "subsets")
 
 
-def check_subsets(rows: Sequence[Mapping[str, Any]], sections: str, name: str) -> None:
+def check_subsets(rows: Iterable[Mapping[str, Any]], sections: str, name: str) -> None:
     """Whether the sections know the subset of every row, before anything is done with the rows.
 
     Args:

@@ -7,11 +7,14 @@ one message. Rows rest in Parquet; whatever did not become a row rests in a ledg
 
 import csv
 import json
+import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from rmtransfer.kit.errors import StudyError, first_line
@@ -19,7 +22,7 @@ from rmtransfer.kit.progress import report
 from rmtransfer.study.languages import filled_in
 from rmtransfer.study.names import HELD_OUT, INSTRUCTIONS, SIDES
 from rmtransfer.study.sections import check_subsets
-from rmtransfer.texts.clusters import set_clusters, take_clusters
+from rmtransfer.texts.clusters import Clusters
 from rmtransfer.texts.records import SLICE, read_records
 
 Message = dict[str, str]
@@ -48,8 +51,8 @@ def import_rows(
     ledger: Path,
     sections: str | None = None,
     original: Path | None = None,
-) -> list[Row]:
-    """Read, validate and store the rows that one config entry names.
+) -> None:
+    """Read, validate and store the rows that one config entry names, a few thousand in memory at a time.
 
     Args:
         entry: the config entry: ``path`` or ``hub`` with ``revision``, ``split`` and ``name``, ``codes``, ``columns``,
@@ -79,51 +82,78 @@ def import_rows(
     if entry.get("sections") == "rewardbench2":
         records = _pairs_of_lists(records, columns)
         columns = {**columns, "id": "id"}
-    rows, rejected = validate_rows(records, fields_of(part), columns)
-    write_ledger(ledger, [{"file": name, "language": language, **fault} for fault in rejected])
-    if rejected and (not rows or entry["invalid_rows"] == "stop"):
-        key = f"benchmarks.{part}" if sections else part
-        remedy = (
-            f"Mend the file, or set {key}.invalid_rows: drop to go on without them (all are listed in {ledger})."
-            if rows
-            else f"No row is valid: mend the file, or say in {key}.columns what its columns are called (all are listed in {ledger})."
-        )
-        shown = [f"  line {r['line']}, id {r['id'] or 'none'}: {r['reason']}" for r in rejected[:_SHOWN]]
-        more = [f"  ... and {len(rejected) - _SHOWN} more"] if len(rejected) > _SHOWN else []
-        raise StudyError(
-            f"{name}: {len(rejected)} invalid row{'s' if len(rejected) > 1 else ''}\n"
-            + "\n".join([*shown, *more])
-            + f"\n{remedy}"
-        )
-    if not rows:
-        raise StudyError(f"{name}: holds no row; {part} needs at least one")
-    if sections is not None:
-        check_subsets(rows, sections, name)
-    if "cluster" in columns and not any("cluster" in row for row in rows):
-        raise StudyError(
-            f"{name}: no row has {columns['cluster']!r}, which columns.cluster names; correct it or remove it"
-        )
-    if original is None:
-        set_clusters(rows)
-    else:
-        take_clusters(rows, load_rows(original))
-    save_rows(rows, output)
-    report(f"{len(rows):,} rows")
-    return rows
+    rejected: list[dict[str, Any]] = []
+    clusters = Clusters(None if original is None else iter_rows(original, ("id", "cluster")))
+    output.parent.mkdir(parents=True, exist_ok=True)
+    # Whether there are clusters at all the last row may decide: all rows are written twice, and none stays in memory.
+    with tempfile.TemporaryFile(dir=output.parent) as draft:
+        count = _write_draft(valid_rows(records, fields_of(part), columns, rejected), fields_of(part), clusters, draft)
+        write_ledger(ledger, ({"file": name, "language": language, **fault} for fault in rejected))
+        if rejected and (not count or entry["invalid_rows"] == "stop"):
+            key = f"benchmarks.{part}" if sections else part
+            raise StudyError(_invalid(rejected, name, key, ledger, none_left=not count))
+        if not count:
+            raise StudyError(f"{name}: holds no row; {part} needs at least one")
+        if sections is not None:
+            check_subsets(iter_rows(draft, ("id", "subset")), sections, name)
+        if "cluster" in columns and not clusters.named:
+            raise StudyError(
+                f"{name}: no row has {columns['cluster']!r}, which columns.cluster names; correct it or remove it"
+            )
+        clusters.say()
+        _write_rows(draft, output)
+    report(f"{count:,} rows")
 
 
-def validate_rows(
-    records: Iterable[tuple[int, Any]], fields: Sequence[str], columns: Mapping[str, str]
-) -> tuple[list[Row], list[dict[str, Any]]]:
-    """Split raw records into normalised rows and ledger entries (``line``, ``id``, ``reason``).
+def _write_draft(rows: Iterator[Row], fields: Sequence[str], clusters: Clusters, draft: IO[bytes]) -> int:
+    """Write rows as Parquet, with a ``cluster`` that may be null; return their number."""
+    schema, count = _schema(("id", "subset", "cluster", *fields)), 0
+    with pq.ParquetWriter(draft, schema) as writer:
+        while these := list(islice(rows, SLICE)):
+            clustered = [{**row, "cluster": clusters.of(row)} for row in these]
+            writer.write_table(pa.Table.from_pylist(clustered, schema=schema))
+            count += len(these)
+    return count
+
+
+def _write_rows(draft: IO[bytes], output: Path) -> None:
+    """Write a draft's rows: where any is in a cluster with others, one that is not has its own id there; else without."""
+    with pq.ParquetFile(draft) as file:
+        schema = file.schema_arrow
+        column = schema.get_field_index("cluster")
+        if all(table["cluster"].null_count == len(table) for table in slices(file, ["cluster"])):
+            schema = schema.remove(column)
+        with pq.ParquetWriter(output, schema) as writer:
+            for table in slices(file):
+                filled = table.set_column(column, "cluster", pc.coalesce(table["cluster"], table["id"]))
+                writer.write_table(filled.select(schema.names))
+
+
+def _invalid(rejected: Sequence[Mapping[str, Any]], name: str, key: str, ledger: Path, *, none_left: bool) -> str:
+    remedy = (
+        f"No row is valid: mend the file, or say in {key}.columns what its columns are called (all are listed in {ledger})."
+        if none_left
+        else f"Mend the file, or set {key}.invalid_rows: drop to go on without them (all are listed in {ledger})."
+    )
+    shown = [f"  line {r['line']}, id {r['id'] or 'none'}: {r['reason']}" for r in rejected[:_SHOWN]]
+    more = [f"  ... and {len(rejected) - _SHOWN} more"] if len(rejected) > _SHOWN else []
+    return "\n".join([f"{name}: {len(rejected)} invalid row{'s' if len(rejected) > 1 else ''}", *shown, *more, remedy])
+
+
+def valid_rows(
+    records: Iterable[tuple[int, Any]],
+    fields: Sequence[str],
+    columns: Mapping[str, str],
+    rejected: list[dict[str, Any]],
+) -> Iterator[Row]:
+    """Raw records as normalised rows; those that are none become ledger entries (``line``, ``id``, ``reason``).
 
     Args:
         records: (line number from 1, record); a record that is an Exception could not be read at all.
         fields: text fields every row must have.
         columns: rename map, our column name to the file's.
+        rejected: is extended, entry by entry, as records are read.
     """
-    rows: list[Row] = []
-    rejected: list[dict[str, Any]] = []
     first_line: dict[str, int] = {}
     for line, record in records:
         identity = ""
@@ -135,11 +165,12 @@ def validate_rows(
             identity = _identity(record, columns.get("id", "id"), line)
             if identity in first_line:
                 raise ValueError(f"duplicate id, first used in line {first_line[identity]}")
-            rows.append({"id": identity, **_normalise(record, fields, columns)})
-            first_line[identity] = line
+            row = {"id": identity, **_normalise(record, fields, columns)}
         except ValueError as problem:
             rejected.append({"line": line, "id": identity, "reason": str(problem)})
-    return rows, rejected
+        else:
+            first_line[identity] = line
+            yield row
 
 
 def _identity(record: Mapping[str, Any], columns: str | Sequence[str], line: int) -> str:
@@ -289,18 +320,31 @@ def _read_hub(
 
 def save_rows(rows: Sequence[Row], path: Path) -> None:
     """Write rows as Parquet; columns are those of the first row."""
-    kinds = dict.fromkeys((*PAIR_FIELDS, "answer"), _MESSAGES) | {"sample": pa.int32(), "finished": pa.bool_()}
-    schema = pa.schema([(column, kinds.get(column, pa.string())) for column in rows[0]])
     path.parent.mkdir(parents=True, exist_ok=True)
-    pq.write_table(pa.Table.from_pylist(list(rows), schema=schema), path)
+    pq.write_table(pa.Table.from_pylist(list(rows), schema=_schema(rows[0])), path)
 
 
-def iter_rows(path: Path, columns: Sequence[str] | None = None) -> Iterator[Row]:
+def _schema(columns: Iterable[str]) -> pa.Schema:
+    kinds = dict.fromkeys((*PAIR_FIELDS, "answer"), _MESSAGES) | {"sample": pa.int32(), "finished": pa.bool_()}
+    return pa.schema([(column, kinds.get(column, pa.string())) for column in columns])
+
+
+def iter_rows(path: Path | IO[bytes], columns: Sequence[str] | None = None) -> Iterator[Row]:
     """Rows of a Parquet file, a few thousand in memory at a time; with ``columns``, those of them that it has."""
     with pq.ParquetFile(path) as file:
         wanted = None if columns is None else [c for c in columns if c in file.schema_arrow.names]
-        for batch in file.iter_batches(SLICE, columns=wanted):
-            yield from batch.to_pylist()
+        for table in slices(file, columns=wanted):
+            yield from table.to_pylist()
+
+
+def slices(file: pq.ParquetFile, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
+    """A Parquet file's rows, a few thousand at a time, with these columns or all.
+
+    A row group at a time: asked for several, Arrow reads the last one into memory before it gives the first.
+    """
+    for group in range(file.num_row_groups):
+        for batch in file.iter_batches(SLICE, row_groups=[group], columns=columns):
+            yield pa.Table.from_batches([batch])
 
 
 def load_rows(path: Path, ids: Sequence[str] | None = None) -> list[Row]:

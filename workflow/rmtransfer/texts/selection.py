@@ -52,21 +52,25 @@ def select_rows(
         StudyError: no row is valid in every language.
     """
     source = next(iter(rows))
-    known: dict[str, str] = {}  # every id, as one object, in the order in which they came
-    faults_in: dict[str, dict[str, str | None]] = {}
-    for language, these in rows.items():
-        faults_in[language] = {known.setdefault(row["id"], row["id"]): _fault(row, read, max_length) for row in these}
+    # A number for each id, in the order in which they came: bit k is set where the k-th language has it.
+    languages: dict[str, int] = {}
+    faults: dict[str, dict[str, str]] = {}
+    for k, (language, these) in enumerate(rows.items()):
+        for row in these:
+            languages[row["id"]] = languages.get(row["id"], 0) | 1 << k
+            if fault := _fault(row, read, max_length):
+                faults.setdefault(row["id"], {})[language] = fault
     kept: list[str] = []
     dropped: list[dict[str, Any]] = []
-    for identity in known:
-        faults = [
-            {"id": identity, "language": language, "reason": fault}
-            for language, fault_of in faults_in.items()
-            if (fault := fault_of.get(identity, _MISSING))
-        ]
-        if faults:
-            dropped.extend(faults)
-        else:
+    for identity, found in languages.items():
+        missing = {language: _MISSING for k, language in enumerate(rows) if not found >> k & 1}
+        reason_in = {**missing, **faults.get(identity, {})}
+        dropped.extend(
+            {"id": identity, "language": language, "reason": reason_in[language]}
+            for language in rows
+            if language in reason_in
+        )
+        if not reason_in:
             kept.append(identity)
     if item_of is not None:
         broken = {item_of(entry["id"]) for entry in dropped}

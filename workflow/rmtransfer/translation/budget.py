@@ -10,14 +10,13 @@ import pyarrow.parquet as pq
 
 from rmtransfer.kit.errors import StudyError
 from rmtransfer.kit.progress import report
-from rmtransfer.texts.corpus import fields_of, texts_of
+from rmtransfer.texts.corpus import fields_of, slices, texts_of
 from rmtransfer.translation import Engine, Machine
 from rmtransfer.translation.engines import PAID, build_engine
 from rmtransfer.translation.pipeline import stored, unasked
-from rmtransfer.translation.store import SegmentStore
+from rmtransfer.translation.store import SegmentStore, text_digest
 
 COLUMNS = ("language", "engine", "texts", "unique", "stored", "segments", "characters")
-_SLICE = 2_000
 _NOTHING: Mapping[str, Mapping[str, int]] = MappingProxyType({})
 
 
@@ -50,9 +49,9 @@ def _entry(
 ) -> dict[str, Any]:
     engine = build_engine(way["spec"], way["source"], way["target"], Machine(root))
     kept = SegmentStore(store) if _is_known(engine) else None
-    seen: set[str] = set()
+    seen: set[bytes] = set()
     segments: dict[str, int] = {}
-    texts = 0
+    texts = held = 0
     assumed = []
     for part, wanted in way["rows"].items():
         path = Path(wanted) if Path(wanted).is_file() else rows.get(part)
@@ -60,14 +59,14 @@ def _entry(
             if part in expected:
                 assumed.append((expected[part]["rows"], expected[part]["characters"], len(fields_of(part))))
             continue
-        for batch in pq.ParquetFile(path).iter_batches(_SLICE):
-            these = [text for row in batch.to_pylist() for text in texts_of(row, fields_of(part))]
+        for table in slices(pq.ParquetFile(path)):
+            these = [text for row in table.to_pylist() for text in texts_of(row, fields_of(part))]
             texts += len(these)
-            fresh = [text for text in dict.fromkeys(these) if text not in seen]
-            seen.update(fresh)
+            fresh = [text for text in dict.fromkeys(these) if text_digest(text) not in seen]
+            seen.update(map(text_digest, fresh))
+            held += len(fresh if engine.lock is None else stored(fresh, engine, kept))
             if engine.lock is not None:
                 segments.update({prose: len(prose) for prose in unasked(fresh, engine, kept)})
-    held = len(seen) if engine.lock is None else len(stored(seen, engine, kept))
     entry = [texts, len(seen), held, len(segments), sum(segments.values())]
     for count, characters, fields in assumed:
         more = (count * fields, count * fields, 0, count * fields, count * characters)

@@ -8,14 +8,12 @@ import pyarrow.parquet as pq
 
 from rmtransfer.kit.progress import report
 from rmtransfer.study.languages import split_variant
-from rmtransfer.texts.corpus import fields_of, texts_of
+from rmtransfer.texts.corpus import fields_of, slices, texts_of
 from rmtransfer.translation import Engine, Machine
 from rmtransfer.translation.engines import build_engine
 from rmtransfer.translation.memory import read_tmx, write_tmx
 from rmtransfer.translation.pipeline import adopt, stored, translate_texts
-from rmtransfer.translation.store import SegmentStore, Translation
-
-_SLICE = 2_000
+from rmtransfer.translation.store import SegmentStore, Translation, text_digest
 
 
 def export_memory(
@@ -31,12 +29,12 @@ def export_memory(
     engines = _engines(specs, source, root)
 
     def units() -> Iterator[tuple[str, dict[str, Translation]]]:
-        seen: set[str] = set()
+        seen: set[bytes] = set()
         for part, path in rows.items():
-            for batch in pq.ParquetFile(path).iter_batches(_SLICE):
-                texts = [text for row in batch.to_pylist() for text in texts_of(row, fields_of(part))]
-                fresh = [text for text in dict.fromkeys(texts) if text not in seen]
-                seen.update(fresh)
+            for these in slices(pq.ParquetFile(path)):
+                texts = [text for row in these.to_pylist() for text in texts_of(row, fields_of(part))]
+                fresh = [text for text in dict.fromkeys(texts) if text_digest(text) not in seen]
+                seen.update(map(text_digest, fresh))
                 found = {
                     code: stored(fresh, engine, kept) if engine.lock else translate_texts(fresh, engine, None)
                     for code, engine in engines.items()

@@ -10,14 +10,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from rmtransfer.kit.progress import report
-from rmtransfer.texts.corpus import Row, fields_of, texts_of, write_ledger
+from rmtransfer.texts.corpus import Row, fields_of, slices, texts_of, write_ledger
 from rmtransfer.translation import Engine
 from rmtransfer.translation.memory import read_tmx
 from rmtransfer.translation.pipeline import translate_texts
 from rmtransfer.translation.store import SegmentStore, Translation, text_digest
 
 MEASURES = ("language", "part", "engine", "measure", "reason", "value")
-_SLICE = 2_000  # rows held in memory
 
 
 def translate_rows(
@@ -55,11 +54,10 @@ def translate_rows(
     compared: list[tuple[str, str]] = []
     billed_for: set[bytes] = set()  # digests: a text may come again in a later slice
     output.parent.mkdir(parents=True, exist_ok=True)
-    # An engine without a store looks everything up at once, so that one message lists all that it lacks.
-    size = _SLICE if store is not None else max(1, file.metadata.num_rows)
     with pq.ParquetWriter(output, file.schema_arrow) as writer:
-        for batch in file.iter_batches(size):
-            rows = batch.to_pylist()
+        # An engine without a store looks everything up at once, so that one message lists all that it lacks.
+        for these in slices(file) if store is not None else [file.read()]:
+            rows = these.to_pylist()
             texts = [text for row in rows for text in texts_of(row, fields)]
             translated = translate_texts(texts, engine, store, budget)
             for text in texts:
