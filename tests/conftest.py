@@ -172,6 +172,24 @@ def warm_python(hash_seed: int = 0) -> dict[str, str]:
 _SERVERS: list[subprocess.Popen] = []
 
 
+def warm_snakemake(hash_seed: int = 0) -> dict[str, str]:
+    """Likewise, and Snakemake too where it is started as ``python -m snakemake``: as a process with another number."""
+    found = warm_python(hash_seed)
+    return {**found, "WARM_MODULES": "snakemake"} if found else {}
+
+
+@pytest.fixture
+def warm_training(monkeypatch):
+    """Likewise, the processes that train one reward model together."""
+    for name, value in warm_python().items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("WARM_MODULES", "rmtransfer.models.processes")
+
+
+def pytest_collection_modifyitems(items):
+    items.sort(key=lambda item: item.get_closest_marker("slow") is None)  # short ones fill the end of the run
+
+
 @pytest.fixture(scope="session")
 def shared(tmp_path_factory) -> Callable[[str, Callable[[Path], None]], Path]:
     """Have a folder built once for all of pytest's processes."""
