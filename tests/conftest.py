@@ -147,13 +147,17 @@ def pytest_collection_finish():
     gc.freeze()  # what is imported stays: collections, which training asks for, need not go through it every time
 
 
-@functools.cache
 def warm_python(hash_seed: int = 0) -> dict[str, str]:
     """Environment in which the jobs of a study are forked from an interpreter that has their libraries loaded.
 
     Args:
         hash_seed: of that interpreter, and so of all these jobs: the order in which their sets are gone through.
     """
+    return _warm_python(hash_seed)
+
+
+@functools.cache  # which takes a default that is given, and one that is not, for two calls
+def _warm_python(hash_seed: int) -> dict[str, str]:
     if not hasattr(os, "pidfd_open"):  # not Linux
         return {}
     address = str(Path(tempfile.mkdtemp(prefix="warm")) / "socket")  # short, as addresses of sockets have to be
