@@ -51,7 +51,7 @@ CONSTRAINTS = Stage(1, ("read_constraints", "evaluate_constraints"), "dde9e33081
 ALIGNING = Stage(1, ("align_policy",), "fca774469fcc49ba")
 COMPARISONS = Stage(1, ("compare_answers",), "a9bb3d01f6293862")
 ALIGNMENT = Stage(1, ("evaluate_alignment",), "e6ad99558d564fb8")
-FIGURES = Stage(6, ("draw_figure", "write_sample_answers"), "11e8b769b331fe51")
+FIGURES = Stage(6, ("draw_figure", "write_sample_answers"), "ee11fdd2cec61ea5")
 
 _LIBRARY = Path(__file__).parents[2]
 _PACKAGE = "rmtransfer"
