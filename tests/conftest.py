@@ -176,13 +176,17 @@ def pytest_collection_finish():
     gc.freeze()  # what is imported stays: collections, which training asks for, need not go through it every time
 
 
-@functools.cache
 def warm_python(hash_seed: int = 0) -> dict[str, str]:
     """Environment in which the jobs of a study are forked from an interpreter that has their libraries loaded.
 
     Args:
         hash_seed: of that interpreter, and so of all these jobs: the order in which their sets are gone through.
     """
+    return _warm_python(hash_seed)
+
+
+@functools.cache  # which takes a default that is given, and one that is not, for two calls
+def _warm_python(hash_seed: int) -> dict[str, str]:
     if not hasattr(os, "pidfd_open"):  # not Linux
         return {}
     address = str(Path(tempfile.mkdtemp(prefix="warm")) / "socket")  # short, as addresses of sockets have to be
@@ -199,6 +203,24 @@ def warm_python(hash_seed: int = 0) -> dict[str, str]:
 
 
 _SERVERS: list[subprocess.Popen] = []
+
+
+def warm_snakemake(hash_seed: int = 0) -> dict[str, str]:
+    """Likewise, and Snakemake too where it is started as ``python -m snakemake``: as a process with another number."""
+    found = warm_python(hash_seed)
+    return {**found, "WARM_MODULES": "snakemake"} if found else {}
+
+
+@pytest.fixture
+def warm_training(monkeypatch):
+    """Likewise, the processes that train one reward model together."""
+    for name, value in warm_python().items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("WARM_MODULES", "rmtransfer.models.processes")
+
+
+def pytest_collection_modifyitems(items):
+    items.sort(key=lambda item: item.get_closest_marker("slow") is None)  # short ones fill the end of the run
 
 
 @pytest.fixture(scope="session")

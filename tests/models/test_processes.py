@@ -23,7 +23,7 @@ def measures(output):
     return torch.tensor([[float(value) for value in step.values()] for step in steps])
 
 
-def test_several_processes_learn_what_one_does(bases, pairs, tmp_path, capfd):
+def test_several_processes_learn_what_one_does(bases, pairs, tmp_path, capfd, warm_training):
     """The last of an epoch's steps has two pairs, fewer than there are processes."""
     options = {"recipe": STEPS_OF_FIVE, "tokens_per_batch": 64, "gradient_checkpointing": True}
     alone = parameters(train(bases["gemma"], pairs, tmp_path, "alone", **options))
@@ -38,7 +38,7 @@ def test_several_processes_learn_what_one_does(bases, pairs, tmp_path, capfd):
     assert not (tmp_path / "work").exists()
 
 
-def test_a_killed_process_ends_the_job_which_then_goes_on(bases, pairs, tmp_path, capfd):
+def test_a_killed_process_ends_the_job_which_then_goes_on(bases, pairs, tmp_path, capfd, warm_training):
     """With an adapter, whose parts are few."""
     adapter = {"kind": "lora", "rank": 4, "alpha": 8, "dropout": 0, "target_modules": "all-linear", "merge": True}
     recipe = {**STEPS_OF_FIVE, "epochs": 20, "adapter": adapter}
@@ -66,6 +66,7 @@ def test_a_killed_process_ends_the_job_which_then_goes_on(bases, pairs, tmp_path
 
 
 def test_what_the_user_can_mend_is_said_as_such(bases, pairs, tmp_path):
+    """Processes with nothing loaded before, as users have them."""
     with pytest.raises(StudyError, match="frozen_layers: 9 is more than the 3 layers"):
         train(bases["llama"], pairs, tmp_path, recipe={**RECIPE, "frozen_layers": 9}, processes=2)
 

@@ -162,7 +162,7 @@ def test_going_on_neither_starts_the_head_again_nor_loses_or_doubles_a_row(bases
 
 
 @pytest.mark.parametrize("how", ["zero", "probe"])
-def test_several_processes_write_the_same_log(bases, pairs, tmp_path, how):
+def test_several_processes_write_the_same_log(bases, pairs, tmp_path, how, warm_training):
     recipe = {**RECIPE, "head": how, "head_learning_rate": 1e-2, "pairs_per_step": 5}
     one = train(bases["gemma"], pairs[:9], tmp_path, "one", recipe, held_out=pairs[9:], tokens_per_batch=60)
     two = train(

@@ -1,7 +1,8 @@
-"""An interpreter with the heavy libraries loaded, forked for every job of a test study.
+"""An interpreter with the heavy libraries loaded, forked for every job of a test study, and for whatever else asks for it.
 
-Most of what a job of a tiny study costs is 2 to 5 seconds of imports. A fork is a process of its own, with the folder,
-environment and terminal of the process that asked for it, and ends with it; of this repository nothing is loaded before.
+Most of what a job of a tiny study costs is 2 to 5 seconds of imports, and of what Snakemake costs that plans one, half. A
+fork is a process of its own, with the folder, environment and terminal of the process that asked for it, and ends with it;
+of this repository nothing is loaded before.
 
 Started as ``server.py <socket>``; ends when its standard input does.
 """
@@ -26,8 +27,10 @@ from typing import NoReturn
 LIBRARIES = {
     "datasets": ["Dataset"],
     "matplotlib.pyplot": [],
+    "pydantic": ["BaseModel", "Field"],  # by the configuration, in Snakemake
     "scipy.stats": [],
     "sklearn.decomposition": [],
+    "snakemake.cli": [],
     "statsmodels.api": [],
     # loaded by name only
     "transformers": ["AutoModelForCausalLM", "AutoModelForSequenceClassification", "AutoTokenizer", "LlamaForCausalLM"],
@@ -45,7 +48,7 @@ def load() -> None:
 
 def serve(address: str) -> dict:
     """Wait for jobs; return each in a process of its own."""
-    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for those that supervise
+    signal.signal(signal.SIGCHLD, forget)
     with socket.socket(socket.AF_UNIX) as server:
         server.bind(address)
         server.listen(64)
@@ -73,6 +76,13 @@ def serve(address: str) -> dict:
     return job
 
 
+def forget(*_: object) -> None:
+    """Let those that supervised and have ended go: nobody waits for them."""
+    with contextlib.suppress(ChildProcessError):
+        while os.waitpid(-1, os.WNOHANG)[0]:
+            pass
+
+
 def supervise(process: int, client: socket.socket) -> NoReturn:
     """Tell the client how its job ended; where the client ends before, end the job."""
     ended = os.pidfd_open(process)
@@ -85,12 +95,17 @@ def supervise(process: int, client: socket.socket) -> NoReturn:
     os._exit(0)
 
 
-def run(script: str) -> int:
-    """Run a script as ``python <script>`` does; its exit status."""
-    sys.argv = [script]
-    sys.path[:1] = [str(Path(script).parent), *os.environ.get("PYTHONPATH", "").split(os.pathsep)]
+def run(arguments: list[str]) -> int:
+    """Do as ``python <script>`` and ``python -m <module> ...`` do; the exit status."""
+    is_module = arguments[0] == "-m"
+    sys.argv = arguments[1:] if is_module else arguments
+    first = Path.cwd() if is_module else Path(arguments[0]).parent
+    sys.path[:1] = [str(first), *os.environ.get("PYTHONPATH", "").split(os.pathsep)]
     try:
-        runpy.run_path(script, run_name="__main__")
+        if is_module:
+            runpy.run_module(arguments[1], run_name="__main__", alter_sys=True)
+        else:
+            runpy.run_path(arguments[0], run_name="__main__")
     except SystemExit as end:
         if end.code is None or isinstance(end.code, int):
             return end.code or 0
@@ -109,7 +124,7 @@ if __name__ == "__main__":
     os.chdir(job["folder"])
     os.environ.clear()
     os.environ.update(job["environment"])
-    status = run(job["script"])
+    status = run(job["arguments"])
     # Not as an interpreter ends: taking down all that is loaded takes a second.
     threading._shutdown()
     atexit._run_exitfuncs()

@@ -53,7 +53,11 @@ def run_alignment(folder: Path) -> None:
 
 @pytest.fixture
 def finished(shared, tmp_path) -> Path:
-    return shutil.copytree(shared("aligned", run_alignment), tmp_path / "study", symlinks=True)
+    def run(folder: Path) -> None:
+        shutil.copytree(shared("finished", run_study), folder, symlinks=True, dirs_exist_ok=True)
+        run_alignment(folder)
+
+    return shutil.copytree(shared("aligned", run), tmp_path / "study", symlinks=True)
 
 
 def test_aligning_adds_to_a_finished_study_and_trains_and_scores_nothing_of_it_again(finished):

@@ -1,13 +1,14 @@
 """As many heavy jobs at a time as there are GPUs, each on its own, by the workflow's own common.smk; the GPUs are files."""
 
 import json
+import os
 import subprocess
 import sys
 
 import pytest
 import yaml
 
-from conftest import ROOT
+from conftest import ROOT, warm_snakemake
 
 pytestmark = pytest.mark.slow
 
@@ -71,6 +72,7 @@ def run(tmp_path, monkeypatch):
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
+            env={**os.environ, **warm_snakemake()},
             check=False,
         )
         return done.stdout, [json.loads(path.read_text()) for path in sorted(tmp_path.glob("done/*"))]

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 import yaml
 
-from conftest import ROOT, warm_python
+from conftest import ROOT, warm_snakemake
 
 pytestmark = pytest.mark.slow
 
@@ -59,7 +59,7 @@ def snakemake(folder: Path, config: dict, *arguments: str) -> str:
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        env={**os.environ, **warm_python()},
+        env={**os.environ, **warm_snakemake()},
         check=False,
     )
     assert done.returncode == 0, done.stdout

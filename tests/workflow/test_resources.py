@@ -1,5 +1,6 @@
 """What the rules ask for, by Snakemake's own account."""
 
+import os
 import re
 import shutil
 import subprocess
@@ -8,7 +9,7 @@ import sys
 import pytest
 import yaml
 
-from conftest import ROOT
+from conftest import ROOT, warm_snakemake
 
 pytestmark = pytest.mark.slow
 
@@ -50,6 +51,7 @@ def snakemake(folder, *arguments: str) -> subprocess.CompletedProcess:
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
+        env={**os.environ, **warm_snakemake()},
         check=False,
     )
 

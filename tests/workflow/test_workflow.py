@@ -1,7 +1,8 @@
 """The real DAG, end to end on a tiny model, and what its provenance makes rerun.
 
 Every test has a copy of one finished study. Nothing is stubbed: the base is a randomly initialised Llama in a local
-folder, the texts are the embedded ones; jobs are forked from an interpreter that has the libraries loaded.
+folder, the texts are the embedded ones; jobs, and Snakemake itself but where a test says otherwise, are forked from an
+interpreter that has the libraries loaded.
 """
 
 import json
@@ -20,7 +21,7 @@ import yaml
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
 
 import golden
-from conftest import ROOT, build_model, build_tokenizer, warm_python
+from conftest import ROOT, build_model, build_tokenizer, warm_python, warm_snakemake
 from rmtransfer.kit import stages
 from rmtransfer.report.catalogue import FIGURES
 from rmtransfer.transfer.measures import MEASURES
@@ -55,7 +56,15 @@ def models(*trained: str, rules=("score_with_states", "score_answers")) -> set[s
     return {f"{rule} llama/{train}/seed0{scored.get(rule, '')}" for rule in rules for train in trained}
 
 
-def snakemake(folder: Path, config: dict, *arguments: str, hash_seed: int = 0) -> subprocess.CompletedProcess:
+def snakemake(
+    folder: Path, config: dict, *arguments: str, hash_seed: int = 0, cold: bool = False
+) -> subprocess.CompletedProcess:
+    """Run it as a user does.
+
+    Args:
+        hash_seed: the order in which sets are gone through, in Snakemake and its jobs.
+        cold: Snakemake is a Python of its own, which goes through its sets in an order of its own.
+    """
     (folder / "study.yaml").write_text(yaml.safe_dump(config))
     cores = [] if "--report" in arguments else ["--cores", "2"]  # the README's commands
     return subprocess.run(
@@ -64,14 +73,14 @@ def snakemake(folder: Path, config: dict, *arguments: str, hash_seed: int = 0) -
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        env={**os.environ, **warm_python(hash_seed), "COLUMNS": "200"},
+        env={**os.environ, **(warm_python if cold else warm_snakemake)(hash_seed), "COLUMNS": "200"},
         check=False,
     )
 
 
-def jobs(folder: Path, config: dict) -> set[str]:
+def jobs(folder: Path, config: dict, *, cold: bool = False) -> set[str]:
     """What a dry run would do, as "rule wildcard wildcard ..."; rule all apart."""
-    done = snakemake(folder, config, "--dry-run")
+    done = snakemake(folder, config, "--dry-run", cold=cold)
     assert done.returncode == 0, done.stdout
     found = set()
     for block in re.split(r"\n(?=(?:local)?(?:rule|checkpoint) \w+:\n)", done.stdout)[1:]:
@@ -182,7 +191,7 @@ def test_the_terminal_shows_progress_and_the_answer(finished):
 
 
 def test_a_second_run_does_nothing(finished):
-    assert jobs(finished, CONFIG) == set()
+    assert jobs(finished, CONFIG, cold=True) == set()
     assert "Nothing to be done" in snakemake(finished, CONFIG).stdout
 
 

@@ -51,7 +51,7 @@ CONSTRAINTS = Stage(1, ("read_constraints", "evaluate_constraints"), "81a92c2235
 ALIGNING = Stage(1, ("align_policy",), "a04ea5208c326487")
 COMPARISONS = Stage(2, ("compare_answers",), "cd307a68d6a7b35b")
 ALIGNMENT = Stage(1, ("evaluate_alignment",), "523d371e6eef3e2b")
-FIGURES = Stage(6, ("draw_figure", "write_sample_answers"), "770abd37ef1dfd0c")
+FIGURES = Stage(6, ("draw_figure", "write_sample_answers"), "6a87943d630f5393")
 
 _LIBRARY = Path(__file__).parents[2]
 _PACKAGE = "rmtransfer"
