@@ -42,7 +42,6 @@ def add_alignment(folder: Path) -> None:
 
 
 def run_alignment(folder: Path) -> None:
-    run_study(folder)
     add_alignment(folder)
     first = snakemake(folder, ALIGNED, "results/tiny/corpus/held_out_instructions.ids.jsonl")
     assert first.returncode == 0, first.stdout
