@@ -247,7 +247,7 @@ def test_a_policy_without_a_template_is_refused(bases, pairs, tmp_path):
     folder = tmp_path / "policy"
     shutil.copytree(bases["llama"], folder)
     (folder / "chat_template.jinja").unlink()
-    with pytest.raises(StudyError, match=r"the tokenizer has no chat template; name a Jinja file in"):
+    with pytest.raises(StudyError, match=r"the tokenizer has no chat template; write one there"):
         sample(folder, pairs, tmp_path)
 
 

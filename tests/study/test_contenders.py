@@ -128,7 +128,7 @@ def test_what_is_not_set_decides_nothing_of_the_answers(config):
     """Answers of studies that know no top_p are the same."""
     assert aligning(config).sampling_options(BASE, "instructions") == {
         "samples": 4,
-        "max_new_tokens": 24,
+        "max_new_tokens": 16,
         "temperature": 0.7,
         "top_k": 50,
     }

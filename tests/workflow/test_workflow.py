@@ -184,7 +184,7 @@ def test_the_terminal_shows_progress_and_the_answer(finished):
     shown = (finished / "shown.txt").read_text()
     assert "[train_reward_model llama/es/seed0] training: 3/3 steps" in shown
     assert "scoring en: " in shown
-    assert "sampling es: " in shown
+    assert "sampling en+es: " in shown
     assert "Results: results/tiny/" in shown
     for log in (finished / "results/tiny/logs").rglob("*.log"):
         assert "started" in log.read_text(encoding="utf-8")

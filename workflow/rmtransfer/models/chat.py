@@ -15,8 +15,8 @@ from typing import Any
 from tokenizers.processors import TemplateProcessing
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
+from rmtransfer.kit.collector import uncollected
 from rmtransfer.kit.errors import StudyError, in_one_line
-from rmtransfer.kit.memory import uncollected
 from rmtransfer.models.clock import stop_clock
 from rmtransfer.study.names import DATE, SIDES
 from rmtransfer.texts.corpus import Message, Row

@@ -19,8 +19,8 @@ from transformers import (
 )
 
 from rmtransfer.kit import manifest
+from rmtransfer.kit.collector import uncollected
 from rmtransfer.kit.errors import StudyError, in_one_line
-from rmtransfer.kit.memory import uncollected
 from rmtransfer.models import chat
 from rmtransfer.models.attention import prefer_packs
 from rmtransfer.models.clock import day_of

@@ -6,8 +6,8 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from rmtransfer.kit.collector import uncollected
 from rmtransfer.kit.errors import StudyError, first_line
-from rmtransfer.kit.memory import uncollected
 from rmtransfer.models.folders import problem_of
 from rmtransfer.models.options import check_model, check_template
 from rmtransfer.study.options import Commit, Options, Text

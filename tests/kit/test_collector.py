@@ -2,7 +2,7 @@ import gc
 
 import pytest
 
-from rmtransfer.kit.memory import uncollected
+from rmtransfer.kit.collector import uncollected
 
 
 @pytest.mark.parametrize("enabled", [True, False])
