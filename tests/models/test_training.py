@@ -185,10 +185,15 @@ def machine_is_full():
     torch.empty(2**50)
 
 
+@pytest.fixture(scope="module")
+def whole(bases, pairs, tmp_path_factory):
+    """Parameters that memory for every step leads to."""
+    return parameters(train(bases["gemma"], pairs, tmp_path_factory.mktemp("whole"), tokens_per_batch=120))
+
+
 @pytest.mark.parametrize("problem", [gpu_is_full, machine_is_full])
 @pytest.mark.parametrize("times", [1, 2])
-def test_out_of_memory_the_step_is_done_again(bases, pairs, tmp_path, monkeypatch, capsys, problem, times):
-    whole = parameters(train(bases["gemma"], pairs, tmp_path, "whole", tokens_per_batch=120))
+def test_out_of_memory_the_step_is_done_again(whole, bases, pairs, tmp_path, monkeypatch, capsys, problem, times):
     start = parameters(reward.build_reward_model(bases["gemma"], 0))
     recomputed = []
     monkeypatch.setattr(fit, "recompute_activations", None)

@@ -22,7 +22,6 @@ import socket
 import sys
 import threading
 from pathlib import Path
-from typing import NoReturn
 
 LIBRARIES = {
     "datasets": ["Dataset"],
@@ -48,51 +47,62 @@ def load() -> None:
 
 def serve(address: str) -> dict:
     """Wait for jobs; return each in a process of its own."""
-    signal.signal(signal.SIGCHLD, forget)
+    processes: dict[int, tuple[int, socket.socket]] = {}  # by a descriptor that tells when it has ended
     with socket.socket(socket.AF_UNIX) as server:
         server.bind(address)
         server.listen(64)
         print("ready", flush=True)
         while True:
-            ready, _, _ = select.select([server, sys.stdin], [], [])
+            clients = {client: ended for ended, (_, client) in processes.items()}
+            ready, _, _ = select.select([server, sys.stdin, *processes, *clients], [], [])
+            for one in ready:
+                if one in processes:
+                    tell(one, *processes.pop(one))
+                elif one in clients and clients[one] in processes:  # the client ends before its job
+                    os.kill(processes[clients[one]][0], signal.SIGKILL)
+                    tell(clients[one], *processes.pop(clients[one]))
             if sys.stdin in ready:
                 shutil.rmtree(Path(address).parent)
                 sys.exit(0)
-            client, _ = server.accept()
-            if os.fork() == 0:
-                break
-            client.close()
-    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-    head, ((_, _, terminal),), _, _ = client.recvmsg(4, socket.CMSG_SPACE(3 * array.array("i").itemsize))
-    with client.makefile("rb") as stream:
-        job = json.loads(stream.read(int.from_bytes(head, "big")))
-    process = os.fork()
-    if process != 0:
-        supervise(process, client)
+            if server in ready:
+                client, _ = server.accept()
+                try:
+                    job, terminal = receive(client)
+                except (OSError, ValueError):  # the client has ended
+                    client.close()
+                    continue
+                process = os.fork()
+                if process == 0:
+                    break
+                for descriptor in terminal:
+                    os.close(descriptor)
+                processes[os.pidfd_open(process)] = (process, client)
+    for other, (_, its_client) in processes.items():
+        os.close(other)
+        its_client.close()
     client.close()
-    for target, descriptor in enumerate(array.array("i", terminal)):
+    for target, descriptor in enumerate(terminal):
         os.dup2(descriptor, target)
         os.close(descriptor)
     return job
 
 
-def forget(*_: object) -> None:
-    """Let those that supervised and have ended go: nobody waits for them."""
-    with contextlib.suppress(ChildProcessError):
-        while os.waitpid(-1, os.WNOHANG)[0]:
-            pass
+def receive(client: socket.socket) -> tuple[dict, array.array]:
+    """A job, and its terminal."""
+    terminal: array.array = array.array("i")
+    head, ancillary, _, _ = client.recvmsg(4, socket.CMSG_SPACE(3 * terminal.itemsize))
+    for _, _, sent in ancillary:
+        terminal.frombytes(sent)
+    with client.makefile("rb") as stream:
+        return json.loads(stream.read(int.from_bytes(head, "big"))), terminal
 
 
-def supervise(process: int, client: socket.socket) -> NoReturn:
-    """Tell the client how its job ended; where the client ends before, end the job."""
-    ended = os.pidfd_open(process)
-    ready, _, _ = select.select([ended, client], [], [])
-    if ended not in ready:
-        os.kill(process, signal.SIGKILL)
+def tell(ended: int, process: int, client: socket.socket) -> None:
+    """Tell the client how its job ended."""
+    os.close(ended)
     _, status = os.waitpid(process, 0)
-    with contextlib.suppress(OSError):
+    with client, contextlib.suppress(OSError):
         client.sendall(bytes([os.waitstatus_to_exitcode(status) & 255]))
-    os._exit(0)
 
 
 def run(arguments: list[str]) -> int:

@@ -254,22 +254,22 @@ def test_a_stages_version_reruns_its_descendants_only(finished):
 
 
 def test_same_seed_same_tables_and_a_report(finished):
-    again = changed(study="again")
-    done = snakemake(finished, again, hash_seed=1)
-    assert done.returncode == 0, done.stdout
     tables = [
         p.relative_to(finished / "results/tiny/tables") for p in (finished / "results/tiny/tables").rglob("*.csv")
     ]
     assert len(tables) == len(MEASURES) + 9
+    again = [f"results/again/tables/{name}" for name in tables]
+    done = snakemake(finished, changed(study="again"), *again, hash_seed=1)
+    assert done.returncode == 0, done.stdout
     for name in tables:
         first, second = (finished / f"results/{study}/tables/{name}" for study in ("tiny", "again"))
         assert first.read_bytes() == second.read_bytes()
-    done = snakemake(finished, again, "--report", "results/again/report.html")
+    done = snakemake(finished, CONFIG, "--report", "results/tiny/report.html")
     assert done.returncode == 0, done.stdout
-    report = (finished / "results/again/report.html").read_text(encoding="utf-8")
+    report = (finished / "results/tiny/report.html").read_text(encoding="utf-8")
     assert "evaluate_transfer" in report
     assert "difference in percentage points" in report
-    answer = (finished / "results/again/tables/sample/answer.txt").read_text(encoding="utf-8").split("(")[0].strip()
+    answer = (finished / "results/tiny/tables/sample/answer.txt").read_text(encoding="utf-8").split("(")[0].strip()
     assert answer in report
 
 
@@ -342,7 +342,9 @@ def test_a_second_translation_of_the_same_texts_flows_through_the_study_beside_t
         "train_reward_model llama/es-x-other/seed0",
         "sample_answers llama instructions",
     }
-    done = snakemake(finished, config)
+    results = finished / "results/tiny"
+    wanted = [*(results / "tables").rglob("*.csv"), results / "figures/sample/transfer.png"]
+    done = snakemake(finished, config, *(str(path.relative_to(finished)) for path in wanted))
     assert done.returncode == 0, done.stdout
     transfer = pd.read_csv(finished / "results/tiny/tables/sample/transfer.csv")
     assert set(transfer["train_language"]) == set(transfer["eval_language"]) == {"en", "es", "es-x-other"}
