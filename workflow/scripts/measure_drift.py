@@ -6,9 +6,9 @@ job = start_job(snakemake)
 
 from rmtransfer.scoring.job import Outputs, score
 from rmtransfer.scoring.reward_model import TrunkStore
+from rmtransfer.study.config import unchanged_layers
 from rmtransfer.texts.corpus import load_rows
 
-training = job.config["alignment"]["training"]
 score(
     {"kind": "implicit", "policy": str(job.input.aligned), "reference": str(job.input.reference), "beta": 1.0},
     job.wildcards.aligned,
@@ -22,6 +22,6 @@ score(
     trunk=TrunkStore(
         job.root / job.at.trunk,
         job.config["resources"]["trunk_gigabytes"],
-        training["frozen_layers"] if training["freeze_embeddings"] else 0,
+        unchanged_layers(job.config["alignment"]["training"]),
     ),
 )

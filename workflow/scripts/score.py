@@ -6,11 +6,11 @@ job = start_job(snakemake)
 
 from rmtransfer.scoring.job import Outputs, score
 from rmtransfer.scoring.reward_model import TrunkStore
+from rmtransfer.study.config import unchanged_layers
 from rmtransfer.study.study import RewardModelId
 from rmtransfer.texts.corpus import load_selected
 
 models = {key: str(folder) for key, folder in job.input.without("rows", "ids", "chat_template", "base").items()}
-training = job.config["training"]
 template = {"chat_template": job.text("chat_template")} if "chat_template" in job.input else {}
 score(
     {**job.params.options, **models, **template},
@@ -29,6 +29,6 @@ score(
     trunk=TrunkStore(
         job.root / job.at.trunk,
         job.config["resources"]["trunk_gigabytes"],
-        training["frozen_layers"] if training["freeze_embeddings"] else 0,
+        unchanged_layers(job.config["training"]),
     ),
 )

@@ -44,6 +44,7 @@ from rmtransfer.models.steps import (
 from rmtransfer.models.training import check_machine
 from rmtransfer.models.trunk import Trunk, build_trunk
 from rmtransfer.models.vocabulary import frozen_head
+from rmtransfer.study.config import unchanged_layers
 
 LOG = "training_log.csv"
 LOG_COLUMNS = ("step", "learning_rate", "loss", "accuracy", "margin")
@@ -166,7 +167,7 @@ def align_policy(
     model.config.num_labels = 1  # TRL asks for it of whatever gives rewards
     if gradient_checkpointing is True:
         recompute_activations(model)
-    unchanged = recipe["frozen_layers"] if recipe["freeze_embeddings"] else 0
+    unchanged = unchanged_layers(recipe)
     trunk = None
     if trunk_store is not None:
         trunk = build_trunk(model, digest_folder(policy), unchanged, trunk_store, trunk_gigabytes)

@@ -6,6 +6,8 @@ import torch
 from torch.utils.mkldnn import MkldnnLinear
 from transformers import PreTrainedModel
 
+from rmtransfer.models.attention import TESTED
+
 # Enough to fill a large GPU; a forward pass without gradients takes little memory beside the weights at that.
 TOKENS_IN_REDUCED_PRECISION = 4096
 
@@ -40,13 +42,14 @@ def tokens_at_once(dtype: torch.dtype, tokens_per_batch: int) -> int:
 def pack_for_cpu(module: torch.nn.Module, device: torch.device) -> None:
     """Have oneDNN compute the linear layers below ``module``, in place and in fp32 as before, for inference on a CPU.
 
-    A model of transformers stays as it is where that fails: the code of some (Jamba's) reads their weights itself.
+    A model of transformers stays as it is where that fails: the code of some (Jamba's) reads their weights itself. Those that
+    the tests compare are not tried.
     """
     layers = _linear_layers(module, device)
     for parent, name, child in layers:
         setattr(parent, name, MkldnnLinear(child, torch.float))
     try:
-        if layers and isinstance(module, PreTrainedModel):
+        if layers and isinstance(module, PreTrainedModel) and module.config.get_text_config().model_type not in TESTED:
             with torch.inference_mode():
                 module(**module.dummy_inputs)
     except Exception:  # whatever comes of weights in oneDNN's own layout

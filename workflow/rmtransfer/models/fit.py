@@ -40,6 +40,7 @@ from rmtransfer.models.steps import (
 )
 from rmtransfer.models.training_log import training_log
 from rmtransfer.models.trunk import Trunk, build_trunk
+from rmtransfer.study.config import unchanged_layers
 
 RESCORED_PAIRS = 2
 OPTIMIZERS = {
@@ -79,7 +80,7 @@ class Fit(NamedTuple):
     @property
     def unchanged_layers(self) -> int:
         """First blocks that, embeddings included, are as in the base model."""
-        return self.recipe["frozen_layers"] if self.recipe["freeze_embeddings"] else 0
+        return unchanged_layers(self.recipe)
 
 
 class Model(NamedTuple):

@@ -253,6 +253,11 @@ class Training(Options):
     """GPUs that train one reward model together, with the same result as one"""
 
 
+def unchanged_layers(recipe: Mapping[str, Any]) -> int:
+    """First blocks that, embeddings included, stay as they were under ``training`` or ``alignment.training``."""
+    return recipe["frozen_layers"] if recipe["freeze_embeddings"] else 0
+
+
 class Mixture(Options):
     """A training set of several languages; keys are languages, each with its share."""
 
